@@ -1,0 +1,55 @@
+# Everything is done by two commands: `make run` and `make test`.
+PY := .venv/bin/python
+PYTEST_ARGS ?=
+CODE := opensips_py workers ipc scripts tests examples
+
+.DEFAULT_GOAL := help
+.PHONY: help run prepare prepare-test test lint format load soak bench golden torture reference clean
+
+help: ## what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+prepare:
+	@scripts/prepare.sh run
+
+prepare-test:
+	@scripts/prepare.sh test
+
+run: prepare ## start the server on 127.0.0.1:5060 with an example script
+	@$(PY) -m scripts.demo
+
+test: prepare-test ## install what the tests need, run all tests
+	@$(PY) -m pytest $(PYTEST_ARGS)
+
+lint: prepare-test ## style, strict types, import rules
+	@.venv/bin/ruff check $(CODE)
+	@.venv/bin/ruff format --check $(CODE)
+	@.venv/bin/mypy
+	@.venv/bin/lint-imports
+
+format: prepare-test ## format the code
+	@.venv/bin/ruff check --fix-only --quiet $(CODE)
+	@.venv/bin/ruff format $(CODE)
+
+load: prepare-test ## calls through async MySQL, HTTP and exec, beside the same without async()
+	@$(PY) -m scripts.load $(LOAD_ARGS)
+
+soak: prepare-test ## memory over 100,000 calls
+	@$(PY) -m scripts.soak $(SOAK_ARGS)
+
+bench: prepare-test ## CPU per request; against Kamailio where ../shared/bench is there
+	@if [ -d ../shared/bench ]; then OPENSIPS_PY="$(CURDIR)/.venv/bin/opensips-py" $(PY) ../shared/bench/compare.py $(BENCH_ARGS); \
+	else $(PY) -m scripts.bench $(BENCH_ARGS); fi
+
+golden: prepare-test ## replay behaviour recorded from the C server
+	@$(PY) -m scripts.golden $(GOLDEN_ARGS)
+
+torture: prepare-test ## RFC 4475 messages
+	@$(PY) -m scripts.torture $(TORTURE_ARGS)
+
+reference: prepare ## write docs/reference from the declarations in the code
+	@$(PY) -m scripts.reference
+
+clean: ## remove what was made here
+	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage* htmlcov
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

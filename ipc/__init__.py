@@ -1,0 +1,1 @@
+"""What processes share: store, locks, counters, control channel, file descriptors. Knows nothing about SIP."""

@@ -1,0 +1,261 @@
+"""Named pipes for management: the request FIFO, and the FIFOs on which clients wait for answers.
+
+A request is ``:reply_name:{...}``: the name of a FIFO in the reply directory that the client has made and reads, then
+one JSON object. An empty name asks for no answer. Several requests may follow each other, and one may come in pieces.
+
+Names come from outside. A reply goes only to a FIFO that lies directly in the reply directory: the name may not contain
+``.``, ``/`` or ``\\``, and what is found must be a FIFO, not a symbolic link, with no second link, and still the same
+file after it has been opened.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import stat
+from typing import NamedTuple
+
+MAX_REQUEST = 1 << 20
+"""Longest request in bytes. What is longer is dropped."""
+MAX_NAME = 255
+"""Longest reply name (NAME_MAX)."""
+
+_HEAD = re.compile(rb"\s*:([^:\x00-\x20]{0,%d}):\s*(?=\{)" % MAX_NAME)
+_PART_OF_HEAD = re.compile(rb"\s*(:([^:\x00-\x20]{0,%d}(:\s*)?)?)?\Z" % MAX_NAME)
+# Outside of strings JSON never has ':' name ':', and inside of them a quote is escaped: this can only be a new request
+# after one that was left unfinished.
+_NEXT = re.compile(rb':[^:"{}\x00-\x20]{0,%d}:\s*\{\s*"(?:jsonrpc|method|id|params)"' % MAX_NAME)
+_OVERLAP = MAX_NAME + 64
+_BRACES_AND_QUOTES = re.compile(rb'[{}"]')
+_INSIDE_STRING = re.compile(rb'[^"\\]*(?:\\.[^"\\]*)*', re.DOTALL)
+
+
+class FifoError(Exception):
+    """A FIFO cannot be used; the text says why and what to do."""
+
+
+class NoReader(Exception):
+    """Nobody has opened the reply FIFO for reading (yet)."""
+
+
+class Request(NamedTuple):
+    """One request as framed."""
+
+    reply_name: str
+    """Empty: no answer is wanted."""
+    body: bytes
+    """Text of one JSON object (its braces match; it may still be nonsense)."""
+
+
+class Framer:
+    """Cuts the byte stream of the request FIFO into requests. Its memory is bounded by MAX_REQUEST and one read."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self._body = 0
+        self._seen = 0
+        self._depth = 0
+        self._in_string = False
+        self._name = ""
+        self.dropped: list[str] = []
+        """What was thrown away, in words, since the caller last cleared it."""
+
+    @property
+    def unfinished(self) -> bool:
+        """A request has begun and its end is awaited."""
+        return bool(self._buffer)
+
+    def abandon(self) -> None:
+        """Drop the request that has begun."""
+        if self._buffer:
+            self.dropped.append(f"half a request ({len(self._buffer)} bytes)")
+            self._restart(len(self._buffer))
+
+    def feed(self, data: bytes) -> list[Request]:
+        """Take bytes that were read; the requests that are complete with them."""
+        before = len(self._buffer)
+        self._buffer += data
+        out: list[Request] = []
+        while self._buffer:
+            if self._body == 0 and not self._head():
+                break
+            end = self._end_of_body()
+            # a new head in the middle of what has not ended properly: a client has left half a request behind
+            found = _NEXT.search(self._buffer, max(self._body, before - _OVERLAP), end or len(self._buffer))
+            if found is not None:
+                self.dropped.append(f"half a request ({found.start()} bytes)")
+                self._restart(found.start())
+                before = 0
+                continue
+            if end is None:
+                if len(self._buffer) > MAX_REQUEST:
+                    self.dropped.append(f"a request longer than {MAX_REQUEST} bytes")
+                    self._restart(len(self._buffer))
+                break
+            out.append(Request(self._name, bytes(self._buffer[self._body : end])))
+            self._restart(end)
+            before = 0
+        return out
+
+    def _head(self) -> bool:
+        """Find ``:name:`` at the front; False: more is needed, or the buffer is used up."""
+        head = _HEAD.match(self._buffer)
+        if head is not None:
+            self._name = head[1].decode("latin-1")
+            self._body = self._seen = head.end()
+            return True
+        if self._buffer.isspace():
+            self._restart(len(self._buffer))
+            return False
+        if len(self._buffer) < 2 * MAX_NAME and _PART_OF_HEAD.match(self._buffer) is not None:
+            return False
+        found = _NEXT.search(self._buffer, 1)
+        cut = len(self._buffer) if found is None else found.start()
+        self.dropped.append(f"{cut} bytes that are not a request (:reply_fifo:{{...}})")
+        self._restart(cut)
+        return bool(self._buffer) and self._head()
+
+    def _end_of_body(self) -> int | None:
+        """Offset after the brace that closes the object; None: it is not there yet."""
+        buffer, at = self._buffer, self._seen
+        while True:
+            if self._in_string:
+                inside = _INSIDE_STRING.match(buffer, at)
+                assert inside is not None  # it matches the empty string
+                at = inside.end()
+                if at >= len(buffer) or buffer[at] != 0x22:
+                    break
+                self._in_string = False
+                at += 1
+            found = _BRACES_AND_QUOTES.search(buffer, at)
+            if found is None:
+                at = len(buffer)
+                break
+            at = found.end()
+            if found[0] == b'"':
+                self._in_string = True
+                continue
+            self._depth += 1 if found[0] == b"{" else -1
+            if self._depth == 0:
+                return at
+        self._seen = at
+        return None
+
+    def _restart(self, cut: int) -> None:
+        del self._buffer[:cut]
+        self._body = self._seen = self._depth = 0
+        self._in_string = False
+
+
+class RequestFifo:
+    """The FIFO on which requests arrive."""
+
+    def __init__(self, path: str, mode: int, uid: int = -1, gid: int = -1) -> None:
+        self.path = path
+        self._mode, self._uid, self._gid = mode, uid, gid
+        self.fd = -1
+
+    @staticmethod
+    def check_path(path: str) -> None:
+        """Refuse what may not be replaced by a FIFO: FifoError for anything but a left-over FIFO or nothing."""
+        try:
+            found = os.lstat(path)
+        except FileNotFoundError:
+            directory = os.path.dirname(path) or "."
+            if not os.path.isdir(directory):
+                raise FifoError(f"{path}: the directory {directory} does not exist") from None
+            return
+        except OSError as error:
+            raise FifoError(f"{path}: {error.strerror}") from error
+        if not stat.S_ISFIFO(found.st_mode):
+            raise FifoError(f"{path} exists and is not a FIFO: remove it, or set another fifo_name")
+        try:
+            writer = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except OSError as error:
+            if error.errno in (errno.ENXIO, errno.ENOENT):  # no reader: left over from a server that was killed
+                return
+            raise FifoError(f"{path}: {error.strerror}") from error
+        os.close(writer)
+        raise FifoError(f"{path} is in use by another running server: stop it, or set another fifo_name")
+
+    def open(self) -> None:
+        """Make the FIFO, replacing a left-over one, and open it. Raises FifoError."""
+        self.check_path(self.path)
+        try:
+            if os.path.lexists(self.path):
+                os.unlink(self.path)
+            os.mkfifo(self.path, 0o600)
+            # reading and writing: without a writer of our own every client's close would be an end of file
+            fd = os.open(self.path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
+            try:
+                if not stat.S_ISFIFO(os.fstat(fd).st_mode):
+                    raise FifoError(f"{self.path} was replaced by something that is not a FIFO")
+                os.fchown(fd, self._uid, self._gid)
+                os.fchmod(fd, self._mode)
+            except BaseException:
+                os.close(fd)
+                raise
+        except OSError as error:
+            raise FifoError(f"cannot make the FIFO {self.path}: {error.strerror}") from error
+        self.fd = fd
+
+    def is_there(self) -> bool:
+        """Is the path still the FIFO that is open?"""
+        try:
+            return os.path.samestat(os.lstat(self.path), os.fstat(self.fd))
+        except OSError:
+            return False
+
+    def read(self, size: int = 65536) -> bytes:
+        """What has arrived, at most ``size`` bytes; empty when there is nothing."""
+        try:
+            return os.read(self.fd, size)
+        except BlockingIOError:
+            return b""
+
+    def close(self) -> None:
+        """Close and remove the FIFO."""
+        if self.fd < 0:
+            return
+        try:
+            if self.is_there():
+                os.unlink(self.path)
+        except OSError:
+            pass  # its directory may belong to somebody else by now; the next start replaces the FIFO
+        os.close(self.fd)
+        self.fd = -1
+
+
+def open_reply(directory: str, name: str) -> int:
+    """Open the reply FIFO ``name`` for writing (non-blocking). ``directory`` is put in front as it is.
+
+    Raises NoReader when nobody reads it yet, FifoError when an answer may not be written there.
+    """
+    if not name or any(c in name for c in "./\\\0"):
+        raise FifoError(f"reply FIFO {name!r}: a name may not contain '.', '/' or '\\'")
+    path = directory + name
+    try:
+        before = os.lstat(path)
+        _check_reply(path, before)
+        fd = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            raise NoReader(path) from None
+        raise FifoError(f"reply FIFO {path}: {error.strerror}") from error
+    after = os.fstat(fd)
+    try:
+        _check_reply(path, after)
+        if not os.path.samestat(before, after):
+            raise FifoError(f"reply FIFO {path} was exchanged while it was opened")
+    except FifoError:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _check_reply(path: str, found: os.stat_result) -> None:
+    if not stat.S_ISFIFO(found.st_mode):
+        raise FifoError(f"reply FIFO {path} is not a FIFO")
+    if found.st_nlink != 1:
+        raise FifoError(f"reply FIFO {path} has {found.st_nlink} links")

@@ -1,0 +1,1 @@
+"""What scripts run against: reception, routes, core functions, async engine, statistics, management commands."""

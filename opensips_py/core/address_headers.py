@@ -1,0 +1,77 @@
+"""From and To under another name: replacing display name and URI, and giving replies back what the caller knows.
+
+RFC 3261 8.1.1.3 leaves From and To to the caller; a proxy that changes them must undo that for everything that the caller sees.
+"""
+
+from __future__ import annotations
+
+from opensips_py.core.log import ERROR, log
+from opensips_py.sip.edits import forget_inside
+from opensips_py.sip.message import Header, ParseError, SipMessage, parse
+from opensips_py.sip.nameaddr import NameAddr, parse_nameaddr
+from opensips_py.tm.record import RESTORE_FROM, RESTORE_TO, Record
+
+_KINDS = {RESTORE_FROM: "from", RESTORE_TO: "to"}
+
+
+def read(msg: SipMessage, kind: str) -> tuple[Header, NameAddr] | None:
+    """The header ``from`` or ``to`` and its address; None when it is missing or cannot be read."""
+    header = msg.header(kind)
+    if header is None:
+        return None
+    try:
+        return header, parse_nameaddr(header.value)
+    except ParseError:
+        return None
+
+
+def _length(value: str, address: NameAddr) -> int:
+    """How much of the header's value is display name and URI, with the closing bracket."""
+    bracket = value.find("<", value.find(address.display) + len(address.display))
+    if bracket >= 0 and value.find(address.uri, bracket) >= 0:
+        return value.index(">", bracket) + 1
+    return value.index(address.uri) + len(address.uri)
+
+
+def replace(msg: SipMessage, kind: str, display: str | None, uri: str | None) -> bool:
+    """Replace display name (empty: remove it) and URI of a header; None leaves one as it is. False when it cannot be read."""
+    found = read(msg, kind)
+    if found is None:
+        return False
+    header, address = found
+    length = _length(header.value, address)
+    display = address.display if display is None else display
+    uri = uri or address.uri
+    if display:
+        text = f"{display} <{uri}>"
+    elif header.value[length - 1] == ">" or ";" in uri or "?" in uri or "," in uri:
+        text = f"<{uri}>"
+    else:
+        text = uri
+    _put(msg, header, length, text)
+    return True
+
+
+def _put(msg: SipMessage, header: Header, length: int, text: str) -> None:
+    start = header.value_start
+    forget_inside(msg.edits, start, start + length)
+    msg.edits.append((start, length, text))
+
+
+def restore_addresses(rec: Record, n: int, reply: SipMessage) -> None:
+    """Give a reply of branch ``n`` the From and To of the request as the caller has sent it."""
+    request: SipMessage | None = None
+    for flag, kind in _KINDS.items():
+        if not rec.flags & flag:
+            continue
+        if request is None:
+            request = parse(rec.raw)
+        sent = parse(rec.branches[n].sent)
+        original, ours, theirs = read(request, kind), read(sent, kind), read(reply, kind)
+        if original is None or ours is None or theirs is None:
+            log(ERROR, "uac", "restore_uris_reply", f"{kind.capitalize()} of a reply cannot be restored")
+            continue
+        if (ours[1].display, ours[1].uri) == (original[1].display, original[1].uri):
+            continue  # this branch goes out unchanged
+        value = original[0].value
+        _put(reply, theirs[0], _length(theirs[0].value, theirs[1]), value[: _length(value, original[1])])

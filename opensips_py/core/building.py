@@ -1,0 +1,88 @@
+"""Messages made from a Context: replies to its request, and its request on the way to the next hop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from opensips_py.script.context import Q_UNSPECIFIED, Context, ListenSocket
+from opensips_py.sip.edits import Edit
+from opensips_py.sip.forward import build_forward
+from opensips_py.sip.reply import DEFAULT_SERVER, build_reply
+
+REPLY_HEADERS = "reply_headers"
+"""Slot of a Context for the header lines that append_to_reply() has collected (a str; each line with its CRLF)."""
+
+
+ADVERTISED = "advertised"
+"""Slot of a Context: [address or None, port or None] by which the request names this server (set_advertised_address())."""
+LOCAL_RPORT = "local_rport"
+"""Slot of a Context: our Via asks the next hop for ``rport`` (RFC 3581)."""
+SENDER_SLOTS = (ADVERTISED, LOCAL_RPORT)
+"""Slots that a branch route sets for its branch alone."""
+
+
+class Identification:
+    """How this server names itself in replies (core parameters server_header and server_signature)."""
+
+    server = DEFAULT_SERVER
+    """Whole header line without CRLF; empty for none."""
+
+
+def reply(ctx: Context, code: int, reason: str, *, to_tag: str | None, headers: str = "", body: str = "") -> bytes:
+    """A reply to the request of ``ctx``, with what append_to_reply() has collected, and the Contacts of a redirection."""
+    slots = ctx.slots
+    if slots and code > 100:
+        headers = slots.get(REPLY_HEADERS, "") + headers
+    if 300 <= code < 400 and (ctx.new_uri is not None or ctx.branches):
+        headers += f"Contact: {contacts(ctx)}\r\n"
+    return build_reply(ctx.msg, code, reason, to_tag=to_tag, headers=headers, body=body, server=Identification.server)
+
+
+def contacts(ctx: Context) -> str:
+    """The destination set as the value of a Contact header (RFC 3261 21.3)."""
+    found = [] if ctx.new_uri is None else [_contact(ctx.new_uri, ctx.q)]
+    found += [_contact(branch.uri, branch.q) for branch in ctx.branches]
+    return ", ".join(found)
+
+
+def _contact(uri: str, q: int) -> str:
+    if q == Q_UNSPECIFIED:
+        return f"<{uri}>"
+    return f"<{uri}>;q={q / 1000:g}"
+
+
+other_socket: list[Callable[[Context, ListenSocket, list[Edit]], list[Edit]]] = []
+"""Called when a request leaves from another socket than it came to, with the edits to be made; gives those to make instead."""
+
+
+def forwarded(ctx: Context, uri: str, socket: ListenSocket, branch: str, path: str | None, headers: str = "") -> bytes:
+    """The request of ``ctx`` as it goes from ``socket`` to ``uri``, with ``path`` as Route and more ``headers`` (lines)."""
+    msg = ctx.msg
+    slots = ctx.slots
+    if slots and ADVERTISED in slots:
+        socket = _as_advertised(socket, *slots[ADVERTISED])
+    via = f"Via: SIP/2.0/{socket.proto.upper()} {socket.sent_by};branch={branch}"
+    if slots and LOCAL_RPORT in slots:
+        via += ";rport"
+    if path is None and not headers and socket is ctx.socket:
+        return build_forward(msg, via=via, ruri=uri)
+    edits = list(msg.edits)
+    if socket is not ctx.socket:
+        for adapt in other_socket:
+            edits = adapt(ctx, socket, edits)
+    if path is not None:
+        route = msg.header("route")
+        edits.append((msg.headers_end if route is None else route.start, 0, f"Route: {path}\r\n"))
+    if headers:
+        edits.append((msg.headers_end, 0, headers))
+    return build_forward(msg, via=via, ruri=uri, edits=edits)
+
+
+def _as_advertised(socket: ListenSocket, host: str | None, port: int | None) -> ListenSocket:
+    """A socket under the name that the script gives it for one request."""
+    return replace(
+        socket,
+        advertised_host=socket.advertised_host if host is None else host,
+        advertised_port=socket.advertised_port if port is None else port,
+    )

@@ -1,0 +1,93 @@
+"""Statistics that are computed when somebody asks: groups ``core`` (the rest of it), ``net``, ``load`` and ``shmem``.
+
+Names and meanings are those of OpenSIPS 3.1 (manual page "Core Statistics"). What has no counterpart here (private
+memory pools, TCP queues without TCP) has no statistic.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+import time
+from collections.abc import Callable
+
+from opensips_py.core import traffic
+from opensips_py.core.process import this
+from opensips_py.script.declarations import Module
+
+_START = time.monotonic()
+
+core = Module("core", doc="Statistics of the core that are computed")
+core.statistic("timestamp", doc="seconds since the start", gauge=lambda: int(time.monotonic() - _START))
+
+net = Module("net", doc="Statistics of the sockets")
+net.statistic("waiting_udp", doc="bytes received that no process has read yet", gauge=lambda: waiting_udp())
+
+shmem = Module("shmem", doc="Room in the shared store")
+shmem.statistic("total_size", doc="bytes that the store may hold", gauge=lambda: this.store.info().total_size)
+shmem.statistic("used_size", doc="bytes in use", gauge=lambda: this.store.info().used_size)
+shmem.statistic("real_used_size", doc="bytes in use, index included", gauge=lambda: this.store.info().used_size)
+shmem.statistic("max_used_size", doc="most bytes ever in use", gauge=lambda: this.store.info().max_used_size)
+shmem.statistic("free_size", doc="bytes left", gauge=lambda: (i := this.store.info()).total_size - i.used_size)
+shmem.statistic("fragments", doc="entries in the store", gauge=lambda: this.store.info().entries)
+
+WINDOWS = (("load", 1), ("load1m", 60), ("load10m", 600))
+"""Statistics of load by the time in seconds that they look back."""
+_RECEIVER = "SIP receiver"
+
+
+def modules() -> list[Module]:
+    """Every module object of the core that has statistics; needs ``this.kinds`` for the processes' load."""
+    from opensips_py.core import engine
+
+    return [traffic.module, core, net, load(), shmem, engine.statistics]
+
+
+def load() -> Module:
+    """Group ``load`` for the process table as it is (``this.kinds``)."""
+    kinds = getattr(this, "kinds", [])
+    receivers = [slot for slot, kind in enumerate(kinds) if kind.startswith(_RECEIVER)]
+    others = list(range(1, len(kinds)))
+    module = Module("load", doc="Percentage of time that processes were busy")
+    for name, seconds in WINDOWS:
+        module.statistic(name, doc=f"SIP receivers, last {seconds} s", gauge=_average(receivers, seconds))
+    for name, seconds in WINDOWS:
+        module.statistic(f"{name}-all", doc=f"all processes, last {seconds} s", gauge=_average(others, seconds))
+    module.statistic("processes_number", doc="processes", gauge=lambda: len(this.kinds))
+    for slot in others:
+        for name, seconds in WINDOWS:
+            module.statistic(f"{name}-proc-{slot}", doc=f"{kinds[slot]}, last {seconds} s", gauge=_average([slot], seconds))
+    return module
+
+
+def _average(slots: list[int], seconds: int) -> Callable[[], int]:
+    def average() -> int:
+        if not slots:
+            return 0
+        return round(sum(this.counters.load(slot, seconds) for slot in slots) / len(slots))
+
+    return average
+
+
+def waiting_udp() -> int:
+    """Bytes in the receive queues of the server's UDP sockets, as the kernel tells in ``/proc/net/udp``."""
+    wanted = {(_kernel_form(s.host), s.port) for s in this.sockets if s.proto == "udp"}
+    total = 0
+    for table in ("/proc/net/udp", "/proc/net/udp6"):
+        try:
+            with open(table, encoding="ascii") as rows:
+                next(rows)
+                for row in rows:
+                    fields = row.split()
+                    address, _, port = fields[1].partition(":")
+                    if (address, int(port, 16)) in wanted:
+                        total += int(fields[4].partition(":")[2], 16)
+        except OSError:
+            continue  # no IPv6
+    return total
+
+
+def _kernel_form(host: str) -> str:
+    """An address as ``/proc/net/udp`` writes it: 32-bit words in native order, hexadecimal."""
+    packed = socket.inet_pton(socket.AF_INET6 if ":" in host else socket.AF_INET, host)
+    return "".join(f"{word:08X}" for word in struct.unpack(f"={len(packed) // 4}I", packed))

@@ -1,0 +1,488 @@
+"""The async engine: plain waiting, ``async()``, ``launch()``, and going on with another process' operations.
+
+The life of a suspended script:
+
+1. ``suspend`` makes the transaction if there is none (a retransmission ends here), starts the operation, *parks* it:
+   the whole suspended state goes to the shared store under a token, the descriptor into the reactor.
+2. The descriptor becomes ready: ``advance``. Until it is done, bytes read are journaled in the store.
+3. Done: *claim* the token. Only the process that wins the claim runs the route.
+
+The process that parked an operation still has everything in memory and decodes nothing. Any other process gets token
+and descriptors from the attendant (:meth:`Engine.take_over`) when the owner has died or is stuck, thaws both and goes
+on. An owner that was stuck finds that its epoch has moved and lets go (:meth:`Engine.check_epoch`).
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+from opensips_py.core import parked as parking
+from opensips_py.core import transactions
+from opensips_py.core.guard import report_error, run_guarded
+from opensips_py.core.log import ERROR, WARNING, log
+from opensips_py.core.operation import LOST, READ, WRITE, Done, Operation
+from opensips_py.core.parked import Parked
+from opensips_py.core.process import this
+from opensips_py.core.report import report_context
+from opensips_py.script import variables
+from opensips_py.script.context import Context, RouteKind
+from opensips_py.script.declarations import Module
+
+statistics = Module("async", doc="The async engine")
+_started = statistics.statistic("started", doc="operations parked by async() and launch()")
+_completed = statistics.statistic("completed", doc="operations that ended by themselves")
+_timed_out = statistics.statistic("timed_out", doc="operations ended by their deadline")
+_taken_over = statistics.statistic("taken_over", doc="operations of a dead or stuck process continued here")
+_lost = statistics.statistic("lost", doc="operations that could not be continued by another process")
+_inline = statistics.statistic("inline", doc="operations that were done at once, without suspending")
+_waited = statistics.statistic("waited", doc="operations for which the process waited (no async(), or where it cannot suspend)")
+
+
+class Status(Protocol):
+    """The engine's part of this process' row in shared memory."""
+
+    busy_since_ns: int
+    epoch: int
+    parked: int
+
+
+class Running:
+    """An operation that this process drives."""
+
+    __slots__ = ("claimed", "ctx", "deadline", "epoch", "fd", "journaled", "op", "record", "timer", "token", "wants")
+
+    def __init__(self, token: bytes, op: Operation, record: Parked, ctx: Context | None, epoch: int) -> None:
+        self.token = token
+        self.op = op
+        self.record = record
+        self.ctx = ctx
+        self.epoch = epoch
+        self.fd = -1
+        self.wants = 0
+        self.timer: Any = None
+        self.deadline: float | None = None
+        self.journaled = 0
+
+
+class Engine:
+    """Drives operations for one process."""
+
+    def __init__(self, status: Status) -> None:
+        self._status = status
+        self._running: dict[bytes, Running] = {}
+        self._tokens = parking.Tokens(this.slot, this.incarnation)
+        self._epoch = status.epoch
+        self.stuck_lock: Callable[[], Any] = lambda: _nothing()
+        """Context manager: the lock under which the attendant decides on a take-over of this process."""
+
+    def __len__(self) -> int:
+        return len(self._running)
+
+    # --- plain call ---------------------------------------------------------------------------------------------
+
+    def wait(self, ctx: Context, op: Operation | int) -> int:
+        """Plain call: wait here until the operation is done, set its outputs, return its code."""
+        if isinstance(op, int):
+            return op
+        _waited.add()
+        transactions.flush(ctx)
+        op.mode = "plain"
+        return self._apply(ctx, self._drive(op))
+
+    @staticmethod
+    def _drive(op: Operation, limit: float | None = None) -> Done:
+        done = op.start()
+        while done is None:
+            fd, deadline = op.fileno(), _earliest(op.deadline, limit)
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and left <= 0:
+                return op.expire()
+            if fd < 0:
+                if left is None:
+                    op.close()
+                    log(ERROR, "core", "wait", f"{op.name}: nothing to wait for in a plain call")
+                    return Done(-1)
+                time.sleep(left)
+                continue
+            poll = select.poll()
+            wants = op.wants
+            poll.register(fd, (select.POLLIN if wants & READ else 0) | (select.POLLOUT if wants & WRITE else 0))
+            if poll.poll(None if left is None else left * 1000 + 1):
+                done = op.advance()
+        return done
+
+    # --- async() ------------------------------------------------------------------------------------------------
+
+    def suspend(self, ctx: Context, op: Operation | int, route: str, seconds: float | None, where: str) -> int:
+        """``async(f(...), route[, seconds])``. Always ends the run of the script (returns 0)."""
+        made = transactions.new_transaction(ctx)
+        if made == 0:  # a retransmission, absorbed: the first copy is already being served
+            if not isinstance(op, int):
+                op.close()
+            return 0
+        if made < 0:
+            if not isinstance(op, int):
+                op.close()
+            return self._inline(ctx, Done(made), route)
+        if isinstance(op, int):
+            return self._inline(ctx, Done(op), route)
+        op.mode = "async"
+        if ctx.route_kind is not RouteKind.REQUEST or not transactions.can_park(ctx):
+            if ctx.route_kind is not RouteKind.REQUEST:
+                log(WARNING, "core", "async", f"{where}: async() cannot suspend a {ctx.route_kind.name} route, waiting instead")
+            _waited.add()
+            transactions.flush(ctx)
+            op.mode = "plain"
+            return self._inline(ctx, self._drive(op, time.monotonic() + seconds if seconds else None), route)
+        done = op.start()
+        if done is not None:
+            return self._inline(ctx, done, route)
+        ctx.suspended = True
+        if not transactions.park(ctx):  # another worker has just made it from a retransmission
+            op.close()
+            return 0
+        self._park(ctx, op, "async", route, seconds, None, where)
+        transactions.unsettled.clear()
+        return 0
+
+    def _inline(self, ctx: Context, done: Done, route: str) -> int:
+        _inline.add()
+        ctx.params = ()
+        ctx.depth = 0
+        self._apply(ctx, done)
+        self._run_route(ctx, route)
+        return 0
+
+    # --- launch() -----------------------------------------------------------------------------------------------
+
+    def launch(self, ctx: Context, op: Operation | int, route: str | None, text: str | None, where: str) -> int:
+        """``launch(f(...)[, route[, text]])``: returns at once, 1 when the operation is under way."""
+        if not isinstance(op, int):
+            op.mode = "launch"
+            done = op.start()
+            if done is None:
+                self._park(None, op, "launch", route, None, text, where)
+                return 1
+        else:
+            done = Done(op)
+        _inline.add()
+        self._report(done, route, text)
+        return 1
+
+    def _report(self, done: Done, route: str | None, text: str | None) -> None:
+        if route is None:
+            return
+        ctx = report_context()
+        if text is not None:
+            ctx.params = (text,)
+        self._apply(ctx, done)
+        self._run_route(ctx, route)
+
+    # --- parking ------------------------------------------------------------------------------------------------
+
+    def _park(
+        self,
+        ctx: Context | None,
+        op: Operation,
+        mode: str,
+        route: str | None,
+        seconds: float | None,
+        text: str | None,
+        where: str,
+    ) -> None:
+        now = time.monotonic()
+        token = self._tokens.next()
+        limit = None if not seconds else now + seconds
+        epoch = self._status.epoch
+        fds = op.fds() if op.fd_key is None else []
+        record = Parked(
+            function=op.name,
+            route=route,
+            mode=mode,
+            started=now,
+            deadline=_earliest(op.deadline, limit),
+            owner=this.slot,
+            incarnation=this.incarnation,
+            fd_key=op.fd_key,
+            has_fds=bool(fds),
+            operation=op.freeze(),
+            context=b"" if ctx is None else ctx.freeze(),
+            epoch=epoch,
+            text=text,
+            where=where,
+            limit=limit,
+        )
+        this.store.put(parking.PREFIX + token, parking.encode(record))
+        if fds:
+            this.fd_keeper.keep(parking.fd_key(token), fds)
+        _started.add()
+        self._watch(Running(token, op, record, ctx, epoch))
+
+    def _watch(self, running: Running) -> None:
+        self._running[running.token] = running
+        self._status.parked = len(self._running)
+        op = running.op
+        op.changed = lambda: this.reactor.call_soon(lambda: self._ready(running, READ | WRITE))
+        op.journal = lambda data: self._journal(running, data)
+        self._follow(running)
+
+    def _follow(self, running: Running) -> None:
+        """Bring reactor and timer in line with what the operation waits for now."""
+        op = running.op
+        fd, wants = op.fileno(), op.wants
+        if fd != running.fd:
+            if running.fd >= 0:
+                this.reactor.remove(running.fd)
+            if fd >= 0:
+                this.reactor.add(fd, wants, lambda events: self._ready(running, events))
+            running.fd, running.wants = fd, wants
+        elif fd >= 0 and wants != running.wants:
+            this.reactor.modify(fd, wants)
+            running.wants = wants
+        deadline = _earliest(op.deadline, running.record.limit)
+        if deadline != running.deadline:
+            if running.timer is not None:
+                this.reactor.cancel(running.timer)
+            running.timer = None if deadline is None else this.reactor.call_at(deadline, lambda: self._expired(running))
+            running.deadline = deadline
+
+    def _journal(self, running: Running, data: bytes) -> None:
+        key = parking.JOURNAL + running.token + running.journaled.to_bytes(4, "big")
+        running.journaled += 1
+        this.store.put(key, data)
+
+    # --- progress -----------------------------------------------------------------------------------------------
+
+    def _ready(self, running: Running, events: int) -> None:
+        if running.token not in self._running or not self._own():
+            return
+        op = running.op
+        try:
+            done = op.advance()
+        except Exception as error:  # a fault of the module: the script gets -1, the descriptor must not spin
+            report_error(error, running.record.where)
+            done = Done(-1)
+        if done is None:
+            self._follow(running)
+            if op.fd_key != running.record.fd_key or op.refreeze:
+                self._write_again(running)
+            return
+        _completed.add()
+        self._finish(running, done)
+
+    def _expired(self, running: Running) -> None:
+        if running.token not in self._running or not self._own():
+            return
+        running.timer = None
+        running.deadline = None
+        if running.op.counts_as_timeout:
+            _timed_out.add()
+        else:
+            _completed.add()
+        self._unwatch(running)
+        self._finish(running, running.op.expire())
+
+    def _write_again(self, running: Running) -> None:
+        """The operation got a connection or reached a state that another process could not rebuild from the journal."""
+        op, record = running.op, running.record
+        op.refreeze = False
+        record.fd_key = op.fd_key
+        record.operation = op.freeze()
+        fds = op.fds() if op.fd_key is None else []
+        if fds:
+            this.fd_keeper.keep(parking.fd_key(running.token), fds)
+        record.has_fds = record.has_fds or bool(fds)
+        with this.store.batch() as batch:
+            if batch.get(parking.PREFIX + running.token) is not None:
+                batch.put(parking.PREFIX + running.token, parking.encode(record))
+                for n in range(running.journaled):
+                    batch.delete(parking.JOURNAL + running.token + n.to_bytes(4, "big"))
+        running.journaled = 0
+
+    def _unwatch(self, running: Running) -> None:
+        if self._running.pop(running.token, None) is None:
+            return
+        self._status.parked = len(self._running)
+        if running.fd >= 0:
+            this.reactor.remove(running.fd)
+            running.fd = -1
+        if running.timer is not None:
+            this.reactor.cancel(running.timer)
+            running.timer = None
+        running.op.changed = running.op.journal = None
+
+    def _finish(self, running: Running, done: Done) -> None:
+        self._unwatch(running)
+        record = running.record
+        token = running.token
+        with this.store.batch() as batch:
+            mine = batch.delete(parking.PREFIX + token)
+            for n in range(running.journaled):
+                batch.delete(parking.JOURNAL + token + n.to_bytes(4, "big"))
+        if record.has_fds:
+            this.fd_keeper.drop(parking.fd_key(token))
+        if not mine:
+            running.op.forget()
+            return
+        running.op.close()
+        if record.mode == "launch":
+            self._report(done, record.route, record.text)
+            return
+        ctx = running.ctx
+        if ctx is None:
+            ctx = Context.thaw(record.context, this.sockets)
+        ctx.suspended = False
+        ctx.params = ()
+        ctx.depth = 0
+        transactions.resume(ctx)
+        self._apply(ctx, done)
+        self._run_route(ctx, record.route or "")
+        if not ctx.suspended:
+            transactions.script_end(ctx)
+
+    @staticmethod
+    def _apply(ctx: Context, done: Done) -> int:
+        for text, value in done.outputs:
+            variables.by_text(text).set(ctx, value)
+        ctx.rc = done.rc
+        return done.rc
+
+    @staticmethod
+    def _run_route(ctx: Context, name: str) -> None:
+        route = this.program.route(RouteKind.REQUEST, name)
+        if route is None:
+            log(ERROR, "core", "async", f"route [{name}] is not defined any more: the script has been reloaded without it")
+            if ctx.tx is not None:  # not the report of launch(), which nobody waits for
+                transactions.reply(ctx, 500, "Server Internal Error")
+            return
+        ctx.route_name = name
+        run_guarded(ctx, route)
+
+    # --- going on with what another process began ---------------------------------------------------------------
+
+    def take_over(self, token: bytes, fds: list[int]) -> None:
+        """Continue the operation ``token``, whose process has died or is stuck, with its descriptors."""
+        store = this.store
+        key = parking.PREFIX + token
+        raw = store.get(key)
+        if raw is None:
+            _close_all(fds)
+            return
+        record = parking.decode(raw)
+        rows = store.scan(parking.JOURNAL + token)
+        record.owner, record.incarnation, record.epoch = this.slot, this.incarnation, self._status.epoch
+        operation = Operation.registry[record.function]
+        if not fds and (record.has_fds or record.fd_key is not None):
+            op: Operation = LostOperation()
+        else:
+            op = operation.thaw(record.operation, fds, b"".join(data for _, data in rows))
+        op.mode = record.mode
+        _taken_over.add()
+        record.fd_key = op.fd_key if not isinstance(op, LostOperation) else None
+        record.has_fds = bool(fds)  # also those of a pooled connection lie under the token since the hand-over
+        with store.batch() as batch:
+            if batch.get(key) is None:
+                gone = True
+            else:
+                gone = False
+                batch.put(key, parking.encode(record))
+        if gone:
+            op.forget()
+            return
+        running = Running(token, op, record, None, self._status.epoch)
+        running.journaled = len(rows)
+        done = op.start()
+        if done is None:
+            self._watch(running)
+            return
+        if done.rc == LOST:
+            _lost.add()
+        else:
+            _completed.add()
+        self._finish(running, done)
+
+    def _own(self) -> bool:
+        """False when what this process drives has just been taken away from it.
+
+        Writing ``busy_since_ns`` before reading the epoch pairs with the attendant, which moves the epoch before it reads
+        ``busy_since_ns`` again: one of the two sees the other.
+        """
+        self._status.busy_since_ns = time.monotonic_ns()
+        return self._status.epoch == self._epoch or self.check_epoch()
+
+    def check_epoch(self) -> bool:
+        """Let go of what was taken over while this process was stuck. True when nothing was taken."""
+        if self._status.epoch == self._epoch:
+            return True
+        with self.stuck_lock():
+            epoch = self._status.epoch
+        if epoch == self._epoch:  # the attendant saw that we are alive after all
+            return True
+        self._epoch = epoch
+        for running in list(self._running.values()):
+            if running.epoch < epoch:
+                op = running.op
+                self._unwatch(running)
+                op.forget()
+        return False
+
+    # --- shutdown -----------------------------------------------------------------------------------------------
+
+    def answer_parked(self, code: int, reason: str) -> None:
+        """Give up what is still parked: suspended requests get ``code``, operations are ended."""
+        for running in list(self._running.values()):
+            self._unwatch(running)
+            if this.store.claim(parking.PREFIX + running.token) and running.record.mode == "async":
+                ctx = running.ctx or Context.thaw(running.record.context, this.sockets)
+                ctx.suspended = False
+                transactions.resume(ctx)
+                transactions.reply(ctx, code, reason)
+                transactions.script_end(ctx)
+            running.op.close()
+
+
+class LostOperation(Operation):
+    """Stands for an operation whose descriptors could not be handed over."""
+
+    name = "lost"
+
+    def start(self) -> Done:
+        return Done(LOST)
+
+    def fileno(self) -> int:
+        return -1
+
+    def advance(self) -> Done:
+        return Done(LOST)
+
+    def expire(self) -> Done:
+        return Done(LOST)
+
+    def freeze(self) -> bytes:
+        return b""
+
+    @classmethod
+    def thaw(cls, state: bytes, fds: list[int], journal: bytes) -> Operation:
+        _close_all(fds)
+        return cls()
+
+
+def _earliest(a: float | None, b: float | None) -> float | None:
+    if a is None:
+        return b
+    return a if b is None or a < b else b
+
+
+def _close_all(fds: list[int]) -> None:
+    for fd in fds:
+        os.close(fd)
+
+
+@contextmanager
+def _nothing() -> Iterator[None]:
+    yield

@@ -1,0 +1,136 @@
+"""Sending without a transaction, choosing the socket, and whether an address is ours."""
+
+from __future__ import annotations
+
+from opensips_py.core import building, relay
+from opensips_py.core.core_module import module
+from opensips_py.core.destinations import hop_of_proxy, locate
+from opensips_py.core.own_address import is_own_address
+from opensips_py.core.process import this
+from opensips_py.core.report import report_context
+from opensips_py.script.context import Context, ListenSocket, RouteKind, Value
+from opensips_py.script.declarations import ALL, Var
+
+
+@module.function(routes=ALL)
+def forward(ctx: Context, destination: str | None = None) -> int:
+    """Forward the request without a transaction: to ``[proto:]host[:port]``, or to ``$du`` or the R-URI."""
+    hop = None if destination is None else hop_of_proxy(destination)
+    if destination is not None and hop is None:
+        return -1
+    return relay.forward(ctx, hop)
+
+
+@module.function(routes=ALL)
+def send(ctx: Context, destination: str, headers: str | None = None) -> int:
+    """Send the message as it was received (no Via is added) to ``[proto:]host[:port]``, with more header lines if given."""
+    hop = hop_of_proxy(destination)
+    to = None if hop is None else locate(hop, ctx.send_socket, ctx.socket)
+    if to is None:
+        return -1
+    data = ctx.msg.raw
+    if headers:
+        if not headers.endswith("\n"):
+            headers += "\r\n"
+        end = ctx.msg.headers_end
+        data = data[:end] + headers.encode("latin-1") + data[end:]
+    return 1 if this.send(to.socket, data, to.ip, to.port) else -1
+
+
+@module.function(routes=ALL)
+def force_rport(ctx: Context) -> int:
+    """Answer to the port that the request came from, although its Via has no rport (RFC 3581)."""
+    ctx.msg.force_rport = True
+    return 1
+
+
+@module.function(routes=ALL)
+def add_local_rport(ctx: Context) -> int:
+    """Ask the next hop to answer to the port that the request comes from: put ``rport`` into our Via (RFC 3581)."""
+    ctx.slots[building.LOCAL_RPORT] = True
+    return 1
+
+
+@module.function(routes=ALL)
+def set_advertised_address(ctx: Context, address: str) -> int:
+    """Name this server ``address`` in the Via and Record-Route of this request. -1 when it is empty."""
+    if not address:
+        return -1
+    _, port = ctx.slots.get(building.ADVERTISED, (None, None))
+    ctx.slots[building.ADVERTISED] = [address.strip("[]"), port]
+    return 1
+
+
+@module.function(routes=ALL)
+def set_advertised_port(ctx: Context, port: int) -> int:
+    """Name ``port`` as this server's port in the Via and Record-Route of this request. -1 when there is no such port."""
+    if not 0 < port <= 65535:
+        return -1
+    address, _ = ctx.slots.get(building.ADVERTISED, (None, None))
+    ctx.slots[building.ADVERTISED] = [address, port]
+    return 1
+
+
+@module.function(routes=ALL)
+def force_tcp_alias(ctx: Context, port: int | None = None) -> int:
+    """Reuse the TCP connection for requests to the sender. UDP has no connections: 1, as in OpenSIPS."""
+    return 1
+
+
+def socket_named(text: str) -> ListenSocket | None:
+    """The listening socket ``[proto:]host[:port]``."""
+    hop = hop_of_proxy(text.strip())
+    if hop is None:
+        return None
+    for sock in this.sockets:
+        if sock.host == hop.host and sock.port == hop.port and sock.proto == hop.proto:
+            return sock
+    return None
+
+
+@module.function(routes=ALL)
+def force_send_socket(ctx: Context, name: str) -> int:
+    """Send the request from this socket, ``[proto:]host[:port]``. -1 when the server does not listen on it."""
+    found = socket_named(name)
+    if found is None:
+        return -1
+    ctx.send_socket = found
+    return 1
+
+
+@module.function(routes=ALL)
+def is_myself(ctx: Context, host: str, port: int | None = None) -> int:
+    """Whether an address is one of this server: of its sockets, their advertised addresses, or an alias."""
+    return 1 if is_own_address(host, port or 0) else -1
+
+
+@module.function(routes=ALL)
+def raise_event(ctx: Context, name: str, attributes: Var | None = None, values: Var | None = None) -> int:
+    """Run ``event_route[name]``; ``$param(attribute)`` there is the value at the same place of the two AVPs. 1 always."""
+    route = this.program.route(RouteKind.EVENT, name)
+    if route is None:
+        return 1
+    names = [] if attributes is None else _every(ctx, attributes)
+    given = [] if values is None else _every(ctx, values)
+    inner = report_context(RouteKind.EVENT)
+    inner.route_name = name
+    if names:
+        inner.params = tuple((str(key), value) for key, value in zip(names, given, strict=False))
+    else:
+        inner.params = tuple(given)
+    route(inner)
+    return 1
+
+
+# both AVPs are only read
+for _parameter in module.functions["raise_event"].parameters[1:]:
+    _parameter.written = False
+
+
+def _every(ctx: Context, variable: Var) -> list[Value]:
+    """All values of an AVP in the order in which they were added, or the one value of another variable."""
+    values = getattr(variable, "values", None)
+    if values is None:
+        value = variable.get(ctx)
+        return [] if value is None else [value]
+    return list(values(ctx))[::-1]

@@ -1,0 +1,28 @@
+"""Faults are contained here: an exception in a route or a module never takes a process down."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+
+from opensips_py.core.log import CRITICAL, log
+from opensips_py.core.process import this
+from opensips_py.script.context import Context
+
+
+def run_guarded(ctx: Context, route: Callable[[Context], int]) -> int:
+    """Run a route; its return code, or -1 when it raised. The log then names the line of the script."""
+    try:
+        return route(ctx)
+    except Exception as error:
+        report_error(error)
+        return -1
+
+
+def report_error(error: BaseException, where: str = "") -> None:
+    """Log an exception with the script line that it came from (or ``where``), and its Python traceback."""
+    program = getattr(this, "program", None)
+    place = program.locate(error) if program is not None else None
+    at = f"{place[0]}:{place[1]}: " if place is not None else (f"{where}: " if where else "")
+    trace = "".join(traceback.format_exception(error)).rstrip()
+    log(CRITICAL, "core", "run_route", f"{at}{type(error).__name__}: {error}\n{trace}")

@@ -1,0 +1,111 @@
+"""Collecting a response from its bytes (RFC 9112), over httptools' parser."""
+
+from __future__ import annotations
+
+import httptools
+
+_BODYLESS = frozenset((204, 304))
+
+
+class TooLarge(Exception):
+    """The body is larger than allowed."""
+
+
+class Response:
+    """One response; also what the parser calls."""
+
+    __slots__ = (
+        "_body",
+        "_framed",
+        "_headers_done",
+        "_limit",
+        "_parser",
+        "_size",
+        "complete",
+        "content_type",
+        "keep_alive",
+        "status",
+    )
+
+    def __init__(self, limit: int) -> None:
+        self._parser = httptools.HttpResponseParser(self)
+        self._limit = limit
+        self._body: list[bytes] = []
+        self._size = 0
+        self._headers_done = False
+        self._framed = False
+        self.status = 0
+        """Status code; 0 before there is one."""
+        self.content_type = b""
+        self.complete = False
+        self.keep_alive = False
+        """The connection may be used again."""
+
+    def feed(self, data: bytes) -> bool:
+        """Take received bytes; True when the response is complete.
+
+        Raises httptools.HttpParserError when it is not HTTP, TooLarge when the body is longer than the limit.
+        """
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserCallbackError as error:
+            if isinstance(error.__context__, TooLarge):
+                raise error.__context__ from None
+            raise
+        except httptools.HttpParserError:
+            if not self.complete:
+                raise
+            self.keep_alive = False  # whatever comes behind the response is no answer to us
+        return self.complete
+
+    def end(self) -> bool:
+        """The server has closed the connection. True when the response is complete: its body went on until then."""
+        self.complete = self.complete or (self._headers_done and not self._framed)
+        return self.complete
+
+    @property
+    def body(self) -> bytes:
+        """The body."""
+        return self._body[0] if len(self._body) == 1 else b"".join(self._body)
+
+    # --- called by the parser -----------------------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        """A response begins; a second one behind the first is not for us."""
+        if self.complete:
+            self.keep_alive = False
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header, also of a trailer."""
+        if self.complete or self._headers_done:
+            return
+        size = len(name)
+        if size == 12 and name.lower() == b"content-type":
+            self.content_type = value
+        elif (size == 14 and name.lower() == b"content-length") or (size == 17 and name.lower() == b"transfer-encoding"):
+            self._framed = True
+
+    def on_headers_complete(self) -> None:
+        """All headers are there."""
+        if self.complete:
+            return
+        self.status = self._parser.get_status_code()
+        self._headers_done = self.status >= 200
+        if self.status in _BODYLESS:
+            self._framed = True
+
+    def on_body(self, data: bytes) -> None:
+        """A piece of the body."""
+        if self.complete:
+            return
+        self._size += len(data)
+        if self._size > self._limit > 0:
+            raise TooLarge
+        self._body.append(data)
+
+    def on_message_complete(self) -> None:
+        """The end; informational responses (RFC 9110 15.2) are followed by the real one."""
+        if self.complete or self.status < 200:
+            return
+        self.complete = True
+        self.keep_alive = bool(self._parser.should_keep_alive())

@@ -1,0 +1,73 @@
+"""Database URLs (OpenSIPS): ``mysql://user[:password]@host[:port]/database[?name=value&…]``."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+DEFAULT_PORT = 3306
+DEFAULT_SOCKETS = ("/run/mysqld/mysqld.sock", "/var/run/mysqld/mysqld.sock", "/tmp/mysql.sock")
+"""Where the server's Unix socket is looked for when the host is ``localhost`` without a port."""
+
+
+@dataclass(frozen=True)
+class DatabaseUrl:
+    """Where a database is, and who asks."""
+
+    text: str
+    user: str
+    password: str
+    host: str
+    port: int
+    database: str
+    unix_socket: str | None = None
+    charset: str = "utf8mb4"
+
+    @property
+    def name(self) -> str:
+        """For people: without password."""
+        return f"mysql://{self.user}@{self.unix_socket or f'{self.host}:{self.port}'}/{self.database}"
+
+
+def parse_database_url(text: str) -> DatabaseUrl:
+    """Read a URL. ValueError says what is wrong with it.
+
+    Parameters: ``unix_socket=PATH`` and ``charset=NAME`` (of the connection; default utf8mb4, so that UTF-8 texts pass
+    unchanged). The password may contain ``:`` and ``@``, nothing is percent-decoded.
+    """
+    scheme, separator, rest = text.partition(":")
+    if scheme != "mysql" or not separator:
+        raise ValueError(f"database [{scheme}] is not supported: the URL must begin with mysql://")
+    if not rest.startswith("//"):
+        raise ValueError("a database URL has the form mysql://user:password@host[:port]/database")
+    place, _, query = rest[2:].rpartition("?") if "?" in rest.rpartition("@")[2] else (rest[2:], "", "")
+    credentials, at, location = place.rpartition("@")
+    if not at:
+        raise ValueError("the database URL names no user (mysql://user:password@host/database)")
+    user, _, password = credentials.partition(":")
+    address, _, database = location.partition("/")
+    if not database:
+        raise ValueError("the database URL names no database (mysql://user:password@host/database)")
+    host, port = address, ""
+    if address.startswith("["):
+        host, bracket, port = address[1:].partition("]")
+        if not bracket:
+            raise ValueError(f"[{address}] is not a host")
+        port = port.removeprefix(":")
+    elif ":" in address:
+        host, _, port = address.partition(":")
+    if port and not (port.isdigit() and 0 < int(port) < 65536):
+        raise ValueError(f"[{port}] is not a port")
+    unix_socket, charset = None, "utf8mb4"
+    for pair in query.split("&") if query else []:
+        name, _, value = pair.partition("=")
+        if name == "unix_socket":
+            unix_socket = value
+        elif name == "charset":
+            charset = value
+        else:
+            raise ValueError(f"URL parameter [{name}] is not known; there are unix_socket and charset")
+    host = host or "localhost"
+    if unix_socket is None and host == "localhost" and not port:
+        unix_socket = next((path for path in DEFAULT_SOCKETS if os.path.exists(path)), None)
+    return DatabaseUrl(text, user, password, host, int(port or DEFAULT_PORT), database, unix_socket, charset)

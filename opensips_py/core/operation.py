@@ -1,0 +1,108 @@
+"""The one protocol of everything that can wait.
+
+An operation is a state machine over a file descriptor. It never blocks, never touches the reactor and never runs
+script code, so the same object serves the plain call (the worker polls it to its end), ``async()`` and ``launch()``.
+
+**Any worker must be able to take it over half-way.** Its state is therefore the bytes of :meth:`Operation.freeze`
+(written when it is parked) plus its *journal*: every byte that it has read since from a descriptor which another
+process would miss. ``thaw(state, fds, journal)`` in another process gives an operation that goes on.
+Descriptors travel by SCM_RIGHTS through the attendant's fd store; a pooled connection is passed there once, when it
+is opened, under its own ``fd_key``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ClassVar, NamedTuple
+
+from opensips_py.script.context import Value
+
+READ = 1
+WRITE = 2
+
+LOST = -10
+"""``$rc`` of an operation whose descriptor cannot be handed to another process and whose worker died."""
+
+
+class Done(NamedTuple):
+    """The end of an operation: the return code, and assignments to output variables, made in this order."""
+
+    rc: int
+    outputs: list[tuple[str, Value]] = []
+    """(source text of the variable, value) — e.g. ``("$avp(credit)", "100")``."""
+
+
+class Operation:
+    """Something that takes time. Subclasses set ``name`` and are found by it when another process thaws them."""
+
+    name: ClassVar[str]
+    """Script function, unique: ``exec``, ``avp_db_query`` …"""
+    registry: ClassVar[dict[str, type[Operation]]] = {}
+
+    mode: str = "plain"
+    """How the script called: ``plain``, ``async`` or ``launch``. Set by the engine before start()."""
+    refreeze: bool = False
+    """The operation sets it in advance() when state and journal no longer rebuild it: the engine writes freeze() again."""
+    deadline: float | None = None
+    """``time.monotonic()`` (one clock for all processes) after which :meth:`expire` is called; None: no limit."""
+    fd_key: str | None = None
+    """Name in the fd store of a pooled connection that the operation uses; None: its own descriptors (:meth:`fds`)."""
+    changed: Callable[[], None] | None = None
+    """Set by the engine. The operation calls it when ``fileno()``, ``wants`` or ``fd_key`` change, or it becomes
+    ready to advance, outside advance() (a connection of the pool became free, a thread finished)."""
+    journal: Callable[[bytes], None] | None = None
+    """Set by the engine while parked. Call it with bytes read that are needed to go on, before returning from advance()."""
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "name" in cls.__dict__:
+            Operation.registry[cls.name] = cls
+
+    def fileno(self) -> int:
+        """Descriptor to watch, or -1 while the operation waits for something else (it will call ``changed``)."""
+        raise NotImplementedError  # abstract
+
+    @property
+    def wants(self) -> int:
+        """READ, WRITE or both."""
+        return READ
+
+    @property
+    def counts_as_timeout(self) -> bool:
+        """Whether expire() now would be a failure; False where the deadline is the regular end (sleep)."""
+        return True
+
+    def start(self) -> Done | None:
+        """Begin. Called once, before anything else; Done when there is nothing to wait for."""
+        return None
+
+    def advance(self) -> Done | None:
+        """Do what can be done without blocking; None means: not finished. May be called without need."""
+        raise NotImplementedError  # abstract
+
+    def expire(self) -> Done:
+        """The deadline has passed: release everything and give the documented return code."""
+        raise NotImplementedError  # abstract
+
+    def close(self) -> None:
+        """Release everything, without a result (also: kill child processes). Idempotent."""
+
+    def forget(self) -> None:
+        """Another process has taken the operation over: close descriptors, disturb nothing that it uses. Idempotent."""
+        self.close()
+
+    def fds(self) -> list[int]:
+        """Own descriptors that another process needs to go on, in the order that ``thaw`` expects; ``[]`` with ``fd_key``."""
+        return []
+
+    def freeze(self) -> bytes:
+        """State for :meth:`thaw`, as of now."""
+        raise NotImplementedError  # abstract
+
+    @classmethod
+    def thaw(cls, state: bytes, fds: list[int], journal: bytes) -> Operation:
+        """The operation in another process. An operation that cannot go on returns one that is Done(LOST) at start().
+
+        ``fds`` is empty when the descriptors were never received. ``start()`` is called on the result too.
+        """
+        raise NotImplementedError  # abstract

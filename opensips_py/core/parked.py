@@ -1,0 +1,75 @@
+"""A suspended script as it lies in the shared store.
+
+Key ``p`` + token. Whoever deletes the entry (``Store.claim``) owns the right, and the duty, to run its route:
+exactly one process ever does.
+"""
+
+from __future__ import annotations
+
+import itertools
+import struct
+
+import msgspec
+
+PREFIX = b"p"
+JOURNAL = b"j"
+ORPHAN_STATUS = b"x"
+"""Prefix under which the attendant leaves the exit status of a child process that lost its worker."""
+
+
+class Parked(msgspec.Struct, array_like=True):
+    """One operation that a script waits for."""
+
+    function: str
+    """Script function that started it; also the name by which the operation is thawed."""
+    route: str | None
+    """Route that runs at the end; None: launch() without a report route."""
+    mode: str
+    """``async`` or ``launch``."""
+    started: float
+    """time.monotonic() when it began."""
+    deadline: float | None
+    """time.monotonic() at which it is given up; None: never."""
+    owner: int
+    """Slot of the process that drives it."""
+    incarnation: int
+    """Which holder of that slot."""
+    fd_key: str | None
+    """Pooled connection in the fd store; None: descriptors are stored under the token, or there are none."""
+    has_fds: bool
+    """Own descriptors lie in the fd store under the token."""
+    operation: bytes
+    """``Operation.freeze()``."""
+    context: bytes
+    """``Context.freeze()``; empty for launch()."""
+    epoch: int = 0
+    """Take-over epoch of the owner when it was parked: only entries older than a take-over are taken."""
+    limit: float | None = None
+    """time.monotonic() set by the third argument of async(): holds whatever deadline the operation sets itself."""
+    text: str | None = None
+    """Third argument of launch(): ``$param(1)`` of the report route."""
+    where: str = ""
+    """``file:line`` of the statement."""
+
+
+encode = msgspec.msgpack.Encoder().encode
+decode = msgspec.msgpack.Decoder(Parked).decode
+
+_TOKEN = struct.Struct(">HIQ")
+
+
+class Tokens:
+    """Makes tokens that are unique for the life of the server: slot, incarnation, running number."""
+
+    def __init__(self, slot: int, incarnation: int) -> None:
+        self._slot, self._incarnation = slot, incarnation
+        self._numbers = itertools.count(1)
+
+    def next(self) -> bytes:
+        """A new token (14 bytes), without key prefix."""
+        return _TOKEN.pack(self._slot, self._incarnation, next(self._numbers))
+
+
+def fd_key(token: bytes) -> str:
+    """Name in the fd store of an operation's own descriptors."""
+    return "p:" + token.hex()

@@ -1,0 +1,93 @@
+"""What one process of the server has: its place, its store, its reactor, its sockets.
+
+``this`` is the process that the code runs in. It is filled by ``workers`` after the fork; modules read it.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
+
+from opensips_py.script.context import ListenSocket
+
+if TYPE_CHECKING:
+    from ipc.control import ControlLine
+    from ipc.counters import Counters
+    from ipc.store import Store
+    from opensips_py.core.engine import Engine
+    from opensips_py.script.program import Program
+
+
+class Reactor(Protocol):
+    """Readiness of descriptors, and time, for one process."""
+
+    def add(self, fd: int, wants: int, callback: Callable[[int], None]) -> None:
+        """Call ``callback(events)`` whenever ``fd`` is ready.
+
+        ``wants`` and ``events`` are READ/WRITE bits; HUP and ERR count as both.
+        """
+
+    def modify(self, fd: int, wants: int) -> None: ...
+
+    def remove(self, fd: int) -> None: ...
+
+    def call_at(self, when: float, callback: Callable[[], None]) -> Any:
+        """Call ``callback`` at ``time.monotonic()`` ``when``; returns a handle for :meth:`cancel`."""
+
+    def cancel(self, handle: Any) -> None: ...
+
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        """Call ``callback`` at the end of this turn of the loop."""
+
+
+class FdKeeper(Protocol):
+    """This process' line to the attendant's fd store."""
+
+    def keep(self, key: str, fds: list[int]) -> None:
+        """Have the attendant hold duplicates of ``fds`` under ``key`` (replacing what is there)."""
+
+    def drop(self, key: str) -> None: ...
+
+
+class Process:
+    """The running process. Attributes are set once, at its start."""
+
+    slot: int = 0
+    """Number of the process, its ID in MI ``ps``; a replacement of a dead worker gets the same slot."""
+    incarnation: int = 0
+    """Differs between two holders of one slot."""
+    kind: str = "attendant"
+    """Description as in ``ps``: ``attendant``, ``SIP receiver udp:127.0.0.1:5060``, ``timer``, ``MI FIFO``."""
+    kinds: list[str]
+    """``kind`` of every process, by slot; set before the fork."""
+    counters: Counters
+    """Statistics and status of all processes."""
+    started_at: float
+    """``time.time()`` of the server's start."""
+    argv: list[str]
+    """Command line of the server."""
+    control: ControlLine
+    """Channel to the attendant; not in the attendant itself."""
+    program: Program
+    """The compiled script with its settings and modules."""
+    store: Store
+    reactor: Reactor
+    engine: Engine
+    fd_keeper: FdKeeper
+    sockets: list[ListenSocket]
+    handles: list[socket.socket]
+    """The OS sockets, in the order of ``sockets``."""
+    draining: bool = False
+    """The server is stopping: new requests are refused, what is under way goes on."""
+
+    def send(self, via: ListenSocket, data: bytes, host: str, port: int) -> bool:
+        """Send one datagram from socket ``via``; False when the kernel refuses (unreachable, no buffer)."""
+        try:
+            self.handles[via.index].sendto(data, (host, port))
+        except OSError:
+            return False
+        return True
+
+
+this = Process()

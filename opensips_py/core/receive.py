@@ -1,0 +1,149 @@
+"""Reception: from a datagram to the script.
+
+Nothing that comes from the network makes :func:`receive_datagram` raise: a message that cannot be read is answered
+with 400 where RFC 3261 8.2 allows it and otherwise dropped with one line in the log; an exception in the script is logged with
+its line there, answered with 500 if nothing has been answered, and handed to error_route.
+"""
+
+from __future__ import annotations
+
+from opensips_py.core import reply_reception, stateless, traffic, transactions
+from opensips_py.core.guard import report_error, run_guarded
+from opensips_py.core.log import NOTICE, log
+from opensips_py.core.process import this
+from opensips_py.script.context import Context, ListenSocket, RouteKind, Source
+from opensips_py.sip.message import ParseError, note_source, parse
+
+REQUEST = RouteKind.REQUEST
+
+_requests = traffic.rcv_requests
+_replies = traffic.rcv_replies
+_dropped_requests = traffic.drop_requests
+_dropped_replies = traffic.drop_replies
+_error_requests = traffic.err_requests
+_error_replies = traffic.err_replies
+_bad_headers = traffic.bad_msg_hdr
+
+
+def receive_datagram(data: bytes, addr: tuple[str, int], socket: ListenSocket) -> None:
+    """Process one datagram that came from ``addr`` on ``socket``."""
+    try:
+        _receive(data, addr, socket)
+    except Exception as error:
+        report_error(error, f"message from {addr[0]}:{addr[1]}")
+
+
+def _receive(data: bytes, addr: tuple[str, int], socket: ListenSocket) -> None:
+    if len(data) < 12 and not data.strip(b"\r\n\0 \t"):
+        return  # keep-alive (RFC 5626 3.5.1, and what NATs get from phones)
+    choices = transactions.prepare()
+    ip, port = addr[0], addr[1]
+    try:
+        msg = parse(data)
+    except ParseError as error:
+        _refuse(error, ip, port, socket)
+        return
+    msg.source = (ip, port)
+    source = Source(ip, port, socket.proto)
+    if not msg.is_request:
+        _replies.add()
+        if not reply_reception.reply_received(msg, source, socket, choices.reply_route):
+            _dropped_replies.add()
+        return
+    _requests.add()
+    method = msg.method
+    if method == "ACK" and stateless.is_own_ack(msg):
+        return
+    route = choices.main_route
+    if route is None:
+        _dropped_requests.add()
+        return
+    ctx = Context(msg, source, socket, REQUEST)
+    if this.draining and _is_new(ctx):
+        stateless.send(ctx, 503, "Service Unavailable")
+        return
+    try:
+        route(ctx)
+    except Exception as error:
+        _failed(ctx, error)
+    if ctx.tx is not None and not ctx.suspended:
+        transactions.script_end(ctx)
+
+
+def _is_new(ctx: Context) -> bool:
+    """Whether a request begins something: not an ACK or CANCEL, not in a dialog, not a retransmission."""
+    msg = ctx.msg
+    to = msg.to
+    return msg.method not in ("ACK", "CANCEL") and (to is None or to.tag is None) and transactions.find(ctx) is None
+
+
+def _refuse(error: ParseError, ip: str, port: int, socket: ListenSocket) -> None:
+    """A message that is not SIP, or bad SIP."""
+    msg = error.message
+    log(NOTICE, "core", "receive_msg", f"bad message from {ip}:{port}: {error.reason}")
+    _bad_headers.add()
+    if msg is None or not msg.is_request:
+        if msg is None or msg.is_request:
+            _error_requests.add()
+        else:
+            _error_replies.add()
+        return
+    _error_requests.add()
+    note_source(msg, ip, port)
+    ctx = Context(msg, Source(ip, port, socket.proto), socket)
+    code, reason = _note(ctx, error)
+    if _handled(ctx):
+        return
+    if ctx.tx is not None:
+        transactions.script_end(ctx)
+    elif stateless.SENT not in ctx.slots:
+        stateless.send(ctx, code, reason)
+
+
+PARSER, SCRIPT = 1, 4
+"""``$err.class``: a message that cannot be read; a fault of the script or a module (OpenSIPS has only the first)."""
+CRITICAL_ERROR, NORMAL_ERROR = 1, 3
+"""``$err.level``."""
+
+
+def _note(ctx: Context, error: Exception) -> tuple[int, str]:
+    """Keep for ``$err.…`` what has gone wrong; the status and phrase that suit it."""
+    if isinstance(error, ParseError):
+        info = error.reason
+        code = error.code
+        reason = _printable(f"Bad Request ({info})" if code == 400 else info)
+        kind, level = PARSER, NORMAL_ERROR
+    else:
+        info = f"{type(error).__name__}: {error}"
+        code, reason = 500, "Server Internal Error"
+        kind, level = SCRIPT, CRITICAL_ERROR
+    ctx.slots["error"] = {"class": kind, "level": level, "info": info, "rcode": code, "rreason": reason}
+    return code, reason
+
+
+def _handled(ctx: Context) -> bool:
+    """Run error_route, if there is one. True: nothing is left to do (it has dropped the request, or waits)."""
+    route = this.program.route(RouteKind.ERROR, "0")
+    if route is None:
+        return False
+    ctx.route_kind = RouteKind.ERROR
+    run_guarded(ctx, route)
+    return ctx.suspended or ctx.dropped
+
+
+def _printable(text: str) -> str:
+    """A reason phrase may hold no control characters."""
+    return "".join(c if " " <= c <= "~" else "?" for c in text)
+
+
+def _failed(ctx: Context, error: Exception) -> None:
+    """The script has raised: log, answer, run error_route."""
+    report_error(error)
+    _error_requests.add()
+    code, reason = _note(ctx, error)
+    if _handled(ctx):
+        return
+    if ctx.tx is not None:
+        transactions.reply(ctx, code, reason)
+    elif stateless.SENT not in ctx.slots:
+        stateless.send(ctx, code, reason)

@@ -1,0 +1,17 @@
+"""Statistics of what is received and sent (group ``core`` of OpenSIPS)."""
+
+from __future__ import annotations
+
+from opensips_py.script.declarations import Module
+
+module = Module("core", doc="Statistics of received and sent messages")
+
+rcv_requests = module.statistic("rcv_requests", doc="requests received")
+rcv_replies = module.statistic("rcv_replies", doc="replies received")
+fwd_requests = module.statistic("fwd_requests", doc="requests forwarded without state")
+fwd_replies = module.statistic("fwd_replies", doc="replies forwarded without state")
+drop_requests = module.statistic("drop_requests", doc="requests that reached no script")
+drop_replies = module.statistic("drop_replies", doc="replies that belonged to nothing and were dropped")
+err_requests = module.statistic("err_requests", doc="requests that were not SIP or on which the script failed")
+err_replies = module.statistic("err_replies", doc="replies that were not SIP")
+bad_msg_hdr = module.statistic("bad_msg_hdr", doc="messages with headers that cannot be read")

@@ -1,0 +1,174 @@
+"""One transaction as a process sees it: loading it, holding it, committing changes.
+
+``Context.tx`` is a :class:`Transaction`. Its record is the truth in three cases: it is *new* (nobody else can see it
+yet), or it is *held* (this process has its lock), or it was only looked at. Every change follows one pattern::
+
+    rec = hold(tx)          # lock and load; at once for a new one
+    ... change rec, append to tx.out ...
+    commit(tx)              # one batch: record, timer row, index; then send tx.out
+    release(tx)             # unlock
+
+so a killed process leaves either the old or the new state, and a message is never sent from a state that is not stored.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from opensips_py.core.process import this
+from opensips_py.sip.message import SipMessage, note_source, parse
+from opensips_py.tm import machine, rows
+from opensips_py.tm.record import LOCAL_SUCCESS, NEVER, Record, decode, encode
+
+RELAYED, ANSWERED = b"r", b"a"
+"""First byte of what the ACK for a 2xx finds (the rest is the transaction's key): who made that reply."""
+
+
+class Transaction:
+    """This process' view of one transaction."""
+
+    __slots__ = ("_request", "branch_reply_route", "deadline", "depth", "done", "indexed", "key", "new", "out", "record", "view")
+
+    def __init__(self, key: bytes, record: Record | None = None, *, new: bool = False) -> None:
+        self.key = key
+        self.record = record
+        self.new = new
+        self.depth = 0
+        """How many times it is held; > 0: this process has the lock."""
+        self.deadline = NEVER
+        """Deadline of the stored record."""
+        self.done = False
+        """The stored record is done, and has its delete row."""
+        self.indexed = False
+        """The ACK for its 2xx finds it in the store."""
+        self.out: list[machine.Send] = []
+        """To be sent once the record has been committed."""
+        self._request: SipMessage | None = None
+        self.branch_reply_route: str | None = None
+        """onreply_route that the running branch route asks for."""
+        self.view: Any = None
+        """Its request as a context, once ``$(<request>…)`` has asked for it."""
+
+    @property
+    def request(self) -> SipMessage | None:
+        """The request that it was made for."""
+        if self._request is None:
+            rec = look(self)
+            if rec is not None:
+                self._request = parse(rec.raw)
+                note_source(self._request, rec.ip, rec.port)
+        return self._request
+
+
+# --- loading, holding, committing ----------------------------------------------------------------------------------
+
+
+def look(tx: Transaction) -> Record | None:
+    """Its record, for reading."""
+    if tx.record is not None:
+        return tx.record
+    data = this.store.get(tx.key)
+    if data is None:
+        return None
+    tx.record = decode(data)
+    return tx.record
+
+
+def hold(tx: Transaction) -> Record | None:
+    """Lock and load it for changing; None (and not held) when it is gone."""
+    if tx.new:
+        return tx.record
+    if tx.depth:
+        tx.depth += 1
+        return tx.record
+    store = this.store
+    if not store.try_lock(tx.key):
+        store.lock(tx.key).__enter__()
+    data = store.get(tx.key)
+    if data is None:
+        store.unlock(tx.key)
+        tx.record = None
+        return None
+    tx.depth = 1
+    rec = tx.record = decode(data)
+    tx.deadline, tx.done, tx.indexed = rec.deadline, rec.done, bool(rec.index)
+    return rec
+
+
+def release(tx: Transaction) -> None:
+    """Undo one :func:`hold`."""
+    if tx.depth:
+        tx.depth -= 1
+        if not tx.depth:
+            this.store.unlock(tx.key)
+
+
+def commit(tx: Transaction, fired: bytes | None = None) -> bool:
+    """Store the record with its timer row, then send what is in ``tx.out``.
+
+    ``fired``: a timer row whose effect this is. False when a new transaction turns out to exist already, made by
+    another process from a retransmission: then nothing is sent but its last reply.
+    """
+    rec = tx.record
+    assert rec is not None
+    machine.update_deadline(rec)
+    deadline, key = rec.deadline, tx.key
+    with this.store.batch() as batch:
+        if tx.new:
+            made = batch.put_new(key, encode(rec))
+        else:
+            batch.put(key, encode(rec))
+            made = True
+        if made:
+            if rec.done:
+                if not tx.done or deadline != tx.deadline:
+                    batch.put(rows.row(deadline, key), rows.DELETE + rec.index)
+            elif deadline < tx.deadline or (fired is not None and deadline != NEVER):
+                batch.put(rows.row(deadline, key), rows.LOAD)
+            if rec.index and not tx.indexed:
+                batch.put(rec.index, (RELAYED if not rec.flags & LOCAL_SUCCESS else ANSWERED) + key)
+            if fired is not None and fired != rows.row(deadline, key):
+                batch.delete(fired)
+    if tx.new:
+        tx.new = False
+        if not made:
+            tx.out.clear()
+            tx.record = None
+            answer_retransmission(tx.key)
+            return False
+    tx.deadline, tx.done, tx.indexed = deadline, rec.done, bool(rec.index)
+    send_out(tx)
+    return True
+
+
+def remove(tx: Transaction, fired: bytes) -> None:
+    """Delete a held transaction whose end has come, with the timer row ``fired``."""
+    rec = tx.record
+    assert rec is not None
+    with this.store.batch() as batch:
+        batch.delete(tx.key)
+        if rec.index:
+            batch.delete(rec.index)
+        batch.delete(fired)
+    tx.record = None
+    send_out(tx)
+
+
+def send_out(tx: Transaction) -> None:
+    """Send what waits for the commit."""
+    out = tx.out
+    if out:
+        tx.out = []
+        for index, data, host, port in out:
+            this.send(this.sockets[index], data, host, port)
+
+
+def answer_retransmission(key: bytes) -> bool:
+    """Send the last reply of transaction ``key`` again. False when there is no such transaction."""
+    data = this.store.get(key)
+    if data is None:
+        return False
+    rec = decode(data)
+    if rec.reply:
+        this.send(this.sockets[rec.socket], rec.reply, rec.reply_host, rec.reply_port)
+    return True

@@ -1,0 +1,420 @@
+"""Transactions as scripts use them: making and finding them, replying, and the life of a script's run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from time import monotonic
+from typing import Any
+
+from ipc.counters import SlotStatus
+from opensips_py.core import building, destinations
+from opensips_py.core.process import this
+from opensips_py.core.transaction import RELAYED, Transaction, answer_retransmission, commit, hold, look, release
+from opensips_py.script.context import Context, RouteKind
+from opensips_py.sip.forward import DEFAULT_USER_AGENT
+from opensips_py.sip.message import SipMessage, note_source
+from opensips_py.sip.reply import DEFAULT_SERVER
+from opensips_py.tm import identity, machine, messages
+from opensips_py.tm.record import CANCELLED, LOCAL_SUCCESS, NEVER, PARKED, Record
+from opensips_py.tm.settings import settings
+from opensips_py.tm.states import Uas
+
+E_UNSPEC, E_BAD_URI, E_SEND, E_BAD_ADDRESS, E_BAD_REQ, E_NO_DESTINATION, E_TOO_MANY_BRANCHES = 1, 475, 477, 476, 400, 3, 4
+"""Internal error numbers, as they stand in the phrases of replies made on errors."""
+
+
+MAIN = "0"
+"""Name of the routes without one."""
+
+
+def flush(ctx: Context) -> bool:
+    """Write what is pending, before anything that waits. False: it was a retransmission after all."""
+    tx = ctx.tx
+    if tx is None or not tx.new:
+        return True
+    take_over_routes(ctx, tx.record)
+    if not commit(tx):
+        return False
+    unsettled.set(tx.key)
+    return True
+
+
+class Unsettled:
+    """The stored transaction whose script runs in this process, noted in shared memory.
+
+    Nothing else would ever end it if the process died now: no timer runs yet, and the caller's retransmissions are absorbed.
+    The attendant then has another process answer it (:func:`opensips_py.core.failure.interrupted`).
+    """
+
+    __slots__ = ("_noted", "row")
+
+    def __init__(self) -> None:
+        self.row: SlotStatus | None = None
+        """Status row of this process; None in one that is not supervised."""
+        self._noted = False
+
+    def set(self, key: bytes) -> None:
+        """A script runs over transaction ``key``."""
+        if self.row is not None:
+            self._noted = True
+            self.row.unsettled = int.from_bytes(key[1:9], "big", signed=True)
+
+    def clear(self) -> None:
+        """It has ended, or is parked."""
+        if self._noted and self.row is not None:
+            self._noted = False
+            self.row.unsettled = 0
+
+    @staticmethod
+    def key(value: int) -> bytes:
+        """The transaction that a process had noted."""
+        return b"t" + value.to_bytes(8, "big", signed=True)
+
+
+unsettled = Unsettled()
+
+
+# --- making and finding --------------------------------------------------------------------------------------------
+
+
+def key_of(msg: SipMessage, method: str) -> bytes:
+    """Store key of the server transaction with ``method`` that a request belongs to (RFC 3261 17.2.3)."""
+    via = msg.via
+    branch = via.branch
+    if branch is not None and branch.startswith(identity.COOKIE):
+        return identity.server_key(branch, via.sent_by, method)
+    from_, cseq = msg.from_, msg.cseq
+    tag = (from_.tag or "") if from_ is not None else ""
+    return identity.rfc2543_key(msg.call_id or "", cseq.number if cseq else 0, method, tag, msg.ruri, via.value)
+
+
+def success_ack_key_of(msg: SipMessage) -> bytes:
+    """Store key under which the ACK for a 2xx finds its INVITE: they share Call-ID and CSeq number."""
+    cseq = (msg.value("cseq") or "").split(None, 1)
+    return identity.success_ack_key(msg.call_id or "", cseq[0] if cseq else "")
+
+
+def new_transaction(ctx: Context) -> int:
+    """t_newtran: 1 made or already there (or an ACK for a 2xx), 0 a retransmission or an ACK absorbed, -1 error."""
+    if ctx.tx is not None:
+        return 1
+    msg = ctx.msg
+    method = msg.method
+    if method == "ACK":
+        return 0 if acknowledge(ctx) == 1 else 1
+    if not usable(msg) or (ctx.new_uri is not None and not destinations.valid_uri(ctx.new_uri)):
+        ctx.slots["tm.error"] = E_BAD_URI if usable(msg) else E_BAD_REQ
+        return -2
+    key = ctx.tx_key
+    if key is None:
+        key = key_of(msg, method)
+        if answer_retransmission(key):
+            return 0
+    host, port = destinations.reply_address(ctx)
+    source = ctx.source
+    slots = ctx.slots
+    rec = Record(
+        deadline=NEVER,
+        done=False,
+        method=method,
+        state=Uas.TRYING,
+        raw=msg.raw,
+        ip=source.ip,
+        port=source.port,
+        socket=ctx.socket.index,
+        reply_host=host,
+        reply_port=port,
+        to_tag=identity.to_tag(key),
+        fr=settings.fr_timeout,
+        fr_inv=settings.fr_inv_timeout,
+    )
+    if slots:
+        rec.fr = slots.pop("tm.fr", rec.fr)
+        rec.fr_inv = slots.pop("tm.fr_inv", rec.fr_inv)
+    tx = Transaction(key, rec, new=True)
+    tx._request = msg
+    ctx.tx = tx
+    ctx.tx_key = key
+    hooks.created()
+    if method == "INVITE" and hooks.auto_100trying:
+        data = building.reply(ctx, 100, "Giving it a try", to_tag=None, headers="")
+        machine.replied(rec, 100, data, 0.0, local=True)
+        tx.out.append((rec.socket, data, host, port))
+    return 1
+
+
+def usable(msg: SipMessage) -> bool:
+    """Whether a request has what a transaction needs (RFC 3261 8.1.1)."""
+    if not (msg.has("from") and msg.has("to") and msg.has("call-id")):
+        return False
+    words = (msg.value("cseq") or "").split()
+    return len(words) == 2 and words[0].isdigit()
+
+
+Route = Callable[[Context], int]
+"""A compiled route."""
+
+Change = Callable[[Record], None]
+
+
+class Hooks:
+    """What module tm tells this layer: choices and statistics."""
+
+    auto_100trying = True
+    cancel_parked = False
+    keep_avps_for_replies = False
+    """onreply_avp_mode."""
+    minor_branch_flag = 0
+    named_reply_routes = True
+    """The script has onreply routes with names."""
+    stateless_forwarding = False
+    """Replies without transaction are passed on."""
+    main_route: Route | None = None
+    reply_route: Route | None = None
+    """The onreply route without a name."""
+    program: Any = None
+    """What these were taken from."""
+
+    @staticmethod
+    def created() -> None:
+        """A server transaction was made."""
+
+    @staticmethod
+    def answered(code: int, local: bool) -> None:
+        """A reply went upstream."""
+
+    @staticmethod
+    def received(code: int) -> None:
+        """A reply to a branch has come in."""
+
+
+hooks = Hooks()
+
+
+def prepare() -> Hooks:
+    """Take from the running program what is needed for every message. Costs one comparison once that is done."""
+    program = this.program
+    if hooks.program is program:
+        return hooks
+    hooks.main_route = program.route(RouteKind.REQUEST, MAIN)
+    hooks.reply_route = program.route(RouteKind.ONREPLY, MAIN)
+    # as in OpenSIPS: only a script that forwards without state gets replies forwarded so
+    hooks.stateless_forwarding = "forward" in program.called and not program.settings.disable_stateless_fwd
+    hooks.named_reply_routes = any(kind == RouteKind.ONREPLY and name != MAIN for kind, name in program.routes)
+    given = program.settings
+    building.Identification.server = (given.server_header or DEFAULT_SERVER) if given.server_signature else ""
+    messages.Identification.user_agent = (given.user_agent_header or DEFAULT_USER_AGENT) if given.server_signature else ""
+    hooks.program = program
+    return hooks
+
+
+def find(ctx: Context) -> bytes | None:
+    """Key of the known transaction that the request belongs to. Remembers the answer "none" for new_transaction()."""
+    if ctx.tx_key is None:
+        key = key_of(ctx.msg, ctx.msg.method)
+        if this.store.get(key) is not None:
+            return key
+        ctx.tx_key = key
+    return None
+
+
+def acknowledge(ctx: Context) -> int:
+    """An ACK: 1 for a final reply that was made here or is negative, -2 for a relayed 2xx, -1 for an unknown one."""
+    slots = ctx.slots
+    if "tm.ack" in slots:
+        return int(slots["tm.ack"])
+    slots["tm.ack"] = found = _acknowledge(ctx.msg)
+    return found
+
+
+def _acknowledge(msg: SipMessage) -> int:
+    store = this.store
+    key = key_of(msg, "INVITE")
+    if store.get(key) is None:  # the ACK for a 2xx has a branch of its own (RFC 3261 13.2.2.4)
+        entry = store.get(success_ack_key_of(msg))
+        if entry is None:
+            return -1
+        if entry[:1] == RELAYED:
+            return -2
+        key = entry[1:]
+    tx = Transaction(key)
+    rec = hold(tx)
+    if rec is None:
+        return -1
+    try:
+        if rec.code // 100 == 2 and not rec.flags & LOCAL_SUCCESS:
+            return -2
+        before = rec.retransmit_at
+        machine.acknowledged(rec, monotonic())
+        if rec.retransmit_at != before:
+            commit(tx)
+        return 1
+    finally:
+        release(tx)
+
+
+def original(ctx: Context) -> Transaction | None:
+    """The INVITE transaction that a CANCEL asks to cancel (RFC 3261 9.2)."""
+    key = key_of(ctx.msg, "INVITE")
+    return None if this.store.get(key) is None else Transaction(key)
+
+
+def take_over_routes(ctx: Context, rec: Record | None) -> None:
+    """Give the routes that the script has armed to the transaction."""
+    if rec is None:
+        return
+    if ctx.armed_failure is not None:
+        rec.on_failure, ctx.armed_failure = ctx.armed_failure, None
+    if ctx.armed_reply is not None:
+        rec.on_reply, ctx.armed_reply = ctx.armed_reply, None
+    if ctx.armed_branch is not None:
+        rec.on_branch, ctx.armed_branch = ctx.armed_branch, None
+
+
+# --- replying ------------------------------------------------------------------------------------------------------
+
+
+def reply(ctx: Context, code: int, reason: str, headers: str = "", body: str = "") -> int:
+    """t_reply: 1 sent, 0 the request was a retransmission, -1 error or already answered."""
+    tx = ctx.tx
+    if tx is None:
+        if ctx.msg.method == "ACK":
+            return -1
+        made = new_transaction(ctx)
+        if made <= 0:
+            return 0 if made == 0 else -1
+        tx = ctx.tx
+    rec = hold(tx)
+    if rec is None:
+        return -1
+    try:
+        if rec.code >= 200:
+            return -1
+        rec.flags &= ~PARKED
+        take_over_routes(ctx, rec)
+        send_reply(ctx, tx, rec, code, reason, headers, body)
+        return 1 if commit(tx) else 0
+    finally:
+        release(tx)
+
+
+def send_reply(ctx: Context, tx: Transaction, rec: Record, code: int, reason: str, headers: str = "", body: str = "") -> None:
+    """Make a reply to the request of a held transaction and prepare it for sending; final ones end the branches."""
+    data = building.reply(ctx, code, reason, to_tag=rec.to_tag if code > 100 else None, headers=headers, body=body)
+    now = monotonic()
+    machine.replied(rec, code, data, now, local=True)
+    if code >= 200:
+        if rec.branches:
+            machine.cancel_branches(rec, -1, None, now, tx.out)
+        if code < 300 and rec.method == "INVITE" and not rec.index:
+            rec.index = success_ack_key_of(ctx.msg)
+    tx.out.append((rec.socket, data, rec.reply_host, rec.reply_port))
+    hooks.answered(code, True)
+
+
+# --- the life of a script run ---------------------------------------------------------------------------------------
+
+
+def can_park(ctx: Context) -> bool:
+    """Whether the script may be suspended: it has a transaction (so not for an ACK)."""
+    return ctx.tx is not None
+
+
+def park(ctx: Context) -> bool:
+    """The script is suspended: keep everything, let no timer run. False: the request was a retransmission after all."""
+    tx = ctx.tx
+    rec = hold(tx)
+    if rec is None:
+        return False
+    try:
+        take_over_routes(ctx, rec)
+        keep_rport(ctx)
+        if not rec.branches:
+            rec.flags |= PARKED
+        return commit(tx)
+    finally:
+        release(tx)
+
+
+def resume(ctx: Context) -> None:
+    """The script goes on: forget the old view of the transaction."""
+    if ctx.tx_key is None:
+        ctx.tx = None
+    else:
+        ctx.tx = Transaction(ctx.tx_key)
+        unsettled.set(ctx.tx_key)
+    mark_source(ctx)
+
+
+def script_end(ctx: Context) -> None:
+    """After the script of a request: write what is pending; a transaction neither answered nor relayed is released."""
+    tx = ctx.tx
+    if tx is None:
+        return
+    try:
+        _settle(ctx, tx)
+    finally:
+        unsettled.clear()
+
+
+def _settle(ctx: Context, tx: Transaction) -> None:
+    if not tx.new and (rec := tx.record) is not None and (rec.code >= 200 or rec.branches):
+        if rec.context and rec.code < 200:
+            _keep_context(ctx, tx, rec.context)
+        return
+    rec = hold(tx)
+    if rec is None:
+        return
+    try:
+        if rec.code >= 200 or rec.branches:
+            return
+        take_over_routes(ctx, rec)
+        rec.flags &= ~PARKED
+        now = monotonic()
+        if rec.code > 100:
+            rec.end_at = now + rec.fr_inv  # answered provisionally, for ever: not even OpenSIPS' callers wait that long
+        else:
+            machine.released(rec, now)
+        commit(tx)
+    finally:
+        release(tx)
+
+
+def _keep_context(ctx: Context, tx: Transaction, before: bytes) -> None:
+    """What the script has changed behind t_relay() (AVPs, flags) is still the transaction's: failure routes see it."""
+    after = ctx.freeze()
+    if after == before:
+        return
+    rec = hold(tx)
+    if rec is None:
+        return
+    try:
+        if rec.context == before:  # no failure route has run meanwhile
+            rec.context = after
+            commit(tx)
+    finally:
+        release(tx)
+
+
+def keep_rport(ctx: Context) -> None:
+    """Have force_rport() survive freezing: it belongs to the message, of which only the bytes are frozen."""
+    if ctx.msg.force_rport:
+        ctx.slots["tm.rport"] = True
+
+
+def mark_source(ctx: Context) -> None:
+    """After thawing: tell the message where it came from."""
+    note_source(ctx.msg, ctx.source.ip, ctx.source.port)
+    if "tm.rport" in ctx.slots:
+        ctx.msg.force_rport = True
+
+
+def was_cancelled(ctx: Context) -> bool:
+    """t_was_cancelled."""
+    tx = ctx.tx
+    if tx is None:
+        return False
+    if not tx.new and not tx.depth:
+        tx.record = None  # another process may have received the CANCEL
+    rec = look(tx)
+    return rec is not None and bool(rec.flags & CANCELLED)

@@ -1,0 +1,1 @@
+"""One file per OpenSIPS module, under the same name."""

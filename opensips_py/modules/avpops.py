@@ -1,0 +1,394 @@
+"""Database queries into AVPs, and operations on AVPs (OpenSIPS module avpops).
+
+``avp_db_query(query[, "$avp(a);$avp(b)"[, db_id]])``: the columns go to the variables in order, to ``$avp(1)``,
+``$avp(2)`` … when none are named. Several rows make stacks, the first row on top; NULL leaves its variable alone. Return code
+1: there are rows, -2: there are none (also after INSERT and the like), -1: error, or the deadline has passed.
+
+Queries are texts: escape what comes from outside (``{s.escape.common}``).
+
+``avp_db_load``, ``avp_db_store`` and ``avp_db_delete`` are not supported: query the table with ``avp_db_query``.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Callable
+from functools import lru_cache
+from typing import NamedTuple
+
+from opensips_py.core.log import ERROR, INFO, log
+from opensips_py.core.mysql.pool import Pool, pool
+from opensips_py.core.mysql.query import AvpDbQuery
+from opensips_py.core.process import this
+from opensips_py.script import variables
+from opensips_py.script.context import Context, Value
+from opensips_py.script.declarations import ALL, ConfigError, Module, Static, VarList
+from opensips_py.script.posix_regex import RegexError, translate
+from opensips_py.script.substitution import Substitution, SubstitutionError, SubstitutionText, parse_substitution
+from opensips_py.script.variables import VariableError
+
+module = Module("avpops", doc="AVP operations and database queries into AVPs (OpenSIPS module avpops)")
+
+_no_urls: list[str] = []
+db_url = module.param(
+    "db_url",
+    str,
+    _no_urls,
+    multiple=True,
+    doc='database, as "URL" or, to have several, "NUMBER URL"; default: core parameter db_default_url',
+)
+
+_urls: dict[int, str] = {}
+_pools: dict[int, Pool] = {}
+
+
+@module.on_config
+def configure() -> None:
+    """Check the databases."""
+    _urls.clear()
+    _pools.clear()
+    for text in db_url.value:
+        number, _, url = text.strip().partition(" ")
+        if not number.isdigit():
+            number, url = "0", text.strip()
+        _add(int(number), url.strip())
+
+
+def _add(number: int, url: str) -> None:
+    if number in _urls:
+        raise ConfigError(f"avpops: db_url: there are two databases with number {number}")
+    try:
+        pool(url)
+    except ValueError as error:
+        raise ConfigError(f"avpops: db_url: {error}") from error
+    _urls[number] = url
+
+
+def _pool(number: int) -> Pool | None:
+    found = _pools.get(number)
+    if found is None:
+        url = _urls.get(number)
+        if url is None and number == 0:
+            url = this.program.settings.db_default_url
+        if not url:
+            log(ERROR, "avpops", "avp_db_query", f"there is no database with number {number}; set db_url")
+            return None
+        try:
+            found = _pools[number] = pool(url)
+        except ValueError as error:
+            log(ERROR, "avpops", "avp_db_query", str(error))
+            return None
+    return found
+
+
+@module.operation(routes=ALL)
+def avp_db_query(ctx: Context, query: str, output: VarList | None = None, db_id: int | None = None) -> AvpDbQuery | int:
+    """Run an SQL query and put the columns of its rows into variables."""
+    number = db_id or 0
+    database = _pools.get(number) or _pool(number)
+    if database is None:
+        return -1
+    return AvpDbQuery(database, query.encode("latin-1"), None if not output else [variable.text for variable in output])
+
+
+# --- operations on AVPs ---------------------------------------------------------------------------------------------
+
+_NAME = re.compile(r"\$\(?avp\(([^()]+)\)\)?|([A-Za-z0-9_]+)")
+
+
+class _Bad(Exception):
+    """An argument is not of its form; the text says why."""
+
+
+class _Operand(NamedTuple):
+    operator: str
+    value: Callable[[Context], Value]
+    flags: str
+
+
+@lru_cache(1024)
+def _name(text: str) -> str:
+    """Name of an AVP from ``$avp(name)``."""
+    found = _NAME.fullmatch(text.strip())
+    if found is None:
+        raise _Bad(f"[{text}] is not an AVP")
+    return found[1] or found[2]
+
+
+@lru_cache(1024)
+def _names(text: str) -> tuple[str, str, str]:
+    """Source, destination and flags of ``source[/destination[/flags]]``."""
+    parts = text.split("/")
+    if len(parts) > 3:
+        raise _Bad(f"[{text}] has more than source, destination and flags")
+    source = _name(parts[0])
+    return source, _name(parts[1]) if len(parts) > 1 and parts[1] else source, parts[2].lower() if len(parts) > 2 else ""
+
+
+def _flagged(text: str) -> tuple[str, str]:
+    """Name and flags of ``$avp(name)[/flags]``."""
+    avp, _, flags = text.partition("/")
+    return _name(avp), flags.lower()
+
+
+@lru_cache(1024)
+def _operand(text: str) -> _Operand:
+    """``operator/value[/flags]``; the value is ``i:number``, ``s:text``, a variable or a text."""
+    operator, slash, rest = text.partition("/")
+    value, _, flags = rest.rpartition("/") if "/" in rest else (rest, "", "")
+    if not slash:
+        raise _Bad(f"[{text}] has no value")
+    if value.startswith("$"):
+        return _Operand(operator, variables.by_text(value).get, flags.lower())
+    if value[:2] in ("i:", "I:"):
+        try:
+            number = int(value[2:], 0)
+        except ValueError:
+            raise _Bad(f"[{value}] is not a number") from None
+        return _Operand(operator, lambda ctx: number, flags.lower())
+    literal = value[2:] if value[:2] in ("s:", "S:") else value
+    return _Operand(operator, lambda ctx: literal, flags.lower())
+
+
+def _refuse(function: str, error: Exception) -> int:
+    log(ERROR, "avpops", function, str(error))
+    return -1
+
+
+@module.function(routes=ALL)
+def is_avp_set(ctx: Context, name: Static) -> int:
+    """1 when the AVP has a value; with ``/e`` an empty one, with ``/s`` a text, with ``/n`` a number. Else -1."""
+    try:
+        avp, flags = _flagged(name)
+    except _Bad as error:
+        return _refuse("is_avp_set", error)
+    stack = ctx.avps.get(avp)
+    if not stack:
+        return -1
+    top = stack[-1]
+    if ("s" in flags and isinstance(top, int)) or ("n" in flags and not isinstance(top, int)) or ("e" in flags and top != ""):
+        return -1
+    return 1
+
+
+@module.function(routes=ALL)
+def avp_delete(ctx: Context, name: Static) -> int:
+    """Delete the topmost value of an AVP, with ``/g`` all of them; ``*`` means every AVP. -1 when there was none."""
+    if name.partition("/")[0].strip() == "*":
+        found = bool(ctx.avps)
+        ctx.avps.clear()
+        return 1 if found else -1
+    try:
+        avp, flags = _flagged(name)
+    except _Bad as error:
+        return _refuse("avp_delete", error)
+    stack = ctx.avps.get(avp)
+    if not stack:
+        return -1
+    stack.pop()
+    if "g" in flags or not stack:
+        del ctx.avps[avp]
+    return 1
+
+
+@module.function(routes=ALL)
+def avp_copy(ctx: Context, old_name: Static, new_name: Static) -> int:
+    """Copy the topmost value to another AVP: ``g`` all values, ``d`` move, ``n`` as number, ``s`` as text."""
+    try:
+        source = _name(old_name)
+        target, flags = _flagged(new_name)
+        stack = ctx.avps.get(source)
+        if not stack:
+            return -1
+        taken = list(stack) if "g" in flags else stack[-1:]
+        if "d" in flags:
+            del stack[-len(taken) :]
+            if not stack:
+                del ctx.avps[source]
+        ctx.avps.setdefault(target, []).extend(_converted(value, flags) for value in taken)
+    except (_Bad, ValueError) as error:
+        return _refuse("avp_copy", error)
+    return 1
+
+
+def _converted(value: str | int, flags: str) -> str | int:
+    if "n" in flags and isinstance(value, str):
+        return int(value)
+    return str(value) if "s" in flags else value
+
+
+_COMPARE: dict[str, Callable[[int], bool]] = {
+    "eq": lambda order: order == 0,
+    "ne": lambda order: order != 0,
+    "lt": lambda order: order < 0,
+    "le": lambda order: order <= 0,
+    "gt": lambda order: order > 0,
+    "ge": lambda order: order >= 0,
+}
+
+
+@module.function(routes=ALL)
+def avp_check(ctx: Context, name: Static, op_value: Static) -> int:
+    """Compare a variable with a value (``eq ne lt le gt ge re fm and or xor``): 1 or -1.
+
+    Flags: ``g`` every value of the AVP must pass, ``i`` without regard to case. A text and a number differ and
+    have no order.
+    """
+    try:
+        operand = _operand(op_value)
+        variable = variables.by_text(name)
+        values = variable.values(ctx) if "g" in operand.flags else [variable.get(ctx)]
+        wanted = operand.value(ctx)
+        if wanted is None or not values:
+            return -1
+        return 1 if all(value is not None and _passes(value, operand, wanted) for value in values) else -1
+    except (_Bad, VariableError, RegexError, re.error) as error:
+        return _refuse("avp_check", error)
+
+
+def _passes(value: str | int, operand: _Operand, wanted: str | int) -> bool:
+    operator, ignore_case = operand.operator, "i" in operand.flags
+    if operator in ("re", "fm"):
+        text, pattern = str(value), str(wanted)
+        if operator == "re":
+            return re.search(translate(pattern), text, re.IGNORECASE if ignore_case else 0) is not None
+        if ignore_case:
+            text, pattern = text.lower(), pattern.lower()
+        return fnmatch.fnmatchcase(text, pattern)
+    if isinstance(value, int) != isinstance(wanted, int):
+        return operator == "ne"
+    if isinstance(value, int) and isinstance(wanted, int):
+        if operator in _BITS:
+            return _BITS[operator](value, wanted) != 0
+        order = (value > wanted) - (value < wanted)
+    else:
+        one, other = str(value), str(wanted)
+        if ignore_case:
+            one, other = one.lower(), other.lower()
+        order = (one > other) - (one < other)
+    if operator not in _COMPARE:
+        raise _Bad(f"[{operator}] is not an operator for these values")
+    return _COMPARE[operator](order)
+
+
+_BITS: dict[str, Callable[[int, int], int]] = {
+    "and": lambda a, b: a & b,
+    "or": lambda a, b: a | b,
+    "xor": lambda a, b: a ^ b,
+}
+_ARITHMETIC: dict[str, Callable[[int, int], int]] = {
+    "add": lambda a, b: a + b,
+    "sub": lambda a, b: a - b,
+    "mul": lambda a, b: a * b,
+    "div": lambda a, b: int(a / b) if b else 0,
+    "mod": lambda a, b: a - b * int(a / b) if b else 0,
+    "not": lambda a, b: ~a,
+    **_BITS,
+}
+
+
+@module.function(routes=ALL)
+def avp_op(ctx: Context, name: Static, op_value: Static) -> int:
+    """Calculate with an AVP: ``add sub mul div mod and or xor not``; into ``source/destination``, else in place.
+
+    Flags: ``g`` all values, ``d`` delete the source's. Division by zero gives 0.
+    """
+    try:
+        source, target, _ = _names(name)
+        operand = _operand(op_value)
+        calculate = _ARITHMETIC.get(operand.operator)
+        if calculate is None:
+            raise _Bad(f"[{operand.operator}] is not an operation")
+        wanted = operand.value(ctx)
+        number = int(wanted) if wanted is not None else 0
+    except (_Bad, VariableError, ValueError) as error:
+        return _refuse("avp_op", error)
+    return _change(
+        ctx, source, target, operand.flags, lambda value: _signed(calculate(value, number)) if isinstance(value, int) else None
+    )
+
+
+def _signed(value: int) -> int:
+    """In the 32 bits of a script's numbers."""
+    return (value + 0x80000000) % 0x100000000 - 0x80000000
+
+
+@module.function(routes=ALL)
+def avp_subst(ctx: Context, avps: Static, subst: SubstitutionText) -> int:
+    """Substitute in an AVP (``source[/destination[/flags]]``) as sed does: ``/expression/replacement/flags``.
+
+    Flags of the first argument: ``g`` all values, ``d`` delete the source's. -1 when nothing matched.
+    """
+    try:
+        source, target, flags = _names(avps)
+        expression = _substitution(subst)
+        return _change(
+            ctx,
+            source,
+            target,
+            flags,
+            lambda value: expression.apply(ctx, str(value)) if expression.pattern.search(str(value)) else None,
+        )
+    except (_Bad, VariableError, SubstitutionError, RegexError) as error:
+        return _refuse("avp_subst", error)
+
+
+@lru_cache(256)
+def _substitution(text: str) -> Substitution:
+    return parse_substitution(text, variables.current())
+
+
+def _change(ctx: Context, source: str, target: str, flags: str, change: Callable[[str | int], str | int | None]) -> int:
+    """Put changed values of one AVP into another; None leaves a value as it is. -1 when none was changed."""
+    stack = ctx.avps.get(source)
+    if not stack:
+        return -1
+    first = 0 if "g" in flags else len(stack) - 1
+    changed = [(i, new) for i in range(first, len(stack)) if (new := change(stack[i])) is not None]
+    if not changed:
+        return -1
+    if source == target:
+        for i, new in changed:
+            stack[i] = new
+        return 1
+    ctx.avps.setdefault(target, []).extend(new for _, new in changed)
+    if "d" in flags:
+        for i, _ in reversed(changed):
+            del stack[i]
+        if not stack:
+            del ctx.avps[source]
+    return 1
+
+
+_DESTINATIONS = {"$ru": "$ru", "$ru/username": "$rU", "$ru/domain": "$rd", "$du": "$du", "$br": "$branch"}
+
+
+@module.function(routes=ALL)
+def avp_pushto(ctx: Context, destination: Static, name: Static) -> int:
+    """Write a value into the message: to ``$ru``, ``$ru/username``, ``$ru/domain``, ``$du`` or, as a branch, ``$br``.
+
+    With ``/g`` all values of the AVP, the topmost first.
+    """
+    target = _DESTINATIONS.get(destination.strip().lower())
+    try:
+        if target is None:
+            raise _Bad(f"[{destination}] is not $ru, $ru/username, $ru/domain, $du or $br")
+        text, _, flags = name.partition("/")
+        variable = variables.by_text(text.strip())
+        values = variable.values(ctx) if "g" in flags.lower() else [variable.get(ctx)]
+        written = [value for value in values if value is not None]
+        for value in written:
+            variables.by_text(target).set(ctx, str(value))
+    except (_Bad, VariableError) as error:
+        return _refuse("avp_pushto", error)
+    return 1 if written else -1
+
+
+@module.function(routes=ALL)
+def avp_print(ctx: Context) -> int:
+    """Write all AVPs to the log (level INFO)."""
+    for name, stack in ctx.avps.items():
+        for value in reversed(stack):
+            log(INFO, "avpops", "avp_print", f"$avp({name}) = {value!r}")
+    return 1

@@ -1,0 +1,51 @@
+"""MySQL and MariaDB (OpenSIPS module db_mysql).
+
+The driver behind ``mysql://`` URLs; scripts use it through other modules (avpops, auth_db, usrloc …). Each worker has a
+pool of connections per URL, of at most ``db_max_async_connections`` (core parameter). Connecting, authenticating
+and waiting for a free connection never block the worker. Further URL parameters: ``unix_socket=PATH``,
+``charset=NAME``.
+"""
+
+from __future__ import annotations
+
+from opensips_py.core.mysql import pool
+from opensips_py.script.declarations import ConfigError, Module
+
+module = Module("db_mysql", doc="MySQL and MariaDB (OpenSIPS module db_mysql)")
+
+timeout_interval = module.param(
+    "timeout_interval",
+    int,
+    2,
+    doc="a third of the seconds (OpenSIPS: tried three times) after which connecting, or a query without async(), is given up",
+)
+exec_query_threshold = module.param(
+    "exec_query_threshold", int, 0, doc="microseconds from which a query is logged as slow; 0: never"
+)
+max_db_queries = module.param("max_db_queries", int, 2, doc="how often a query is tried that did not reach the database")
+max_db_retries = module.param(
+    "max_db_retries",
+    int,
+    3,
+    doc="attempts to reconnect",
+    no_effect="attempts to reconnect go on until the database is back, with growing pauses",
+)
+use_tls = module.param("use_tls", int, 0, doc="TLS to the database; only 0 is supported")
+
+
+@module.on_config
+def configure() -> None:
+    """Read the parameters once."""
+    if use_tls.value:
+        raise ConfigError("db_mysql: use_tls: TLS to the database is not supported; use a Unix socket or a private network")
+    if timeout_interval.value < 1:
+        raise ConfigError(f"db_mysql: timeout_interval is {timeout_interval.value}; it must be at least 1 second")
+    pool.settings.patience = 3.0 * timeout_interval.value
+    pool.settings.attempts = max(1, max_db_queries.value)
+    pool.settings.slow_query = max(0, exec_query_threshold.value) / 1e6
+
+
+@module.on_exit
+def leave() -> None:
+    """Close idle connections."""
+    pool.close_all()

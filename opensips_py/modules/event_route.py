@@ -1,0 +1,11 @@
+"""OpenSIPS module event_route: script routes that run when an event is raised.
+
+The work is done by the core: ``event_route[NAME]`` blocks belong to the language, and ``raise_event()`` runs them. The module is
+there so that scripts that load it go on working.
+"""
+
+from __future__ import annotations
+
+from opensips_py.script.declarations import Module
+
+module = Module("event_route", doc="Routes that run when an event is raised (OpenSIPS module event_route)")

@@ -1,0 +1,69 @@
+"""nat_uac_test(): whether the user agent that has sent a message is behind NAT."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from ipaddress import IPv4Network, ip_address
+
+from opensips_py.modules.nathelper.declared import module
+from opensips_py.script.context import Context
+from opensips_py.script.declarations import B, F, L, O, R
+from opensips_py.sip.errors import ParseError
+from opensips_py.sip.message import SipMessage
+from opensips_py.sip.uri import Uri, uri_or_none
+
+CONTACT_PRIVATE, VIA_ADDRESS, VIA_PRIVATE, SDP_PRIVATE, VIA_PORT, CONTACT_ADDRESS, CONTACT_PORT = (1 << i for i in range(7))
+"""The tests of nat_uac_test()."""
+
+_PRIVATE = [IPv4Network(net) for net in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10")]
+"""RFC 1918, and RFC 6598 (carrier-grade NAT)."""
+_CONNECTION = re.compile(r"^c=IN IP[46] ([^\s/]+)", re.MULTILINE).findall
+
+
+@lru_cache(4096)
+def is_private(host: str) -> bool:
+    """Whether ``host`` is an IPv4 address that is not routed in the Internet. Names and IPv6 addresses are not."""
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return False
+    return address.version == 4 and any(address in net for net in _PRIVATE)
+
+
+@module.function(routes=R | O | F | B | L)
+def nat_uac_test(ctx: Context, tests: int) -> int:
+    """Whether one of the tests, a sum of bits, finds signs of NAT: 1 yes, -1 no.
+
+    1 Contact has a private address; 2 Via has another address than the message came from; 4 Via has a private address;
+    8 SDP has a private address; 16 Via has another port than the message came from; 32 and 64 as 2 and 16, for Contact.
+    """
+    msg, source = ctx.msg, ctx.source
+    via = msg.via
+    host = via.host.strip("[]")
+    if tests & VIA_PORT and (via.port or 5060) != source.port:
+        return 1
+    if tests & VIA_ADDRESS and host != source.ip:
+        return 1
+    if tests & VIA_PRIVATE and is_private(host):
+        return 1
+    if tests & (CONTACT_PRIVATE | CONTACT_ADDRESS | CONTACT_PORT):
+        uri = _contact(msg)
+        if uri is not None and uri.address is not None:
+            if tests & CONTACT_PRIVATE and is_private(uri.address):
+                return 1
+            if tests & CONTACT_ADDRESS and uri.address != source.ip:
+                return 1
+            if tests & CONTACT_PORT and uri.effective_port != source.port:
+                return 1
+    if tests & SDP_PRIVATE and any(is_private(address) for address in _CONNECTION(msg.body)):
+        return 1
+    return -1
+
+
+def _contact(msg: SipMessage) -> Uri | None:
+    try:
+        contacts = msg.contacts
+    except ParseError:
+        return None
+    return uri_or_none(contacts[0].uri) if contacts else None

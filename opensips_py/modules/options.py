@@ -1,0 +1,46 @@
+"""OpenSIPS module options: answering OPTIONS for this server itself (RFC 3261 11.2)."""
+
+from __future__ import annotations
+
+from opensips_py.core import building, stateless, transactions
+from opensips_py.core.log import ERROR, log
+from opensips_py.script.context import Context
+from opensips_py.script.declarations import Module, R
+from opensips_py.sip.uri import uri_or_none
+
+module = Module("options", doc="Answering OPTIONS (OpenSIPS module options)")
+
+accept = module.param("accept", str, "*/*", doc="Accept header of the answer: bodies that are understood")
+accept_encoding = module.param("accept_encoding", str, "", doc="Accept-Encoding header")
+accept_language = module.param("accept_language", str, "en", doc="Accept-Language header")
+support = module.param("support", str, "*", doc="Supported header")
+
+
+@module.function(routes=R)
+def options_reply(ctx: Context) -> int:
+    """Answer an OPTIONS for this server with 200 and what it can do: 1.
+
+    -1 for another method, for a R-URI with a user (it is for somebody else), and when no answer could be sent.
+    """
+    msg = ctx.msg
+    if msg.method != "OPTIONS":
+        log(ERROR, "options", "options_reply", "called for a request that is no OPTIONS")
+        return -1
+    uri = uri_or_none(ctx.ruri)
+    if uri is None or uri.user:
+        log(ERROR, "options", "options_reply", "the R-URI has a user: this OPTIONS is not for the server")
+        return -1
+    lines = "".join(
+        f"{name}: {parameter.value}\r\n"
+        for name, parameter in (
+            ("Accept", accept),
+            ("Accept-Encoding", accept_encoding),
+            ("Accept-Language", accept_language),
+            ("Supported", support),
+        )
+    )
+    slots = ctx.slots
+    slots[building.REPLY_HEADERS] = slots.get(building.REPLY_HEADERS, "") + lines
+    if ctx.tx is not None:
+        return transactions.reply(ctx, 200, "OK")
+    return stateless.send(ctx, 200, "OK")

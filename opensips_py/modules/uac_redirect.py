@@ -1,0 +1,177 @@
+"""OpenSIPS module uac_redirect: following redirections (3xx replies, RFC 3261 8.1.3.4) in failure routes.
+
+The Contacts of the 3xx replies become destinations of the request, for the script to relay to. Filters are regular expressions
+over their URIs.
+"""
+
+from __future__ import annotations
+
+import re
+
+from opensips_py.core.functions_branches import add_branch
+from opensips_py.core.log import ERROR, NOTICE, log
+from opensips_py.core.transaction import look
+from opensips_py.script.context import Branch, Context
+from opensips_py.script.declarations import ConfigError, F, Module
+from opensips_py.script.posix_regex import RegexError, compile_regex
+from opensips_py.script.pseudo_variables_uri import q_value
+from opensips_py.sip.message import ParseError, parse
+from opensips_py.sip.nameaddr import parse_nameaddrs
+from opensips_py.sip.uri import uri_or_none
+
+module = Module("uac_redirect", doc="Following 3xx replies (OpenSIPS module uac_redirect)", depends=("tm",))
+
+default_filter = module.param(
+    "default_filter", str, "accept", doc="what happens to a contact that no filter matches: accept or deny"
+)
+deny_filter = module.param("deny_filter", str, "", doc="regular expression of URIs that are not followed")
+accept_filter = module.param("accept_filter", str, "", doc="regular expression of URIs that are followed")
+_ACCOUNTING = "redirections are not accounted"
+module.param("acc_function", str, "acc_log_request", doc="accounting function", no_effect=_ACCOUNTING)
+module.param("acc_db_table", str, "acc", doc="table for accounting", no_effect=_ACCOUNTING)
+
+MAX_CONTACTS = 16
+"""Contacts of one reply that are looked at, as in OpenSIPS."""
+MAX_FILTERS = 6
+_DEFAULT_Q = 10
+"""``q`` of a contact that has none, in thousandths: it comes first."""
+_KINDS = ("accept", "deny")
+_RESETS = ("reset_all", "reset_default", "reset_added")
+
+_default_filters: dict[str, re.Pattern[str]] = {}
+
+
+@module.on_config
+def configure() -> None:
+    """Check the parameters, compile the filters."""
+    if default_filter.value not in _KINDS:
+        raise ConfigError(f'uac_redirect: default_filter is "{default_filter.value}"; it must be "accept" or "deny"')
+    _default_filters.clear()
+    for kind, parameter in (("accept", accept_filter), ("deny", deny_filter)):
+        if parameter.value:
+            try:
+                _default_filters[kind] = compile_regex(parameter.value, False)
+            except RegexError as error:
+                raise ConfigError(f"uac_redirect: {parameter.name}: {error.message}") from None
+
+
+# --- filters --------------------------------------------------------------------------------------------------------
+
+
+def _slot(kind: str) -> str:
+    """Slot of a Context: whether the default filter of that kind holds, then the filters that the script has added."""
+    return f"uac_redirect.{kind}"
+
+
+def _filters(ctx: Context, kind: str) -> list[re.Pattern[str]]:
+    added = ctx.slots.get(_slot(kind), [True])
+    found = [compile_regex(text, False) for text in added[1:]]
+    default = _default_filters.get(kind)
+    return [default, *found] if default is not None and added[0] else found
+
+
+def _set_filter(ctx: Context, kind: str, expression: str, flag: str | None) -> int:
+    function = f"set_{kind}_filter"
+    if flag and flag not in _RESETS:
+        log(ERROR, "uac_redirect", function, f"{flag!r} is none of {', '.join(_RESETS)}")
+        return -1
+    try:
+        compile_regex(expression, False)
+    except RegexError as error:
+        log(ERROR, "uac_redirect", function, f"bad regular expression {expression!r}: {error.message}")
+        return -1
+    added = list(ctx.slots.get(_slot(kind), [True]))
+    if flag in ("reset_all", "reset_default"):
+        added[0] = False
+    if flag in ("reset_all", "reset_added"):
+        del added[1:]
+    if len(added) > MAX_FILTERS:
+        log(ERROR, "uac_redirect", function, f"no more than {MAX_FILTERS} filters can be added")
+        return -1
+    added.append(expression)
+    ctx.slots[_slot(kind)] = added
+    return 1
+
+
+@module.function(routes=F)
+def set_deny_filter(ctx: Context, expression: str, flag: str | None = None) -> int:
+    """Do not follow URIs that match, for this request. ``flag``: reset_all, reset_default or reset_added filters first."""
+    return _set_filter(ctx, "deny", expression, flag)
+
+
+@module.function(routes=F)
+def set_accept_filter(ctx: Context, expression: str, flag: str | None = None) -> int:
+    """Follow URIs that match, for this request. ``flag`` as in set_deny_filter()."""
+    return _set_filter(ctx, "accept", expression, flag)
+
+
+def _followed(ctx: Context, uri: str) -> bool:
+    """With ``default_filter`` accept a deny filter may refuse a URI; with deny, an accept filter may let it pass."""
+    first, other = ("accept", "deny") if default_filter.value == "accept" else ("deny", "accept")
+    if any(pattern.search(uri) for pattern in _filters(ctx, first)):
+        return first == "accept"
+    if any(pattern.search(uri) for pattern in _filters(ctx, other)):
+        return other == "accept"
+    return first == "accept"
+
+
+# --- redirections ---------------------------------------------------------------------------------------------------
+
+
+def _limit(text: str) -> int | None:
+    """A number; 0 for ``*``, ``0`` and nothing: any. None when it is none."""
+    text = text.strip()
+    if text in ("", "*"):
+        return 0
+    return int(text) if text.isdigit() else None
+
+
+def _contacts(ctx: Context, reply: bytes) -> list[tuple[int, str]]:
+    """(q, URI) of the Contacts of a reply that may be followed, the lowest q first, as OpenSIPS orders them."""
+    found = []
+    try:
+        msg = parse(reply)
+        addresses = [address for value in msg.values("contact") for address in parse_nameaddrs(value)]
+    except ParseError as error:
+        log(ERROR, "uac_redirect", "get_redirects", f"Contact of a reply cannot be read: {error.reason}")
+        return []
+    for address in addresses:
+        if uri_or_none(address.uri) is None or not _followed(ctx, address.uri):
+            continue
+        text = address.params.get("q")
+        q = _DEFAULT_Q if not text else q_value(text)
+        if q is not None:
+            found.append((q, address.uri))
+    return sorted(found[:MAX_CONTACTS], key=lambda contact: contact[0])
+
+
+@module.function(routes=F)
+def get_redirects(ctx: Context, limits: str, reason: str | None = None) -> int:
+    """Make destinations of the Contacts of all 3xx replies: the first becomes the R-URI, the others branches.
+
+    ``limits`` is ``total[:per_branch]``, each a number or ``*`` (or 0) for any. ``reason`` would be for accounting, which is not
+    supported: a notice is logged. 1 when there is at least one, else -1.
+    """
+    total_text, _, branch_text = limits.partition(":")
+    total, per_branch = _limit(total_text), _limit(branch_text)
+    rec = None if ctx.tx is None else look(ctx.tx)
+    if total is None or per_branch is None or rec is None:
+        log(ERROR, "uac_redirect", "get_redirects", f"{limits!r} is not of the form total[:per_branch]")
+        return -1
+    if reason is not None:
+        log(NOTICE, "uac_redirect", "get_redirects", f"not accounted: {_ACCOUNTING}")
+    chosen: list[tuple[int, str]] = []
+    for branch in rec.branches[rec.first :]:
+        if branch.code // 100 != 3 or not branch.reply:
+            continue
+        contacts = _contacts(ctx, branch.reply)
+        chosen += contacts[: per_branch or None]
+    chosen = chosen[: total or None]
+    if not chosen:
+        return -1
+    (q, ctx.new_uri), *others = chosen
+    ctx.q, ctx.dst_uri = q, None
+    for q, uri in others:
+        if add_branch(ctx, Branch(uri, q=q)) < 0:
+            break
+    return 1

@@ -1,0 +1,32 @@
+"""OpenSIPS module usrloc: where users can be reached. Module registrar fills it and asks it.
+
+Contacts live in the shared store, so every worker sees every registration. They are those of one run of the server
+(``working_mode_preset`` ``single-instance-no-db``).
+"""
+
+from __future__ import annotations
+
+import time
+
+from opensips_py.core.guard import report_error
+from opensips_py.core.process import this
+from opensips_py.modules.usrloc import location, management  # noqa: F401  (its commands declare themselves)
+from opensips_py.modules.usrloc.declared import module, timer_interval
+
+__all__ = ["module"]
+
+
+@module.on_process
+def _start() -> None:
+    """The timer process removes what has expired."""
+    if this.kind != "timer":
+        return
+
+    def tick() -> None:
+        try:
+            location.remove_expired()
+        except Exception as error:  # the next turn may succeed
+            report_error(error, "usrloc")
+        this.reactor.call_at(time.monotonic() + timer_interval.value, tick)
+
+    this.reactor.call_at(time.monotonic() + timer_interval.value, tick)

@@ -1,0 +1,152 @@
+"""Management commands of usrloc."""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import Any
+
+from opensips_py.core.process import this
+from opensips_py.modules.usrloc import location, ordering
+from opensips_py.modules.usrloc.contact import ALL_METHODS, PERMANENT, Contact, q_of, q_text
+from opensips_py.modules.usrloc.declared import module
+from opensips_py.script.context import Q_UNSPECIFIED
+from opensips_py.script.declarations import MIError
+from opensips_py.script.flag_names import branch_flags
+from opensips_py.sip.uri import uri_or_none
+
+_MI_CALL_ID = "dfjrewr12386fd6-343@opensips.mi"
+"""Call-ID of contacts that a person adds, as in OpenSIPS."""
+
+
+@module.mi("ul_dump", (), ("brief",))
+def ul_dump(brief: str | None = None) -> dict[str, Any]:
+    """All contacts of all tables; with any value of ``brief`` the addresses of record only."""
+    domains: dict[str, list[dict[str, Any]]] = {}
+    now = monotonic()
+    for table, aor, contacts in location.entries():
+        entry: dict[str, Any] = {"AOR": aor}
+        if brief is None:
+            entry["Contacts"] = [_shown(aor, contact, now) for contact in contacts]
+        domains.setdefault(table, []).append(entry)
+    return {"Domains": [{"name": table, "hash_size": 0, "AORs": aors} for table, aors in domains.items()]}
+
+
+@module.mi("ul_show_contact", ("table_name", "aor"))
+def ul_show_contact(table_name: str, aor: str) -> dict[str, Any]:
+    """The contacts of one address of record."""
+    found = location.find(table_name, aor)
+    if not found:
+        raise MIError(404, "AOR not found")
+    now = monotonic()
+    return {"AOR": aor, "Contacts": [_shown(aor, contact, now) for contact in found]}
+
+
+@module.mi("ul_rm", ("table_name", "aor"))
+def ul_rm(table_name: str, aor: str) -> str:
+    """Remove an address of record with all its contacts. OK also when there is none."""
+    location.remove(table_name, aor)
+    return "OK"
+
+
+@module.mi("ul_rm_contact", ("table_name", "aor", "contact"))
+def ul_rm_contact(table_name: str, aor: str, contact: str) -> str:
+    """Remove one contact."""
+    if not location.find(table_name, aor):
+        raise MIError(404, "AOR not found")
+    removed: list[Contact] = []
+
+    def update(contacts: list[Contact]) -> list[Contact]:
+        removed[:] = [one for one in contacts if one.same(contact)]
+        return [one for one in contacts if not one.same(contact)]
+
+    location.change(table_name, aor, update)
+    if not removed:
+        raise MIError(404, "Contact not found")
+    return "OK"
+
+
+@module.mi(
+    "ul_add",
+    ("table_name", "aor", "contact", "expires", "q", "flags", "cflags", "methods"),
+    ("table_name", "aor", "contact", "expires", "q", "unsused", "flags", "cflags", "methods"),
+)
+def ul_add(
+    table_name: str,
+    aor: str,
+    contact: str,
+    expires: str,
+    q: str,
+    flags: str,
+    cflags: str,
+    methods: str,
+    unsused: str = "",  # (the name is OpenSIPS')
+) -> str:
+    """Add or replace a contact. ``expires``: seconds, 0 for ever; ``q``: 0 to 1, or anything else for none; ``methods``: bits."""
+    if uri_or_none(contact) is None:
+        raise MIError(400, "Invalid contact")
+    seconds = _number("expires", expires)
+    quality = q_of(q)
+    now = monotonic()
+    added = Contact(
+        uri=contact,
+        expires=PERMANENT if seconds == 0 else now + seconds,
+        call_id=_MI_CALL_ID,
+        cseq=1,
+        q=Q_UNSPECIFIED if quality is None else quality,
+        user_agent="SIP Router MI Server",
+        methods=_number("methods", methods) or ALL_METHODS,
+        flags=_number("flags", flags),
+        branch_flags=_number("cflags", cflags),
+        modified=now,
+    )
+    try:
+        location.change(table_name, aor, lambda found: ordering.put(found, added, lambda one: one.same(contact)))
+    except location.AorTooLong:
+        raise MIError(400, "AOR too long") from None
+    return "OK"
+
+
+@module.mi("ul_flush")
+def ul_flush() -> str:
+    """Remove what has expired now, instead of at the next turn of the timer."""
+    location.remove_expired()
+    return "OK"
+
+
+def _number(name: str, value: str) -> int:
+    text = value.strip()
+    if not (text.isascii() and text.isdigit() and len(text) <= 10):
+        raise MIError(400, f"Invalid {name}")
+    return int(text)
+
+
+def _shown(aor: str, contact: Contact, now: float) -> dict[str, Any]:
+    expires: int | str = contact.remaining(now)
+    if contact.expires == PERMANENT:
+        expires = "permanent"
+    elif not contact.valid(now):
+        expires = "expired"
+    shown: dict[str, Any] = {
+        "Contact": contact.uri,
+        "ContactID": str(contact.contact_id(aor)),
+        "Expires": expires,
+        "Q": "" if contact.q == Q_UNSPECIFIED else q_text(contact.q),
+        "Callid": contact.call_id,
+        "Cseq": contact.cseq,
+        "User-agent": contact.user_agent,
+    }
+    if contact.received is not None:
+        shown["Received"] = contact.received
+    if contact.path is not None:
+        shown["Path"] = contact.path
+    shown |= {"State": "CS_NEW", "Flags": contact.flags, "Cflags": branch_flags.text(contact.branch_flags)}
+    if contact.socket < len(this.sockets):
+        socket = this.sockets[contact.socket]
+        host = f"[{socket.host}]" if ":" in socket.host else socket.host
+        shown["Socket"] = f"{socket.proto}:{host}:{socket.port}"
+    shown["Methods"] = contact.methods
+    if contact.attributes is not None:
+        shown["Attr"] = contact.attributes
+    if contact.instance is not None:
+        shown["SIP_instance"] = contact.instance
+    return shown

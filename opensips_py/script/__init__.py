@@ -1,0 +1,1 @@
+"""The routing-script language: preprocessor, grammar, checker, compiler, pseudo-variables, transformations."""

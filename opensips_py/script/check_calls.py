@@ -1,0 +1,245 @@
+"""Judging function calls: does the function exist, may it stand here, do its arguments fit?"""
+
+from __future__ import annotations
+
+from opensips_py.script import ast, known_modules
+from opensips_py.script.context import RouteKind
+from opensips_py.script.declarations import Function, Parameter
+from opensips_py.script.diagnostics import Findings
+from opensips_py.script.environment import Environment, looks_like_format, name_of
+from opensips_py.script.flag_names import branch_flags, message_flags
+from opensips_py.script.posix_regex import RegexError, compile_regex
+from opensips_py.script.suggest import did_you_mean, nearest
+from opensips_py.script.variables import Variable, VariableError
+
+ARMED_ROUTES = {
+    "t_on_failure": (RouteKind.FAILURE, "failure_route"),
+    "t_on_reply": (RouteKind.ONREPLY, "onreply_route"),
+    "t_on_branch": (RouteKind.BRANCH, "branch_route"),
+}
+"""Functions whose first argument names a route block."""
+
+FLAGS = {"flag": message_flags, "branch_flag": branch_flags}
+"""Parameter kinds that name a flag, and where its name is kept."""
+
+
+class CallChecker:
+    """Checks calls. The checker proper gives the rest."""
+
+    env: Environment
+    findings: Findings
+    kind: RouteKind
+    block: str
+
+    def variable(self, node: ast.Variable) -> Variable | None:
+        """A variable; None when it is wrong."""
+        raise NotImplementedError  # abstract
+
+    def format(self, node: ast.String) -> None:
+        """A format string."""
+        raise NotImplementedError  # abstract
+
+    def route_exists(self, at: ast.Node, kind: RouteKind, name: str, keyword: str) -> None:
+        """Is there such a route block?"""
+        if (kind, name) in self.env.routes:
+            return
+        names = [n for k, n in self.env.routes if k is kind and n != "0"]
+        hint = did_you_mean(name, names)
+        if hint is None:
+            hint = f"add {keyword}[{name}] {{ ... }}"
+        self.findings.error(at, f"{keyword} [{name}] is not defined", hint)
+
+    def suspension(self, node: ast.Async | ast.Launch) -> None:
+        """``async()`` and ``launch()``."""
+        word = "async" if isinstance(node, ast.Async) else "launch"
+        function = self._function(node.call, "async command")
+        if function is not None and not function.waits:
+            able = [f.name for f in self.env.functions.values() if f.waits]
+            listed = f"; functions that can: {', '.join(sorted(able))}" if able else ""
+            self.findings.error(
+                node.call, f"{function.name}() cannot be used in {word}(): it never waits", f"call it plainly{listed}"
+            )
+        elif function is not None:
+            self._arguments(node.call, function, "async command")
+        if isinstance(node, ast.Async) and "tm" not in self.env.modules and "tm" not in self.env.unsupported:
+            self.findings.error(node, "async() needs the module tm", 'add loadmodule "tm.so"')
+        if node.route is not None:
+            self.route_exists(node.route, RouteKind.REQUEST, node.route.value, "route")
+        if isinstance(node, ast.Launch) and node.text is not None:
+            if isinstance(node.text, ast.Variable):
+                self.variable(node.text)
+            else:
+                self.format(node.text)
+
+    def call(self, node: ast.Call) -> None:
+        """A plain call."""
+        function = self._function(node, "command")
+        if function is None:
+            return
+        if function.async_only:
+            self.findings.error(
+                node,
+                f"{function.name}() can only be used in async() and launch()",
+                f"write async({function.name}(...), resume_route)",
+            )
+            return
+        if not function.routes & self.kind:
+            allowed = ", ".join(_keyword(k) for k in RouteKind if k is not RouteKind.ALL and k & function.routes)
+            self.findings.error(
+                node, f"Command <{function.name}> cannot be used in the block: {self.block}", f"it may stand in {allowed}"
+            )
+            return
+        self._arguments(node, function, "command")
+
+    def _function(self, node: ast.Call, what: str) -> Function | None:
+        function = self.env.functions.get(node.name)
+        if function is None:
+            self._unknown(node, what)
+            for argument in node.arguments:
+                self._expandable(argument)
+        return function
+
+    def _unknown(self, node: ast.Call, what: str) -> None:
+        name = node.name
+        if name in known_modules.UNSUPPORTED_FUNCTIONS:
+            self.findings.error(node, f"not supported: function {name}()", known_modules.UNSUPPORTED_FUNCTIONS[name])
+            return
+        module = known_modules.MODULES_OF.get(name)
+        if module in self.env.unsupported:
+            return
+        if module is not None and module in self.env.modules:
+            self.findings.error(node, f"not supported yet: function {name}() of module {module}")
+            return
+        hint = None
+        if module is not None:
+            hint = f'add loadmodule "{module}.so"'
+        elif name in known_modules.RENAMED_FUNCTIONS:
+            self.findings.error(node, f"'{name}()' is deprecated", f"use {known_modules.RENAMED_FUNCTIONS[name]}() instead")
+            return
+        else:
+            near = nearest(name, [*self.env.functions, "xlog", "route", "async", "launch", "return", "exit", "drop"])
+            if near is None:
+                near = nearest(name, known_modules.MODULES_OF)
+            hint = None if near is None else f'did you mean "{near}"?'
+        message = f"unknown {what} <{name}>"
+        if hint is None:
+            message += ", missing loadmodule?"
+        self.findings.error(node, message, hint)
+
+    # --- arguments ---------------------------------------------------------------------------------------------------
+
+    def _arguments(self, node: ast.Call, function: Function, what: str) -> None:
+        arguments, parameters = node.arguments, function.parameters
+        form = f"{function.name}({signature(function)})"
+        if len(arguments) > len(parameters):
+            self.findings.error(node, f"too many parameters for {what} <{function.name}>", form)
+        elif len(arguments) < function.required:
+            self.findings.error(node, f"too few parameters for {what} <{function.name}>", form)
+        for i, (argument, parameter) in enumerate(zip(arguments, parameters, strict=False), 1):
+            if argument is None:
+                if not parameter.optional:
+                    self.findings.error(
+                        node, f"mandatory parameter omitted for {what} <{function.name}>", f"parameter {i} of {form}"
+                    )
+                continue
+            self._argument(i, argument, parameter, form)
+        for argument in arguments[len(parameters) :]:
+            self._expandable(argument)
+        armed = ARMED_ROUTES.get(function.name)
+        if armed is not None and arguments and isinstance(arguments[0], ast.String) and not looks_like_format(arguments[0].value):
+            self.route_exists(arguments[0], armed[0], arguments[0].value, armed[1])
+
+    def _expandable(self, argument: ast.Argument) -> None:
+        if isinstance(argument, ast.Variable):
+            self.variable(argument)
+        elif isinstance(argument, ast.String):
+            self.format(argument)
+
+    def _argument(self, i: int, argument: ast.Argument, parameter: Parameter, form: str) -> None:
+        assert argument is not None
+        kind = parameter.kind
+        if isinstance(argument, ast.Null):
+            self.findings.error(argument, "NULL cannot be a parameter", "leave the parameter out")
+        elif kind == "int":
+            if isinstance(argument, ast.Variable):
+                self.variable(argument)
+            elif isinstance(argument, ast.String):
+                hint = f"write {argument.value}" if argument.value.lstrip("-").isdigit() else form
+                if argument.value.startswith("$"):
+                    hint = f"write {argument.value} without quotes"
+                self.findings.error(argument, f"Param [{i}] expected to be an integer or variable", hint)
+        elif kind == "var":
+            self._output(i, argument, form, parameter.written)
+        elif kind == "varlist":
+            self._list(i, argument, form)
+        elif kind in FLAGS:
+            if isinstance(argument, ast.Variable):
+                self.findings.error(
+                    argument, f"Param [{i}] expected to be the name of a flag", "flags are named when the script is loaded"
+                )
+            else:
+                try:
+                    FLAGS[kind].mask(str(argument.value))
+                except ValueError as e:
+                    self.findings.error(argument, str(e))
+        elif kind == "static":
+            if isinstance(argument, ast.Variable):
+                self.findings.error(argument, f"Param [{i}] expected to be a string, not a variable", form)
+            elif isinstance(argument, ast.String) and parameter.fault is not None:
+                fault = parameter.fault(argument.value, self.env.registry)
+                if fault is not None:
+                    self.findings.error(argument, fault)
+        elif kind == "regex":
+            if isinstance(argument, ast.String) and not looks_like_format(argument.value):
+                try:
+                    compile_regex(argument.value, True)
+                except RegexError as e:
+                    self.findings.error(argument, f"bad regular expression: {e.message}")
+            else:
+                self._expandable(argument)
+        else:
+            self._expandable(argument)
+
+    def _output(self, i: int, argument: ast.Argument, form: str, written: bool = True) -> None:
+        if not isinstance(argument, ast.Variable):
+            hint = form
+            if isinstance(argument, ast.String) and argument.value.startswith("$"):
+                hint = f"write {argument.value} without quotes"
+            if argument is not None:
+                self.findings.error(argument, f"Param [{i}] expected to be a variable", hint)
+            return
+        variable = self.variable(argument)
+        if written and variable is not None and not variable.writable:
+            self.findings.error(argument, f"{argument.text} cannot be written, and this parameter receives a value", form)
+
+    def _list(self, i: int, argument: ast.Argument, form: str) -> None:
+        if isinstance(argument, ast.Variable):
+            self._output(i, argument, form)
+        elif isinstance(argument, ast.String):
+            try:
+                variables = self.env.variables_of(argument.value)
+            except VariableError as e:
+                self.findings.error(argument, e.message)
+                return
+            for variable in variables:
+                if not variable.writable:
+                    self.findings.error(argument, f"{variable.text} cannot be written, and this parameter receives values")
+        elif argument is not None:
+            self.findings.error(argument, f"Param [{i}] expected to be a list of variables", form)
+
+
+def signature(function: Function) -> str:
+    """``int code, str reason [, var output]`` for messages."""
+    text = ""
+    for parameter in function.parameters:
+        item = f"{parameter.kind} {parameter.name}"
+        separator = ", " if text else ""
+        text += f"[{separator}{item}]" if parameter.optional else separator + item
+    return text
+
+
+def _keyword(kind: RouteKind) -> str:
+    return "route" if kind is RouteKind.REQUEST else f"{(kind.name or '').lower()}_route"
+
+
+__all__ = ["ARMED_ROUTES", "CallChecker", "name_of", "signature"]

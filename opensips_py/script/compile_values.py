@@ -1,0 +1,256 @@
+"""Values and conditions as Python expressions.
+
+A condition may need statements before its expression, because a command can stand there (it must be able to end the
+script): every method for conditions gives both. Types that are known when the script is loaded (literals, ``$rc``) select
+a plain Python operator; otherwise an operator of ``semantics`` is called.
+"""
+
+from __future__ import annotations
+
+import ast as py
+import re
+from collections.abc import Callable
+
+from opensips_py.script import ast, semantics
+from opensips_py.script.codegen import CodeBuilder
+from opensips_py.script.context import Value
+from opensips_py.script.environment import Environment
+from opensips_py.script.posix_regex import compile_regex
+from opensips_py.script.pseudo_variables_storage import script_variables
+
+ANY, PLAIN, NUMBER, TEXT = "any", "plain", "number", "text"
+"""What is known of a value: nothing (it may be NULL), nothing but that a number is a plain ``int`` (``$var``), a number,
+a string."""
+
+_SCRIPT_VARIABLE = re.compile(r"\$var\(([A-Za-z0-9_.-]+)\)\Z")
+_RETURN_CODE = re.compile(r"\$(?:rc|retcode|\((?:rc|retcode)\))\Z")
+_PORT = re.compile(r"\$(?:rp|op|dp|\((?:rp|op|dp)\))\Z")
+"""Ports of URIs are text to ``+`` (recorded behaviour), and numbers otherwise."""
+_ORDER: dict[str, type[py.cmpop]] = {"<": py.Lt, ">": py.Gt, "<=": py.LtE, ">=": py.GtE}
+_COMPARE: dict[str, type[py.cmpop]] = {"==": py.Eq, "!=": py.NotEq, **_ORDER}
+_TEXT_ORDER = {"<": semantics.before_text, ">": semantics.after_text, "<=": semantics.upto_text, ">=": semantics.from_text}
+_VALUE_ORDER = {
+    "==": semantics.equal,
+    "!=": semantics.differ,
+    "<": semantics.before,
+    ">": semantics.after,
+    "<=": semantics.upto,
+    ">=": semantics.from_,
+}
+
+
+class ValueCompiler(CodeBuilder):
+    """Compiles values and conditions."""
+
+    env: Environment
+
+    # --- values ------------------------------------------------------------------------------------------------------
+
+    def value(self, node: ast.Expression) -> tuple[py.expr, str]:
+        """A value and what is known of its type. Evaluating arithmetic may raise EvaluationError."""
+        match node:
+            case ast.Number():
+                return self.const(semantics.wrap(node.value)), NUMBER
+            case ast.String():
+                return self.const(node.value), TEXT
+            case ast.Variable():
+                return self.read(node)
+            case ast.Null():
+                return self.const(None), ANY
+            case ast.Arithmetic():
+                return self._arithmetic(node)
+            case ast.Complement():
+                inner, kind = self.value(node.operand)
+                if isinstance(inner, py.Constant) and kind == NUMBER:
+                    return self.const(semantics.complement(_literal(inner))), NUMBER
+                return self.call(self.bind(semantics.complement, "complement"), inner), NUMBER
+            case _:
+                raise TypeError(f"{type(node).__name__} is no value")
+
+    def read(self, node: ast.Variable) -> tuple[py.expr, str]:
+        """A variable."""
+        constant = self.env.constant(node)
+        if constant is not None:
+            return self.const(constant), NUMBER if isinstance(constant, int) else TEXT
+        if _RETURN_CODE.match(node.text):
+            return self.attr("ctx", "rc"), NUMBER
+        m = _SCRIPT_VARIABLE.match(node.text)
+        if m is not None:
+            return self.call(self.bind(script_variables.get, "var", "var get"), self.const(m[1])), PLAIN
+        return self.call(self.getter(node), self.name("ctx")), ANY
+
+    def getter(self, node: ast.Variable) -> py.expr:
+        """The function that reads a variable."""
+        return self.bind(self.env.variable(node).get, node.text, ("get", node.text))
+
+    def _arithmetic(self, node: ast.Arithmetic) -> tuple[py.expr, str]:
+        left, left_kind = self.value(node.left)
+        right, right_kind = self.value(node.right)
+        operator: Callable[..., str | int] = semantics.OPERATORS[node.op]
+        if node.op == "+":
+            if right_kind == NUMBER and not isinstance(node.right, ast.Variable):
+                operator = semantics.add_number
+            elif _PORT.match(getattr(node.left, "text", "")):
+                operator = semantics.add_to_text
+        if isinstance(left, py.Constant) and isinstance(right, py.Constant):
+            try:
+                folded = operator(_literal(left), _literal(right))
+                return self.const(folded), TEXT if isinstance(folded, str) else NUMBER
+            except semantics.EvaluationError:
+                pass  # said at run time too: the statement fails each time
+        slow = self.call(self.bind(operator, operator.__name__), left, right)
+        kind = NUMBER if node.op != "+" or left_kind == NUMBER else TEXT if left_kind == TEXT else ANY
+        if node.op in ("+", "-") and isinstance(right, py.Constant) and right_kind == NUMBER:
+            if _PORT.match(getattr(node.left, "text", "")) and node.op == "+":
+                return self.call(self.bind(semantics.add_number, "add_number"), self.const(None), right), kind
+            return self._small_step(node.op, left, right), kind
+        return slow, kind
+
+    def _small_step(self, op: str, left: py.expr, right: py.Constant) -> py.expr:
+        """``$x + 1`` without a call, for a plain number that stays within 32 bits."""
+        a, n = self.temporary("a"), self.temporary("n")
+        taken = self.compare(self.kind_of(self.take(a, left)), py.Is(), self.name("int"))
+        sum_ = self.take(n, self.binary(self.name(a), py.Add() if op == "+" else py.Sub(), right))
+        inside = py.Compare(
+            left=self.const(-0x80000000), ops=[py.LtE(), py.LtE()], comparators=[sum_, self.const(0x7FFFFFFF)], **self.place()
+        )
+        operator: Callable[..., int] = semantics.add_number if op == "+" else semantics.subtract
+        slow = self.call(self.bind(operator, operator.__name__), self.name(a), right)
+        return self.choose(self.both(taken, inside), self.name(n), slow)
+
+    # --- conditions --------------------------------------------------------------------------------------------------
+
+    def condition(self, node: ast.Condition) -> tuple[list[py.stmt], py.expr]:
+        """Statements to run first, and the truth."""
+        match node:
+            case ast.Comparison():
+                return self._guarded_comparison(node)
+            case ast.Truth():
+                return self._truth(node)
+            case ast.Not():
+                before, test = self.condition(node.operand)
+                return before, self.negated(test)
+            case ast.Ran():
+                return self.ran(node.command)
+            case ast.Logical():
+                return self._logical(node)
+
+    def ran(self, node: ast.Statement) -> tuple[list[py.stmt], py.expr]:
+        """A command as condition."""
+        raise NotImplementedError  # abstract
+
+    def _logical(self, node: ast.Logical) -> tuple[list[py.stmt], py.expr]:
+        before, left = self.condition(node.left)
+        between, right = self.condition(node.right)
+        if not between:
+            return before, self.both(left, right) if node.op == "and" else self.either(left, right)
+        result = self.temporary("c")
+        test = self.name(result) if node.op == "and" else self.negated(self.name(result))
+        return [*before, self.set(left, result), self.when(test, [*between, self.set(right, result)])], self.name(result)
+
+    def _truth(self, node: ast.Truth) -> tuple[list[py.stmt], py.expr]:
+        if isinstance(node.value, ast.Number):
+            return [], self.const(bool(node.value.value))
+        value, _ = self.value(node.value)
+        if not _fallible(node.value):
+            return [], value
+        return self._evaluated(value)
+
+    def _evaluated(self, test: py.expr) -> tuple[list[py.stmt], py.expr]:
+        """A condition whose evaluation can fail: it is false then."""
+        result = self.temporary("c")
+        failed = self.set(self.const(False), result)
+        return [self.attempt([self.set(test, result)], self.failure(), "error", [failed])], self.name(result)
+
+    def failure(self) -> str:
+        """The name of the exception of a failed evaluation."""
+        return self.bind(semantics.EvaluationError, "EvaluationError").id
+
+    def _guarded_comparison(self, node: ast.Comparison) -> tuple[list[py.stmt], py.expr]:
+        test = self._comparison(node)
+        if _fallible(node.left) or _fallible(node.right):
+            return self._evaluated(test)
+        return [], test
+
+    def _comparison(self, node: ast.Comparison) -> py.expr:
+        left, left_kind = self.value(node.left)
+        right = node.right
+        match right:
+            case ast.Null():
+                return self.compare(left, py.Is() if node.op == "==" else py.IsNot(), self.const(None))
+            case ast.Network():
+                test: py.expr = self.call(self.bind(semantics.Net(right.text).has, "in_network", ("net", right.text)), left)
+                return test if node.op == "==" else self.negated(test)
+            case ast.String() if node.op in ("=~", "!~"):
+                test = self._match(left, right.value)
+                return test if node.op == "=~" else self.negated(test)
+            case ast.Number():
+                return self._with_number(node.op, left, left_kind, right.value)
+            case ast.String():
+                return self._with_text(node.op, left, right.value)
+        other, other_kind = self.value(right)
+        if node.op in ("=~", "!~"):
+            test = self.call(self.bind(semantics.matches_value, "matches_value"), left, other)
+            return test if node.op == "=~" else self.negated(test)
+        if left_kind == other_kind == NUMBER:
+            return self.compare(left, _COMPARE[node.op](), other)
+        function = _VALUE_ORDER[node.op]
+        return self.call(self.bind(function, function.__name__), left, other)
+
+    def _match(self, left: py.expr, expression: str) -> py.expr:
+        search = self.bind(compile_regex(expression).search, "search", ("regex", expression))
+        t = self.temporary()
+        text = self.choose(
+            self.compare(self.kind_of(self.name(t)), py.Is(), self.name("str")),
+            self.name(t),
+            self.call(self.name("str"), self.name(t)),
+        )
+        return self.both(
+            self.compare(self.take(t, left), py.IsNot(), self.const(None)),
+            self.compare(self.call(search, text), py.IsNot(), self.const(None)),
+        )
+
+    def _with_number(self, op: str, left: py.expr, kind: str, number: int) -> py.expr:
+        """With a number literal. A string is neither equal nor different; NULL is different."""
+        literal = self.const(semantics.wrap(number))
+        if op == "==":
+            return self.compare(left, py.Eq(), literal)
+        if op == "!=":
+            if kind == NUMBER:
+                return self.compare(left, py.NotEq(), literal)
+            return self.call(self.bind(semantics.differs_number, "differs_number"), left, literal)
+        if kind == NUMBER:
+            return self.compare(left, _ORDER[op](), literal)
+        t = self.temporary()
+        ordered = self.compare(self.name(t), _ORDER[op](), literal)
+        if kind == PLAIN:
+            return self.both(self.compare(self.kind_of(self.take(t, left)), py.Is(), self.name("int")), ordered)
+        return self.both(self.call(self.name("isinstance"), self.take(t, left), self.name("int")), ordered)
+
+    def kind_of(self, value: py.expr) -> py.expr:
+        """``value.__class__``: cheaper than isinstance() where no subclass can come."""
+        return py.Attribute(value=value, attr="__class__", ctx=py.Load(), **self.place())
+
+    def _with_text(self, op: str, left: py.expr, text: str) -> py.expr:
+        """With a string literal, ignoring case."""
+        folded = self.const(semantics.fold(text))
+        if op in ("==", "!="):
+            t = self.temporary()
+            length = self.compare(self.call(self.name("len"), self.name(t)), py.Eq(), self.const(len(text)))
+            likely = self.either(self.compare(self.kind_of(self.name(t)), py.IsNot(), self.name("str")), length)
+            folding = self.call(self.bind(semantics.equals_text, "equals_text"), self.name(t), folded)
+            same = self.either(self.compare(self.take(t, left), py.Eq(), self.const(text)), self.both(likely, folding))
+            return same if op == "==" else self.negated(same)
+        function = _TEXT_ORDER[op]
+        return self.call(self.bind(function, function.__name__), left, folded)
+
+
+def _literal(node: py.Constant) -> Value:
+    """The value of a constant made here."""
+    value = node.value
+    return value if isinstance(value, str | int) else None
+
+
+def _fallible(node: ast.Expression) -> bool:
+    """Can evaluating this raise EvaluationError?"""
+    return isinstance(node, ast.Arithmetic | ast.Complement)

@@ -1,0 +1,235 @@
+"""The message being processed, as a routing script sees it.
+
+A :class:`Context` is made for every received message (and for every route that runs without one) and handed to
+each route function. It holds what a script can change: the destination, flags, branches, AVPs and, through
+``msg.edits``, headers and body. Nothing here does I/O.
+
+Script strings are byte strings carried as ``str``: each character is one byte (latin-1), so that lengths, hashes
+and unknown encodings are those of the wire.
+
+What a suspension must preserve is exactly what :meth:`Context.freeze` writes (OpenSIPS manual, "Asynchronous
+Statements": all ``$avp`` variables and all changes of the message; ``$var`` is not preserved).
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from opensips_py.sip.message import SipMessage, parse
+
+Value = str | int | None
+"""What a script variable holds; None is the script's NULL."""
+
+Avps = dict[str, list[str | int]]
+"""AVPs by name. Each is a stack: the last element of the list is the top, printed first by ``$(avp(x)[*])``."""
+
+Q_UNSPECIFIED = -1
+"""``q`` value of a branch that has none."""
+
+NAMED_FLAGS = 32
+"""Named message flags, and named branch flags, that one script may use (OpenSIPS limit)."""
+
+
+class RouteKind(enum.IntFlag):
+    """Kinds of route block, as bits, so that a function can say where it may be called."""
+
+    REQUEST = 1
+    FAILURE = 2
+    ONREPLY = 4
+    BRANCH = 8
+    LOCAL = 16
+    ERROR = 32
+    STARTUP = 64
+    TIMER = 128
+    EVENT = 256
+    ALL = 511
+
+
+@dataclass(slots=True, frozen=True)
+class ListenSocket:
+    """A socket that the server receives on and sends from.
+
+    ``index`` is its position in the server's socket list: the same in every process, because sockets are opened
+    before the fork.
+    """
+
+    index: int
+    proto: str
+    host: str
+    """Address as it stands in Via and Record-Route; an IPv6 address without brackets."""
+    port: int
+    advertised_host: str | None = None
+    advertised_port: int | None = None
+    tag: str | None = None
+    workers: int = 0
+
+    @property
+    def sent_by(self) -> str:
+        """``host[:port]`` for Via and Record-Route, with advertised values and brackets where they apply."""
+        host = self.advertised_host or self.host
+        if ":" in host:
+            host = f"[{host}]"
+        return f"{host}:{self.advertised_port or self.port}"
+
+
+class Source(msgspec.Struct, array_like=True, frozen=True):
+    """Where a message came from."""
+
+    ip: str
+    port: int
+    proto: str = "udp"
+
+
+class Branch(msgspec.Struct, array_like=True):
+    """A further destination of the request (OpenSIPS ``append_branch``); the R-URI itself is branch 0 in ``Context``."""
+
+    uri: str
+    dst_uri: str | None = None
+    path: str | None = None
+    q: int = Q_UNSPECIFIED
+    flags: int = 0
+    socket: int | None = None
+    """Index of the forced send socket."""
+
+
+class FrozenContext(msgspec.Struct, array_like=True):
+    """What is kept of a Context in the shared store while its transaction is suspended."""
+
+    raw: bytes
+    edits: list[tuple[int, int, str]]
+    source: Source
+    socket: int
+    route_kind: int
+    new_uri: str | None
+    dst_uri: str | None
+    q: int
+    path: str | None
+    send_socket: int | None
+    flags: int
+    branch_flags: int
+    branches: list[Branch]
+    avps: dict[str, list[str | int]]
+    tx_key: bytes | None
+    armed_failure: str | None
+    armed_reply: str | None
+    armed_branch: str | None
+    slots: dict[str, Any]
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(FrozenContext).decode
+
+
+@dataclass(slots=True, eq=False)
+class Context:
+    """One run of routes over one message."""
+
+    msg: SipMessage
+    source: Source
+    socket: ListenSocket
+    route_kind: RouteKind = RouteKind.REQUEST
+    route_name: str = "0"
+
+    # destination of branch 0
+    new_uri: str | None = None
+    """Rewritten R-URI; None while it is the received one."""
+    dst_uri: str | None = None
+    q: int = Q_UNSPECIFIED
+    path: str | None = None
+    send_socket: ListenSocket | None = None
+    branch_flags: int = 0
+    branches: list[Branch] = field(default_factory=list)
+
+    flags: int = 0
+    avps: Avps = field(default_factory=dict)
+    rc: int = 1
+    """``$rc``: return code of the last statement."""
+    dropped: bool = False
+    """``drop`` was executed."""
+    suspended: bool = False
+    """``async()`` parked this context: whoever ran the route must not touch it any more."""
+    params: tuple[Any, ...] = ()
+    """Arguments of the current ``route(name, …)``, for ``$param(n)``: zero-argument callables or values."""
+    depth: int = 0
+    """Nesting of ``route()`` calls, cut at 100."""
+
+    # transaction layer
+    tx: Any = None
+    """The transaction (``opensips_py.tm``) that this context works on, if any."""
+    tx_key: bytes | None = None
+    """Its key in the shared store; survives freezing."""
+    armed_failure: str | None = None
+    """Failure route set by ``t_on_failure`` and friends, until a transaction takes it over."""
+    armed_reply: str | None = None
+    armed_branch: str | None = None
+    branch_index: int = -1
+    """Branch that a branch or onreply route runs for (``$T_branch_idx``)."""
+    reply: SipMessage | None = None
+    """The winning reply in a failure route (``$(<reply>…)``)."""
+    reply_code: int = 0
+    """``$T_reply_code`` in a failure route, also when the reply was made here (408)."""
+
+    slots: dict[str, Any] = field(default_factory=dict)
+    """What modules keep with a message, by module name; values must be MessagePack types."""
+
+    @property
+    def ruri(self) -> str:
+        """The current R-URI."""
+        return self.new_uri if self.new_uri is not None else self.msg.ruri
+
+    def freeze(self) -> bytes:
+        """Everything that must outlive a suspension, as MessagePack."""
+        return _encode(
+            FrozenContext(
+                raw=self.msg.raw,
+                edits=self.msg.edits,
+                source=self.source,
+                socket=self.socket.index,
+                route_kind=int(self.route_kind),
+                new_uri=self.new_uri,
+                dst_uri=self.dst_uri,
+                q=self.q,
+                path=self.path,
+                send_socket=None if self.send_socket is None else self.send_socket.index,
+                flags=self.flags,
+                branch_flags=self.branch_flags,
+                branches=self.branches,
+                avps=self.avps,
+                tx_key=self.tx_key,
+                armed_failure=self.armed_failure,
+                armed_reply=self.armed_reply,
+                armed_branch=self.armed_branch,
+                slots=self.slots,
+            )
+        )
+
+    @classmethod
+    def thaw(cls, data: bytes, sockets: list[ListenSocket]) -> Context:
+        """The context that :meth:`freeze` wrote. ``sockets`` is the server's socket list."""
+        f = _decode(data)
+        msg = parse(f.raw)
+        msg.edits = f.edits
+        return cls(
+            msg=msg,
+            source=f.source,
+            socket=sockets[f.socket],
+            route_kind=RouteKind(f.route_kind),
+            new_uri=f.new_uri,
+            dst_uri=f.dst_uri,
+            q=f.q,
+            path=f.path,
+            send_socket=None if f.send_socket is None else sockets[f.send_socket],
+            flags=f.flags,
+            branch_flags=f.branch_flags,
+            branches=f.branches,
+            avps=f.avps,
+            tx_key=f.tx_key,
+            armed_failure=f.armed_failure,
+            armed_reply=f.armed_reply,
+            armed_branch=f.armed_branch,
+            slots=f.slots,
+        )

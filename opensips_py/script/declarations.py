@@ -1,0 +1,338 @@
+"""How a module declares what it adds to the language.
+
+A module is one Python file with one :class:`Module` object; each function, parameter, statistic, MI command and
+variable is declared once, at the code itself, and everything else (the script checker, ``which``, the reference
+pages) is drawn from that declaration::
+
+    module = Module("maxfwd", doc="Max-Forwards check (OpenSIPS module maxfwd)")
+    max_limit = module.param("max_limit", int, 256, doc="highest value accepted")
+
+    @module.function(routes=R)
+    def mf_process_maxfwd_header(ctx: Context, limit: int) -> int:
+        '''...'''
+
+Parameter types of a script function come from its annotations: ``int``, ``str``, :class:`Var` (a variable to read
+and write), ``Pattern`` (a regular expression: POSIX extended syntax, matched ignoring case), :data:`Static` (a
+literal that is not expanded), :data:`VarList` (a literal list of variables, ``"$avp(a);$avp(b)"``). ``T | None = None``
+makes one optional (``T | None`` where a mandatory one follows); an omitted argument (``f(, x)``) arrives as None. A
+value that is NULL for a ``str`` or ``int`` parameter that was given makes the call fail with return code -1 without
+calling the function.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import typing
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Generic, Protocol, TypeVar
+
+from opensips_py.script.context import Context, RouteKind, Value
+
+R, F, O, B, L, E, S, T, V = (  # noqa: E741  (the letters of the OpenSIPS manual)
+    RouteKind.REQUEST,
+    RouteKind.FAILURE,
+    RouteKind.ONREPLY,
+    RouteKind.BRANCH,
+    RouteKind.LOCAL,
+    RouteKind.ERROR,
+    RouteKind.STARTUP,
+    RouteKind.TIMER,
+    RouteKind.EVENT,
+)
+ALL = RouteKind.ALL
+
+
+class Var(Protocol):
+    """A variable as it stands in a script, ready to read and write."""
+
+    text: str
+    """Source text, e.g. ``$avp(credit)``; the same text gives an equal variable in every process."""
+    writable: bool
+
+    def get(self, ctx: Context) -> Value: ...
+
+    def set(self, ctx: Context, value: Value) -> None: ...
+
+
+Pattern = re.Pattern[str]
+Static = Annotated[str, "static"]
+"""A literal that is not expanded. ``Annotated[str, "static", f]``: ``f(text, registry)`` tells when the script is checked
+what is wrong with it, or None."""
+VarList = Annotated[Sequence[Var], "varlist"]
+FlagName = Annotated[int, "flag"]
+"""A literal name of a message flag; the function gets its mask (see ``script.flag_names``)."""
+BranchFlagName = Annotated[int, "branch_flag"]
+"""The same for branch flags."""
+
+ParamValue = TypeVar("ParamValue")
+
+
+@dataclass(slots=True)
+class Parameter:
+    """One parameter of a script function."""
+
+    name: str
+    kind: str
+    """One of ``int str var regex static varlist flag branch_flag``."""
+    optional: bool
+    written: bool = True
+    """False: a ``var`` that the function only reads."""
+    fault: Callable[[str, Any], str | None] | None = None
+    """Of a ``static`` one: ``fault(text, registry)`` tells what is wrong with a literal, or None."""
+
+
+@dataclass(slots=True)
+class Function:
+    """A function that scripts may call."""
+
+    name: str
+    module: str
+    call: Callable[..., Any]
+    """``call(ctx, *arguments)``: an int return code, or, when ``waits``, an int or an Operation."""
+    parameters: list[Parameter]
+    routes: RouteKind
+    waits: bool = False
+    """May be used in async() and launch(): ``call`` may return an Operation."""
+    async_only: bool = False
+    doc: str = ""
+
+    @property
+    def required(self) -> int:
+        """How many leading parameters must be given."""
+        return max((i + 1 for i, p in enumerate(self.parameters) if not p.optional), default=0)
+
+
+@dataclass(slots=True)
+class ModuleParameter(Generic[ParamValue]):
+    """A ``modparam``. Read ``value``; with ``multiple`` it is a list to which each modparam line appends."""
+
+    name: str
+    type: type
+    value: ParamValue
+    doc: str
+    multiple: bool = False
+    no_effect: str | None = None
+    """Why the parameter has no effect here (accepted, with a notice at check), or None."""
+
+
+@dataclass(slots=True)
+class Statistic:
+    """A 64-bit counter in shared memory, one row per process.
+
+    ``add`` is a plain memory write. Until the process attaches shared memory, counts go to a private cell.
+    """
+
+    name: str
+    group: str
+    doc: str = ""
+    gauge: Callable[[], int] | None = None
+    """Computes the value on reading, for statistics that are not counted (``inuse_transactions`` …)."""
+    cells: Any = field(default_factory=lambda: [0])
+    index: int = 0
+    no_reset: bool = False
+    """``reset_statistics`` and ``reset_stat()`` leave it alone."""
+
+    def add(self, n: int = 1) -> None:
+        """Count ``n`` more."""
+        self.cells[self.index] += n
+
+
+@dataclass(slots=True)
+class MICommand:
+    """A management command. ``handler(**params)`` returns what becomes the JSON result, or raises MIError."""
+
+    name: str
+    handler: Callable[..., Any]
+    recipes: list[tuple[str, ...]]
+    """Accepted parameter-name lists, one per calling form; ``[()]`` for a command without parameters."""
+    module: str
+    doc: str = ""
+
+
+class MIError(Exception):
+    """A management command failed: becomes the JSON-RPC error object."""
+
+    def __init__(self, code: int, message: str, data: str | None = None) -> None:
+        super().__init__(message)
+        self.code, self.message, self.data = code, message, data
+
+
+class ConfigError(Exception):
+    """A module refuses its configuration; the text says what is wrong and the way out."""
+
+
+@dataclass(slots=True)
+class VariableClass:
+    """A kind of pseudo-variable: ``$name`` or ``$name(argument)``."""
+
+    name: str
+    read: Callable[[Context, str | None, int | str | None], Value]
+    """``read(ctx, argument, index)``: the text in parentheses, already expanded, and an int, ``"*"`` or None."""
+    write: Callable[[Context, str | None, int | str | None, Value], None] | None
+    argument: str
+    """``no``, ``optional`` or ``required``."""
+    module: str
+    doc: str = ""
+    assign: Callable[[Context, str | None, int | str | None, Value], None] | None = None
+    """The operator ``:=`` where it differs from ``=`` (``$json`` parses the value); None: as ``write``."""
+
+
+class Module:
+    """Everything that one module offers."""
+
+    def __init__(self, name: str, *, doc: str, depends: Sequence[str] = ()) -> None:
+        self.name = name
+        self.doc = doc
+        self.depends = tuple(depends)
+        """Modules that must be loaded too."""
+        self.functions: dict[str, Function] = {}
+        self.params: dict[str, ModuleParameter[Any]] = {}
+        self.statistics: dict[str, Statistic] = {}
+        self.mi_commands: dict[str, MICommand] = {}
+        self.variables: dict[str, VariableClass] = {}
+        self.config_hooks: list[Callable[[], None]] = []
+        self.process_hooks: list[Callable[[], None]] = []
+        self.exit_hooks: list[Callable[[], None]] = []
+
+    def function(self, *, routes: RouteKind, name: str | None = None) -> Callable[[Callable[..., int]], Callable[..., int]]:
+        """Declare a script function that returns at once with a return code (>0 true, <0 false, 0 ends the script)."""
+
+        def declare(call: Callable[..., int]) -> Callable[..., int]:
+            self._add(call, routes, name, waits=False)
+            return call
+
+        return declare
+
+    def operation(
+        self, *, routes: RouteKind, name: str | None = None, async_only: bool = False
+    ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+        """Declare a function that may wait: it returns an Operation, or an int when there is nothing to wait for.
+
+        Scripts may call it plainly (the worker waits), in async() and in launch().
+        """
+
+        def declare(call: Callable[..., Any]) -> Callable[..., Any]:
+            self._add(call, routes, name, waits=True, async_only=async_only)
+            return call
+
+        return declare
+
+    def _add(
+        self, call: Callable[..., Any], routes: RouteKind, name: str | None, *, waits: bool, async_only: bool = False
+    ) -> None:
+        spec = Function(
+            name=name or call.__name__,
+            module=self.name,
+            call=call,
+            parameters=parameters_of(call),
+            routes=routes,
+            waits=waits,
+            async_only=async_only,
+            doc=inspect.getdoc(call) or "",
+        )
+        self.functions[spec.name] = spec
+
+    def param(
+        self,
+        name: str,
+        type: type,
+        default: ParamValue,
+        *,
+        doc: str,
+        multiple: bool = False,
+        no_effect: str | None = None,
+    ) -> ModuleParameter[ParamValue]:
+        """Declare a module parameter (``modparam("module", "name", value)``)."""
+        param = ModuleParameter(name, type, default, doc, multiple, no_effect=no_effect)
+        self.params[name] = param
+        return param
+
+    def statistic(
+        self, name: str, *, doc: str = "", group: str | None = None, gauge: Callable[[], int] | None = None
+    ) -> Statistic:
+        """Declare a statistic of this module's group."""
+        stat = Statistic(name, group or self.name, doc, gauge)
+        self.statistics[name] = stat
+        return stat
+
+    def mi(self, name: str, *recipes: tuple[str, ...]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+        """Declare a management command with its accepted parameter lists (none given: no parameters)."""
+
+        def declare(handler: Callable[..., Any]) -> Callable[..., Any]:
+            self.mi_commands[name] = MICommand(name, handler, list(recipes) or [()], self.name, inspect.getdoc(handler) or "")
+            return handler
+
+        return declare
+
+    def variable(
+        self,
+        name: str,
+        *,
+        argument: str = "no",
+        write: Callable[[Context, str | None, int | str | None, Value], None] | None = None,
+        assign: Callable[[Context, str | None, int | str | None, Value], None] | None = None,
+        doc: str | None = None,
+    ) -> Callable[[Callable[..., Value]], Callable[..., Value]]:
+        """Declare a pseudo-variable; the decorated function reads it, and its docstring (or ``doc``) says what it is."""
+
+        def declare(read: Callable[..., Value]) -> Callable[..., Value]:
+            told = doc or inspect.getdoc(read) or ""
+            self.variables[name] = VariableClass(name, read, write, argument, self.name, told, assign)
+            return read
+
+        return declare
+
+    def on_config(self, hook: Callable[[], None]) -> Callable[[], None]:
+        """Run ``hook`` once, before the fork, when all parameters are known (OpenSIPS mod_init). May raise ConfigError."""
+        self.config_hooks.append(hook)
+        return hook
+
+    def on_process(self, hook: Callable[[], None]) -> Callable[[], None]:
+        """Run ``hook`` in every process after the fork (OpenSIPS child_init)."""
+        self.process_hooks.append(hook)
+        return hook
+
+    def on_exit(self, hook: Callable[[], None]) -> Callable[[], None]:
+        """Run ``hook`` in every process on orderly shutdown."""
+        self.exit_hooks.append(hook)
+        return hook
+
+
+def parameters_of(call: Callable[..., Any]) -> list[Parameter]:
+    """Script parameters of ``call``, read from its annotations; the first argument is the Context."""
+    hints = typing.get_type_hints(call, include_extras=True)
+    out = []
+    for p in list(inspect.signature(call).parameters.values())[1:]:
+        hint = hints[p.name]
+        # one before a mandatory one cannot have a default: its type alone says that it may be omitted
+        optional = p.default is not inspect.Parameter.empty or type(None) in typing.get_args(hint)
+        out.append(Parameter(p.name, _kind(hint, call, p.name), optional, fault=_fault(hint)))
+    return out
+
+
+def _fault(hint: Any) -> Callable[[str, Any], str | None] | None:
+    """The check of a literal that an annotation carries."""
+    for part in (hint, *typing.get_args(hint)):
+        if typing.get_origin(part) is Annotated and len(typing.get_args(part)) > 2:
+            check: Callable[[str, Any], str | None] = typing.get_args(part)[2]
+            return check
+    return None
+
+
+def _kind(hint: Any, call: Callable[..., Any], name: str) -> str:
+    args = [a for a in typing.get_args(hint) if a is not type(None)]
+    if typing.get_origin(hint) is not Annotated and type(None) in typing.get_args(hint):
+        hint = args[0]
+    if hint is int:
+        return "int"
+    if hint is str:
+        return "str"
+    if hint is Var:
+        return "var"
+    if hint == Pattern:
+        return "regex"
+    if typing.get_origin(hint) is Annotated:
+        return str(typing.get_args(hint)[1])
+    raise TypeError(f"{call.__module__}.{call.__name__}: parameter {name} has the unsupported type {hint!r}")

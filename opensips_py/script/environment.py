@@ -1,0 +1,133 @@
+"""What a script's names mean: functions, variables and routes that exist for it. Checker and compiler share it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from opensips_py.script import ast, formats
+from opensips_py.script.context import Context, RouteKind
+from opensips_py.script.declarations import Function, Module
+from opensips_py.script.parameters import Settings
+from opensips_py.script.variables import Registry, Variable
+
+_FIXED = re.compile(
+    r"(?<!\$)(?P<dollars>(?:\$\$)*)\$(?:"
+    r"\((?P<long>cfg_line|cfg_file|argv\((?P<long_name>[^()]*)\))\)"
+    r"|(?P<short>cfg_line|cfg_file|argv\((?P<name>[^()]*)\))(?![A-Za-z0-9_.(]))"
+)
+_NAME = re.compile(r"\$\(?(?:<[a-z]+>)?([A-Za-z_][A-Za-z0-9_.]*)")
+_STORED = re.compile(r"\$\(?(?:<[a-z]+>)?(var|avp)\(\s*([^()$]+?)\s*\)")
+_IN_TEXT = re.compile(r"\$(?:\(|[A-Za-z])")
+
+
+@dataclass(slots=True)
+class Environment:
+    """Everything that the script may name."""
+
+    settings: Settings
+    registry: Registry
+    modules: dict[str, Module] = field(default_factory=dict)
+    """Core and loaded modules by name."""
+    functions: dict[str, Function] = field(default_factory=dict)
+    unsupported: set[str] = field(default_factory=set)
+    """Modules that the script loads and that do not exist here: their names are not reported again."""
+    routes: dict[tuple[RouteKind, str], ast.Route] = field(default_factory=dict)
+    argv: dict[str, str] = field(default_factory=dict)
+    called: set[str] = field(default_factory=set)
+    """Functions that the script calls; known when it has been compiled."""
+
+    def add(self, module: Module) -> None:
+        """Make what ``module`` offers known."""
+        self.modules[module.name] = module
+        self.functions.update(module.functions)
+        self.registry.add(module)
+
+    def variable(self, node: ast.Variable) -> Variable:
+        """Compile a variable; raises VariableError."""
+        return self.registry.variable(node.text)
+
+    def constant(self, node: ast.Variable) -> str | int | None:
+        """The value of a variable that is fixed when the script is loaded (``$cfg_line``, ``$argv(x)``), or None."""
+        m = _FIXED.fullmatch(node.text)
+        if m is None:
+            return None
+        return self._fixed(m, node)
+
+    def _fixed(self, m: re.Match[str], at: ast.Node) -> str | int | None:
+        """None: an ``$argv`` that the command line does not set, which reads as NULL."""
+        which = m["long"] or m["short"]
+        if which == "cfg_line":
+            return at.line
+        if which == "cfg_file":
+            return at.file
+        return self.argv.get(m["long_name"] if m["long"] else m["name"])
+
+    def text(self, node: ast.String) -> str:
+        """A format string with what is fixed at load time put in."""
+        if "$" not in node.value or not ("cfg_" in node.value or "argv" in node.value):
+            return node.value
+
+        def put_in(m: re.Match[str]) -> str:
+            value = self._fixed(m, node)
+            return m[0] if value is None else m["dollars"] + str(value).replace("$", "$$")
+
+        return _FIXED.sub(put_in, node.value)
+
+    def unset_arguments(self, text: str) -> list[str]:
+        """Names of ``$argv(name)`` in a variable or format string that the command line does not set."""
+        found = [m["long_name"] if m["long"] else m["name"] for m in _FIXED.finditer(text)]
+        return [name for name in found if name is not None and name not in self.argv]
+
+    def format(self, node: ast.String) -> str | Callable[[Context], str]:
+        """Compile a format string to print; raises VariableError."""
+        return formats.compile_format(self.text(node), self.registry)
+
+    def parameter(self, node: ast.String) -> tuple[str | Callable[[Context], str | None], bool]:
+        """Compile a format string for a function parameter; the flag says that it can be NULL."""
+        text = self.text(node)
+        compiled = formats.compile_string(text, self.registry)
+        if isinstance(compiled, str):
+            return compiled, False
+        return compiled, len(formats.split_format(text, self.registry)) == 1
+
+    def variables_of(self, text: str) -> list[Variable]:
+        """The variables of a ``"$avp(a);$avp(b)"`` list; raises VariableError."""
+        return [self.registry.variable(part.strip()) for part in _split_list(text)]
+
+
+def _split_list(text: str) -> list[str]:
+    """At semicolons and commas outside parentheses."""
+    parts, depth, current = [], 0, ""
+    for c in text:
+        depth += (c == "(") - (c == ")")
+        if c in ";," and depth == 0:
+            parts.append(current)
+            current = ""
+        else:
+            current += c
+    parts.append(current)
+    return [part for part in parts if part.strip()]
+
+
+def name_of(text: str) -> str:
+    """The name of a variable: ``avp`` of ``$(avp(x)[0])``."""
+    m = _NAME.match(text)
+    return m[1] if m else text.lstrip("$(")
+
+
+def stored_name(text: str) -> tuple[str, str] | None:
+    """``("var", "x")`` of ``$var(x)``, for ``$var`` and ``$avp`` with a fixed name."""
+    m = _STORED.match(text)
+    return (m[1], m[2]) if m else None
+
+
+def stored_names(text: str) -> list[tuple[str, str]]:
+    """Every ``$var(…)`` and ``$avp(…)`` inside a format string or a variable."""
+    return [(kind, name) for kind, name in _STORED.findall(text.replace("$$", ""))]
+
+
+def looks_like_format(text: str) -> bool:
+    """Does the text seem to contain a variable?"""
+    return _IN_TEXT.search(text.replace("$$", "")) is not None

@@ -1,0 +1,271 @@
+"""The core parameters of OpenSIPS 3.1, each declared once: name, type, default, meaning, and why it has no effect here
+if it has none. The reference page is drawn from this table.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from opensips_py.script import ast
+from opensips_py.script.diagnostics import Findings
+from opensips_py.script.suggest import did_you_mean
+
+YES = {"yes": 1, "true": 1, "on": 1, "enable": 1, "no": 0, "false": 0, "off": 0, "disable": 0}
+FACILITIES = (
+    *("LOG_AUTH", "LOG_AUTHPRIV", "LOG_CRON", "LOG_DAEMON", "LOG_FTP", "LOG_KERN", "LOG_LPR", "LOG_MAIL", "LOG_NEWS"),
+    *("LOG_SYSLOG", "LOG_USER", "LOG_UUCP"),
+    *(f"LOG_LOCAL{n}" for n in range(8)),
+)
+
+
+@dataclass(slots=True, frozen=True)
+class CoreParameter:
+    """One core parameter."""
+
+    name: str
+    kind: str
+    """``bool int str word socket list`` (a list collects repeated lines)."""
+    default: Any
+    doc: str
+    no_effect: str | None = None
+    """Why setting it changes nothing here; said once when a script sets it."""
+    signed: bool = False
+    """A negative number may be written."""
+    low: int | None = None
+    high: int | None = None
+
+
+_PYTHON_MEMORY = "Python manages memory by itself"
+_NO_TCP = "only UDP sockets are served"
+_NO_DNS_CACHE = "the resolver of the system decides"
+
+
+def _p(name: str, kind: str, default: Any, doc: str, no_effect: str | None = None, **more: Any) -> CoreParameter:
+    return CoreParameter(name, kind, default, doc, no_effect, **more)
+
+
+PARAMETERS: dict[str, CoreParameter] = {
+    p.name: p
+    for p in (
+        _p("abort_on_assert", "bool", 0, "a failed assert() aborts the process"),
+        _p("advertised_address", "str", None, "address put into Via and Record-Route instead of the socket's"),
+        _p("advertised_port", "int", None, "port put into Via and Record-Route instead of the socket's", low=1, high=65535),
+        _p("alias", "socket", None, "[proto:]host[:port] that means this server; may be repeated"),
+        _p("auto_aliases", "bool", 0, "names of the listening addresses become aliases", "names are not looked up: say alias"),
+        _p("auto_scaling_cycle", "int", 1, "seconds between two measurements of load", "the number of workers is fixed"),
+        _p("auto_scaling_profile", "word", None, "profile of growing and shrinking", "the number of workers is fixed"),
+        _p(
+            "check_via",
+            "bool",
+            0,
+            "compare the sender's address with Via",
+            "a Via that differs gets a received parameter in any case",
+        ),
+        _p("chroot", "str", None, "directory to be the root"),
+        _p("debug_mode", "bool", 0, "foreground, log level 4 on standard error, two workers per socket"),
+        _p("db_version_table", "str", "version", "table of table versions", "versions of tables are not checked"),
+        _p("db_default_url", "str", None, "database of modules that name none"),
+        _p(
+            "db_max_async_connections",
+            "int",
+            128,
+            "connections per worker and database for asynchronous queries (OpenSIPS: 10)",
+            low=1,
+        ),
+        _p("disable_503_translation", "bool", 0, "pass a received 503 on instead of making it 500"),
+        _p("disable_core_dump", "bool", 0, "no core files"),
+        _p("disable_dns_blacklist", "bool", 1, "do not blacklist targets that failed", "targets are not blacklisted"),
+        _p(
+            "disable_dns_failover",
+            "bool",
+            0,
+            "do not try the next address of a name",
+            "only the first address of a name is tried",
+        ),
+        _p("disable_stateless_fwd", "bool", 0, "do not route replies that belong to no transaction"),
+        _p("dns", "bool", 0, "look names up for the received parameter", "a sender's address is never looked up"),
+        _p("rev_dns", "bool", 0, "look addresses up", "a sender's address is never looked up"),
+        _p("dns_retr_time", "int", None, "seconds before a query is repeated", _NO_DNS_CACHE),
+        _p("dns_retr_no", "int", None, "repetitions of a query", _NO_DNS_CACHE),
+        _p("dns_servers_no", "int", None, "name servers used", _NO_DNS_CACHE),
+        _p("dns_try_ipv6", "bool", 0, "look for IPv6 addresses when there is no IPv4 one", "the sending socket decides"),
+        _p("dns_try_naptr", "bool", 1, "look for NAPTR records", "names are looked up as addresses"),
+        _p("dns_use_search_list", "bool", 1, "use the search list of resolv.conf", _NO_DNS_CACHE),
+        _p("dst_blacklist", "word", None, "a list of forbidden targets", "targets are not blacklisted"),
+        _p("enable_asserts", "bool", 0, "run assert() statements"),
+        _p("event_pkg_threshold", "int", 0, "percentage of private memory that raises an event", _PYTHON_MEMORY, low=0, high=100),
+        _p("event_shm_threshold", "int", 0, "percentage of shared memory that raises an event", _PYTHON_MEMORY, low=0, high=100),
+        _p("exec_dns_threshold", "int", 0, "microseconds of a look-up that are logged", "look-ups are not measured"),
+        _p("exec_msg_threshold", "int", 0, "microseconds of processing a message that are logged", "processing is not measured"),
+        _p("tcp_threshold", "int", 0, "microseconds of sending that are logged", _NO_TCP),
+        _p("listen", "socket", None, "as socket; the name of older versions"),
+        _p("socket", "socket", None, "proto:address[:port] [as address[:port]] [use_workers N] [tag ID]; may be repeated"),
+        _p("log_facility", "word", "LOG_DAEMON", "syslog facility"),
+        _p("log_level", "int", 2, "lines up to this level are logged: -3 alert … 4 debug", signed=True, low=-3, high=4),
+        _p("log_name", "str", None, "name in syslog"),
+        _p("log_stderror", "bool", 0, "log to standard error instead of syslog"),
+        _p("max_while_loops", "int", 100, "passes after which a while loop is left", low=1),
+        _p("maxbuffer", "int", 262144, "upper limit of a socket's receive buffer in bytes", low=1),
+        _p("mem-group", "word", None, "group of memory statistics", _PYTHON_MEMORY),
+        _p("mem_warming", "bool", 0, "fragment memory as it was", _PYTHON_MEMORY),
+        _p("mem_warming_percentage", "int", 75, "share of memory to fragment", _PYTHON_MEMORY),
+        _p("mem_warming_pattern_file", "str", None, "file of fragments", _PYTHON_MEMORY),
+        _p("memdump", "int", 2, "log level of memory dumps", _PYTHON_MEMORY, signed=True),
+        _p("memlog", "int", 2, "log level of memory dumps", _PYTHON_MEMORY, signed=True),
+        _p("mcast_loopback", "bool", 0, "receive one's own multicast", "multicast is not used"),
+        _p("mcast_ttl", "int", -1, "time to live of multicast", "multicast is not used"),
+        _p("mhomed", "bool", 0, "choose the sending socket by the route to the target", "say force_send_socket()"),
+        _p("mpath", "str", None, "directory of modules; a module file there wins over one of the same name here"),
+        _p("open_files_limit", "int", None, "limit of open files per process", low=1),
+        _p("poll_method", "word", None, "how events are waited for", "epoll is always used"),
+        _p("pv_print_buf_size", "int", 20000, "longest expanded string", "strings have no limit"),
+        _p("query_buffer_size", "int", 0, "inserts collected before they are sent", "queries are sent at once"),
+        _p("query_flush_time", "int", 0, "seconds after which collected inserts are sent", "queries are sent at once"),
+        _p(
+            "restart_persistency_cache_file", "str", None, "file that keeps data over a restart", "nothing is kept over a restart"
+        ),
+        _p("restart_persistency_size", "int", None, "size of that file", "nothing is kept over a restart"),
+        _p("server_header", "str", None, "the whole Server header of replies"),
+        _p("server_signature", "bool", 1, "put a Server header into replies"),
+        _p("user_agent_header", "str", None, "the whole User-Agent header of own requests"),
+        _p("shm_hash_split_percentage", "int", 1, "tuning of an allocator", _PYTHON_MEMORY),
+        _p("shm_secondary_hash_size", "int", 8, "tuning of an allocator", _PYTHON_MEMORY),
+        _p("sip_warning", "bool", 0, "put a Warning header into own replies", "replies have no Warning"),
+        _p("tcp_workers", "int", 8, "TCP workers", _NO_TCP),
+        _p("tcp_accept_aliases", "bool", 0, "use connections as aliases", _NO_TCP),
+        _p("tcp_connect_timeout", "int", 100, "milliseconds for a connection", _NO_TCP),
+        _p("tcp_connection_lifetime", "int", 120, "seconds of an idle connection", _NO_TCP),
+        _p("tcp_socket_backlog", "int", 10, "connections not yet accepted", _NO_TCP),
+        _p("tcp_listen_backlog", "int", 10, "connections not yet accepted", _NO_TCP),
+        _p("tcp_max_connections", "int", 2048, "connections at once", _NO_TCP),
+        _p("tcp_max_msg_time", "int", 4, "seconds for one message", _NO_TCP),
+        _p("tcp_no_new_conn_bflag", "word", None, "branch flag that forbids a new connection", _NO_TCP),
+        _p("tcp_no_new_conn_rplflag", "word", None, "message flag that forbids a new connection", _NO_TCP),
+        _p("tcp_keepalive", "bool", 1, "TCP keep-alive", _NO_TCP),
+        _p("tcp_keepcount", "int", 9, "TCP keep-alive", _NO_TCP),
+        _p("tcp_keepidle", "int", 7200, "TCP keep-alive", _NO_TCP),
+        _p("tcp_keepinterval", "int", 75, "TCP keep-alive", _NO_TCP),
+        _p("timer_workers", "int", 1, "timer processes", "one process runs the timers"),
+        _p("tos", "word", None, "type of service of sent packets: a number or IPTOS_ name", "packets are sent with the system's"),
+        _p("udp_workers", "int", 8, "SIP receivers per UDP socket", low=1),
+        _p("wdir", "str", None, "working directory"),
+        _p("workdir", "str", None, "working directory"),
+        _p("xlog_buf_size", "int", 4096, "longest line of xlog()", "lines have no limit"),
+        _p("xlog_force_color", "bool", 0, "colours of $C() also in syslog", "$C() is always written as it is"),
+        _p("xlog_level", "int", 2, "lines of xlog() up to this level are written", signed=True, low=-3, high=4),
+        _p("xlog_print_level", "int", -1, "level of xlog() without one"),
+    )
+}
+
+REMOVED = {
+    "debug": "use log_level",
+    "children": "use udp_workers",
+    "tcp_children": "use tcp_workers",
+    "fork": "start with -F to stay in the foreground, with -D to debug",
+    "sip_stack": "leave it out",
+    "disable_tcp": "load proto_tcp or leave it out",
+    "disable_tls": "load proto_tls or leave it out",
+    "port": "use socket=proto:address:port",
+    "db_url": "use db_default_url",
+    "tls_port_no": "set it in the module proto_tls",
+}
+"""Parameters of older versions, and what to do."""
+
+
+class Settings:
+    """Values of the core parameters, as attributes: ``settings.udp_workers``. Repeated parameters are lists."""
+
+    def __init__(self) -> None:
+        for p in PARAMETERS.values():
+            setattr(self, p.name.replace("-", "_"), [] if p.kind == "socket" else p.default)
+        self.given: set[str] = set()
+        """Names that the script sets."""
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...
+
+        def __setattr__(self, name: str, value: Any) -> None: ...
+
+
+def apply(nodes: list[ast.Setting], findings: Findings) -> Settings:
+    """The settings of a script. Wrong ones go to ``findings``."""
+    settings = Settings()
+    for node in nodes:
+        parameter = PARAMETERS.get(node.name)
+        if parameter is None:
+            hint = did_you_mean(node.name, PARAMETERS)
+            if node.name in REMOVED:
+                hint = f"'{node.name}' was removed in OpenSIPS 3: {REMOVED[node.name]}"
+            findings.error(node, f"syntax error: unknown config variable '{node.name}'", hint)
+            continue
+        value = _value(parameter, node, findings)
+        if value is None:
+            continue
+        if parameter.no_effect is not None:
+            findings.notice(node, f"{node.name} has no effect", parameter.no_effect)
+        settings.given.add(node.name)
+        attribute = node.name.replace("-", "_")
+        if parameter.kind == "socket":
+            getattr(settings, attribute).append(value)
+        else:
+            setattr(settings, attribute, value)
+    if settings.workdir is None:
+        settings.workdir = settings.wdir
+    return settings
+
+
+def _value(parameter: CoreParameter, node: ast.Setting, findings: Findings) -> Any:
+    """The value of the right type, or None."""
+    value = node.value
+    kind = parameter.kind
+    if kind == "socket":
+        if parameter.name == "listen":
+            findings.warning(node, "listen is the name of older versions", "use socket")
+        return value
+    if isinstance(value, ast.Endpoint):
+        return None
+    if kind == "bool":
+        return _boolean(value, findings)
+    if kind == "int":
+        return _integer(parameter, value, findings)
+    if kind == "str":
+        if isinstance(value, ast.String):
+            return value.value
+        if parameter.name == "advertised_address" and isinstance(value, ast.Network | ast.Word):
+            return value.text
+        findings.error(value, "syntax error: string expected", "put the value in quotes")
+        return None
+    if isinstance(value, ast.Network):
+        findings.error(value, "syntax error: a name is expected")
+        return None
+    text = value.text if isinstance(value, ast.Word) else value.value
+    if parameter.name == "log_facility" and text not in FACILITIES:
+        findings.error(value, f"unknown log facility {text}", did_you_mean(str(text), FACILITIES))
+        return None
+    return text
+
+
+def _boolean(value: ast.Node, findings: Findings) -> int | None:
+    if isinstance(value, ast.Number) and value.value >= 0:
+        return 1 if value.value else 0
+    if isinstance(value, ast.Word) and value.text.lower() in YES:
+        return YES[value.text.lower()]
+    findings.error(value, "syntax error: boolean value expected", "write yes or no")
+    return None
+
+
+def _integer(parameter: CoreParameter, value: ast.Node, findings: Findings) -> int | None:
+    if isinstance(value, ast.Word) and value.text.lower() in YES:
+        return YES[value.text.lower()]
+    if not isinstance(value, ast.Number) or (value.value < 0 and not parameter.signed):
+        findings.error(value, "syntax error: number expected", "without quotes" if isinstance(value, ast.String) else None)
+        return None
+    number = value.value
+    low, high = parameter.low, parameter.high
+    if (low is not None and number < low) or (high is not None and number > high):
+        span = f"from {low} to {high}" if high is not None else f"at least {low}"
+        findings.error(value, f"{parameter.name} = {number} is out of range", f"a number {span}")
+        return None
+    return number

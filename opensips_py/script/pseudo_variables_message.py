@@ -1,0 +1,239 @@
+"""The message as it was received: first line, headers by name, body, flags."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+from opensips_py.script.context import Context, Value
+from opensips_py.script.flag_names import branch_flags, message_flags
+from opensips_py.script.variable_kinds import Access, Index, Number, Text, built, indexed, keyed, listed, scalar
+from opensips_py.script.variable_syntax import VariableError
+from opensips_py.sip.headers import LWS, kind_of
+
+
+@scalar("rm")
+def _rm(ctx: Context) -> Value:
+    """Method of the request, or of the CSeq of a reply."""
+    return ctx.msg.method or None
+
+
+@scalar("rs")
+def _rs(ctx: Context) -> Value:
+    """Status code of the reply."""
+    return ctx.msg.status or None
+
+
+@scalar("rr")
+def _rr(ctx: Context) -> Value:
+    """Reason phrase of the reply."""
+    return None if ctx.msg.is_request else ctx.msg.reason
+
+
+@scalar("ci")
+def _ci(ctx: Context) -> Value:
+    """Call-ID."""
+    return ctx.msg.call_id
+
+
+@scalar("cs")
+def _cs(ctx: Context) -> Value:
+    """Number of the CSeq; text, it has no number form."""
+    cseq = ctx.msg.cseq
+    return None if cseq is None else str(cseq.number)
+
+
+@scalar("cl")
+def _cl(ctx: Context) -> Value:
+    """Content-Length."""
+    return ctx.msg.content_length
+
+
+@scalar("cT")
+def _content_type(ctx: Context) -> Value:
+    """Content-Type."""
+    return ctx.msg.content_type
+
+
+@scalar("ua")
+def _ua(ctx: Context) -> Value:
+    """User-Agent."""
+    return ctx.msg.value("user-agent")
+
+
+@scalar("mb")
+def _mb(ctx: Context) -> Value:
+    """The whole message."""
+    return ctx.msg.text
+
+
+@scalar("ml")
+def _ml(ctx: Context) -> Value:
+    """Length of the message in bytes."""
+    return len(ctx.msg.text)
+
+
+_numbers = itertools.count(1)
+
+
+@scalar("mi")
+def _mi(ctx: Context) -> Value:
+    """Number of the message in this process."""
+    known = ctx.msg.__dict__
+    number = known.get("number")
+    if number is None:
+        number = known["number"] = next(_numbers)
+    return int(number)
+
+
+@scalar("msg.is_request")
+def _is_request(ctx: Context) -> Value:
+    """1 for a request, 0 for a reply."""
+    return int(ctx.msg.is_request)
+
+
+@scalar("msg.type")
+def _type(ctx: Context) -> Value:
+    """``request`` or ``reply``."""
+    return "request" if ctx.msg.is_request else "reply"
+
+
+@built("hdr", argument="required")
+def _hdr(argument: Text | None, index: Index) -> Access:
+    """Value of a header; ``[i]`` counts the lines with that name, ``[*]`` joins them."""
+
+    def values(ctx: Context, name: str | None) -> Sequence[Value]:
+        if name is None:
+            return ()
+        return [header.value for header in ctx.msg.all(kind_of(name))]
+
+    if isinstance(argument, str):
+        kind = kind_of(argument)
+        if index is None:
+            return Access(lambda ctx: ctx.msg.value(kind), values=lambda ctx: values(ctx, kind))
+        return Access(indexed(values, kind, index), values=lambda ctx: values(ctx, kind))
+    compute = argument
+    assert compute is not None
+    return Access(indexed(values, compute, index), values=lambda ctx: values(ctx, compute(ctx)))
+
+
+@keyed("hdrcnt")
+def _hdrcnt(ctx: Context, name: str) -> Value:
+    """How many headers of that name there are."""
+    return len(ctx.msg.all(kind_of(name)))
+
+
+@listed("hdr_name")
+def _hdr_name(ctx: Context, argument: str | None) -> Sequence[Value]:
+    """Names of the headers as received."""
+    return [header.name for header in ctx.msg.headers]
+
+
+def body_parts(ctx: Context) -> list[tuple[str, str]]:
+    """Content type (lower case) and text of each body part; one for a body that is not multipart (RFC 2046 5.1)."""
+    msg = ctx.msg
+    body = msg.body
+    if not body:
+        return []
+    given = msg.content_type or ""
+    kind, _, parameters = given.partition(";")
+    kind = kind.strip(LWS).lower()
+    if not kind.startswith("multipart/"):
+        return [(kind, body)]
+    boundary = next((p.partition("=")[2].strip(LWS).strip('"') for p in parameters.split(";") if "boundary" in p.lower()), "")
+    if not boundary:
+        return [(kind, body)]
+    found = []
+    for piece in ("\r\n" + body).split("\r\n--" + boundary)[1:]:
+        if piece.startswith("--"):
+            break
+        head, _, text = piece.lstrip(" \t").removeprefix("\r\n").partition("\r\n\r\n")
+        fields = [line.partition(":") for line in head.split("\r\n")]
+        of = next((value for name, _, value in fields if kind_of(name) == "content-type"), "")
+        found.append((of.partition(";")[0].strip(LWS).lower() or "text/plain", text))
+    return found
+
+
+@built("rb", argument="optional")
+def _rb(argument: Text | None, index: Index) -> Access:
+    """Body as received, or its part of a content type."""
+    if argument is None and index is None:
+        return Access(lambda ctx: ctx.msg.body or None)
+
+    def values(ctx: Context, name: str | None) -> Sequence[Value]:
+        parts = body_parts(ctx)
+        if name is None:
+            return [text for _, text in parts]
+        wanted = name.strip().lower()
+        return [text for kind, text in parts if kind == wanted]
+
+    return Access(indexed(values, argument, index))
+
+
+@scalar("mf")
+def _mf(ctx: Context) -> Value:
+    """Names of the message flags that are set."""
+    return message_flags.text(ctx.flags)
+
+
+@scalar("bf")
+def _bf(ctx: Context) -> Value:
+    """Names of the branch flags that are set."""
+    return branch_flags.text(ctx.branch_flags)
+
+
+def _flag_name(argument: Text | None) -> str:
+    if not isinstance(argument, str):
+        raise VariableError("the name of a flag cannot be computed")
+    return argument.strip()
+
+
+TRUE, FALSE = Number(1, "true"), Number(0, "false")
+
+
+@built("msg.flag", argument="required")
+def _msg_flag(argument: Text | None, index: Index) -> Access:
+    """A message flag; writable with 0 and 1."""
+    try:
+        mask = message_flags.mask(_flag_name(argument))
+    except ValueError as error:
+        raise VariableError(str(error)) from None
+
+    def get(ctx: Context) -> Value:
+        return TRUE if ctx.flags & mask else FALSE
+
+    def put(ctx: Context, value: Value) -> None:
+        ctx.flags = ctx.flags | mask if value and value != "0" else ctx.flags & ~mask
+
+    return Access(get, put)
+
+
+@built("branch.flag", argument="required")
+def _branch_flag(argument: Text | None, index: Index) -> Access:
+    """A branch flag of the R-URI, or of the appended branch ``[i]``, counted from 1; writable with 0 and 1."""
+    try:
+        mask = branch_flags.mask(_flag_name(argument))
+    except ValueError as error:
+        raise VariableError(str(error)) from None
+
+    def which(ctx: Context) -> int:
+        i = index(ctx) if callable(index) else index
+        return i if isinstance(i, int) else 0
+
+    def get(ctx: Context) -> Value:
+        i = which(ctx)
+        if i == 0:
+            return TRUE if ctx.branch_flags & mask else FALSE
+        if not 0 < i <= len(ctx.branches):
+            return None
+        return TRUE if ctx.branches[i - 1].flags & mask else FALSE
+
+    def put(ctx: Context, value: Value) -> None:
+        i, on = which(ctx), bool(value) and value != "0"
+        if i == 0:
+            ctx.branch_flags = ctx.branch_flags | mask if on else ctx.branch_flags & ~mask
+        elif 0 < i <= len(ctx.branches):
+            branch = ctx.branches[i - 1]
+            branch.flags = branch.flags | mask if on else branch.flags & ~mask
+
+    return Access(get, put)

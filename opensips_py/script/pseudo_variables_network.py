@@ -1,0 +1,87 @@
+"""Where the message came from and through which socket."""
+
+from __future__ import annotations
+
+from opensips_py.script.context import Context, ListenSocket, Value
+from opensips_py.script.variable_kinds import Access, Index, Text, built, scalar
+from opensips_py.script.variable_syntax import VariableError
+
+
+@scalar("si", "src_ip")
+def _si(ctx: Context) -> Value:
+    """Source address."""
+    return ctx.source.ip
+
+
+@scalar("sp")
+def _sp(ctx: Context) -> Value:
+    """Source port."""
+    return ctx.source.port
+
+
+@scalar("proto", "pr")
+def _proto(ctx: Context) -> Value:
+    """Transport that the message came by."""
+    return ctx.source.proto
+
+
+@scalar("Ri")
+def _ri(ctx: Context) -> Value:
+    """Address that the message was received on."""
+    return ctx.socket.host
+
+
+@scalar("Rp")
+def _rp(ctx: Context) -> Value:
+    """Port that the message was received on."""
+    return ctx.socket.port
+
+
+@scalar("af")
+def _af(ctx: Context) -> Value:
+    """Address family of the source: ``INET`` or ``INET6``."""
+    return "INET6" if ":" in ctx.source.ip else "INET"
+
+
+FIELDS = ("proto", "ip", "port", "tag", "advertised_ip", "advertised_port", "forced_proto", "af")
+
+
+def socket_text(socket: ListenSocket) -> str:
+    """``proto:address:port`` as OpenSIPS writes a socket."""
+    host = f"[{socket.host}]" if ":" in socket.host else socket.host
+    return f"{socket.proto}:{host}:{socket.port}"
+
+
+def socket_field(socket: ListenSocket, field: str | None) -> Value:
+    """One of :data:`FIELDS` of a socket, or the whole as text for None."""
+    if field is None:
+        return socket_text(socket)
+    if field in ("proto", "forced_proto"):
+        return socket.proto
+    if field == "ip":
+        return socket.host
+    if field == "port":
+        return socket.port
+    if field == "tag":
+        return socket.tag
+    if field == "advertised_ip":
+        return socket.advertised_host
+    if field == "advertised_port":
+        return socket.advertised_port
+    return "INET6" if ":" in socket.host else "INET"
+
+
+def check_field(argument: Text | None) -> str | None:
+    """The field that a socket variable names; VariableError for an unknown one."""
+    if argument is None:
+        return None
+    if not isinstance(argument, str) or argument.strip() not in FIELDS:
+        raise VariableError(f"unknown field of a socket: {argument!r} (one of {', '.join(FIELDS)})")
+    return argument.strip()
+
+
+@built("socket_in", argument="optional")
+def _socket_in(argument: Text | None, index: Index) -> Access:
+    """Socket that the message was received on, or a field of it."""
+    field = check_field(argument)
+    return Access(lambda ctx: socket_field(ctx.socket, field))

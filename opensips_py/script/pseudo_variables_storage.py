@@ -1,0 +1,188 @@
+"""``$var`` (one value, lives as long as the process) and ``$avp`` (a stack, lives with the transaction)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from opensips_py.script.context import Context, Value
+from opensips_py.script.variable_kinds import Access, Getter, Index, Setter, Text, built
+from opensips_py.script.variable_syntax import VariableError
+
+script_variables: dict[str, str | int] = {}
+"""Values of ``$var`` by name, for the whole life of the process; a name that is not there is NULL."""
+
+NameOf = Callable[[Context], str]
+
+
+def stored(value: str | int) -> str | int:
+    """A value as a variable keeps it: a number with its own text becomes a plain number."""
+    kind = value.__class__
+    return value if kind is str or kind is int else int(value)
+
+
+@built("var", argument="required")
+def _var(argument: Text | None, index: Index) -> Access:
+    """Script variable of the process; not preserved over async()."""
+    variables = script_variables
+    if isinstance(argument, str):
+        name = argument
+        fetch = variables.get
+
+        def get(ctx: Context) -> Value:
+            return fetch(name)
+
+        def put(ctx: Context, value: Value) -> None:
+            if value is None:
+                variables.pop(name, None)
+            else:
+                kind = value.__class__
+                variables[name] = value if kind is str or kind is int else int(value)
+
+        return Access(get, put)
+    assert argument is not None
+    compute = argument
+
+    def get_dynamic(ctx: Context) -> Value:
+        return variables.get(compute(ctx) or "")
+
+    def put_dynamic(ctx: Context, value: Value) -> None:
+        name = compute(ctx)
+        if name is None:
+            return
+        if value is None:
+            variables.pop(name, None)
+        else:
+            variables[name] = stored(value)
+
+    return Access(get_dynamic, put_dynamic)
+
+
+@built("avp", argument="required")
+def _avp(argument: Text | None, index: Index) -> Access:
+    """Attribute-value pair of the transaction: a stack, ``[0]`` is the value added last, ``[append]`` adds below."""
+    if argument is None:
+        raise VariableError("$avp needs a name")
+    name_of = _name(argument)
+    if index is None:
+        return Access(_top(argument), _push(argument), _replace(argument), _all(argument))
+    if index == "*":
+        values = _all(argument)
+
+        def get_all(ctx: Context) -> Value:
+            every = values(ctx)
+            return ", ".join(map(str, every)) if every else None
+
+        def put_all(ctx: Context, value: Value) -> None:
+            ctx.avps.pop(name_of(ctx), None)
+            if value is not None:
+                ctx.avps[name_of(ctx)] = [stored(value)]
+
+        return Access(get_all, put_all, put_all, values)
+    if index == "append":
+
+        def append(ctx: Context, value: Value) -> None:
+            if value is not None:
+                ctx.avps.setdefault(name_of(ctx), []).insert(0, stored(value))
+
+        return Access(_top(argument), append)
+    return _element(name_of, index)
+
+
+def _name(argument: Text) -> NameOf:
+    if isinstance(argument, str):
+        return lambda ctx: argument
+    return lambda ctx: argument(ctx) or ""
+
+
+def _top(argument: Text) -> Getter:
+    if isinstance(argument, str):
+        name = argument
+
+        def get(ctx: Context) -> Value:
+            stack = ctx.avps.get(name)
+            return stack[-1] if stack else None
+
+        return get
+    name_of = _name(argument)
+
+    def get_dynamic(ctx: Context) -> Value:
+        stack = ctx.avps.get(name_of(ctx))
+        return stack[-1] if stack else None
+
+    return get_dynamic
+
+
+def _push(argument: Text) -> Setter:
+    name_of = _name(argument)
+
+    def put(ctx: Context, value: Value) -> None:
+        name = name_of(ctx)
+        stack = ctx.avps.get(name)
+        if value is not None:
+            if stack is None:
+                ctx.avps[name] = [stored(value)]
+            else:
+                stack.append(stored(value))
+        elif stack:
+            stack.pop()
+            if not stack:
+                del ctx.avps[name]
+
+    return put
+
+
+def _replace(argument: Text) -> Setter:
+    name_of = _name(argument)
+
+    def assign(ctx: Context, value: Value) -> None:
+        name = name_of(ctx)
+        if value is None:
+            ctx.avps.pop(name, None)
+        elif stack := ctx.avps.get(name):
+            stack[-1] = stored(value)
+        else:
+            ctx.avps[name] = [stored(value)]
+
+    return assign
+
+
+def _all(argument: Text) -> Callable[[Context], Sequence[Value]]:
+    name_of = _name(argument)
+
+    def values(ctx: Context) -> Sequence[Value]:
+        return ctx.avps.get(name_of(ctx), [])[::-1]
+
+    return values
+
+
+def _element(name_of: NameOf, index: Index) -> Access:
+    def position(ctx: Context, stack: list[str | int]) -> int:
+        """Place in the list (top last) of the element that the script's index means, or -1."""
+        i = index(ctx) if callable(index) else index
+        if not isinstance(i, int):
+            return -1
+        place = len(stack) - 1 - i if i >= 0 else -i - 1
+        return place if 0 <= place < len(stack) else -1
+
+    def get(ctx: Context) -> Value:
+        stack = ctx.avps.get(name_of(ctx))
+        if not stack or (place := position(ctx, stack)) < 0:
+            return None
+        return stack[place]
+
+    def put(ctx: Context, value: Value) -> None:
+        name = name_of(ctx)
+        stack = ctx.avps.get(name) or []
+        place = position(ctx, stack)
+        if value is None:
+            if place >= 0:
+                del stack[place]
+                if not stack:
+                    del ctx.avps[name]
+        elif place >= 0:
+            stack[place] = stored(value)
+        else:
+            stack.append(stored(value))
+            ctx.avps[name] = stack
+
+    return Access(get, put)

@@ -1,0 +1,341 @@
+"""``{s.…}``: text (OpenSIPS manual, "String Transformations"), and ``{re.subst}``."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import zlib
+
+from opensips_py.script.context import Value
+from opensips_py.script.substitution import Substitution, SubstitutionError, parse_substitution
+from opensips_py.script.transformations import Step, declare_factory, of_value, transformation
+from opensips_py.script.variable_kinds import Number
+from opensips_py.script.variable_syntax import TransformationText, VariableError
+
+BLANKS = " \t\r\n"
+
+
+def wrap32(number: int) -> int:
+    """``number`` as a signed 32-bit integer."""
+    return ((number + 0x80000000) & 0xFFFFFFFF) - 0x80000000
+
+
+def leading_number(text: str) -> int:
+    """What C's ``atoi`` makes of ``text``: 0 when no number stands at its start."""
+    text = text.lstrip(" \t\r\n\v\f")
+    end = 1 if text[:1] in ("+", "-") else 0
+    start = end
+    while end < len(text) and "0" <= text[end] <= "9":
+        end += 1
+    if end == start:
+        return 0
+    return wrap32(max(-(2**63), min(2**63 - 1, int(text[:end]))))
+
+
+@of_value("s.len")
+def _len(value: Value) -> Value:
+    """Length in bytes."""
+    return len(str(value))
+
+
+@of_value("s.int")
+def _int(value: Value) -> Value:
+    """The number at the start of the text."""
+    if isinstance(value, int):
+        return value
+    text = str(value)
+    number = leading_number(text)
+    return number if str(number) == text else Number(number, text)
+
+
+@transformation("s.md5")
+def _md5(text: str) -> Value:
+    """MD5 of the text, in hexadecimal digits."""
+    return hashlib.md5(text.encode("latin-1"), usedforsecurity=False).hexdigest()
+
+
+@transformation("s.crc32")
+def _crc32(text: str) -> Value:
+    """CRC32 of the text."""
+    number = zlib.crc32(text.encode("latin-1"))
+    return Number(wrap32(number), str(number))
+
+
+@transformation("s.tolower")
+def _tolower(text: str) -> Value:
+    """ASCII letters in lower case."""
+    return text.encode("latin-1").lower().decode("latin-1")
+
+
+@transformation("s.toupper")
+def _toupper(text: str) -> Value:
+    """ASCII letters in upper case."""
+    return text.encode("latin-1").upper().decode("latin-1")
+
+
+@transformation("s.encode.hexa")
+def _encode_hexa(text: str) -> Value:
+    """Every byte as two hexadecimal digits."""
+    return text.encode("latin-1").hex()
+
+
+@transformation("s.decode.hexa")
+def _decode_hexa(text: str) -> Value:
+    """The bytes of hexadecimal digits."""
+    try:
+        return binascii.unhexlify(text[: len(text) // 2 * 2].encode("latin-1")).decode("latin-1")
+    except binascii.Error:
+        return None
+
+
+@transformation("s.hex2dec")
+def _hex2dec(text: str) -> Value:
+    """The number that hexadecimal digits stand for."""
+    try:
+        return wrap32(int(text, 16)) if text[:1] not in "+-" and "_" not in text else None
+    except ValueError:
+        return None
+
+
+@of_value("s.dec2hex")
+def _dec2hex(value: Value) -> Value:
+    """A number in hexadecimal digits."""
+    try:
+        return f"{int(str(value)) & 0xFFFFFFFF:x}"
+    except ValueError:
+        return None
+
+
+@transformation("s.escape.common")
+def _escape_common(text: str) -> Value:
+    """Backslashes before quotes, backslashes and NUL bytes."""
+    for plain, escaped in (("\\", "\\\\"), ("'", "\\'"), ('"', '\\"'), ("\0", "\\0")):
+        text = text.replace(plain, escaped)
+    return text
+
+
+@transformation("s.unescape.common")
+def _unescape_common(text: str) -> Value:
+    """Backslashes of {s.escape.common} taken off."""
+    out, i = [], 0
+    while i < len(text):
+        if text[i] == "\\" and i + 1 < len(text) and text[i + 1] in "'\"\\0":
+            i += 1
+            out.append("\0" if text[i] == "0" else text[i])
+        else:
+            out.append(text[i])
+        i += 1
+    return "".join(out)
+
+
+_ALPHANUMERIC = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+_USER = frozenset(_ALPHANUMERIC + "-_.!~*'()" + "&=+$,;?/")
+"""``unreserved`` and ``user-unreserved`` of RFC 3261 25.1."""
+_PARAM = frozenset(_ALPHANUMERIC + "-_.!~*'()" + "[]/:&+$")
+"""``paramchar`` of RFC 3261 25.1."""
+
+
+def _escape(text: str, safe: frozenset[str]) -> str | None:
+    if any(not " " <= c <= "~" for c in text):
+        return None
+    return "".join(c if c in safe else f"%{ord(c):02x}" for c in text)
+
+
+def _unescape(text: str) -> str | None:
+    head, *pieces = text.split("%")
+    out = [head]
+    for piece in pieces:
+        digits = piece[:2]
+        if len(digits) < 2 or any(c not in "0123456789abcdefABCDEF" for c in digits):
+            return None
+        c = chr(int(digits, 16))
+        if not " " <= c <= "~":
+            return None
+        out += (c, piece[2:])
+    return "".join(out)
+
+
+@transformation("s.escape.user")
+def _escape_user(text: str) -> Value:
+    """Percent-escaped as in the user of a URI (RFC 3261 25.1)."""
+    return _escape(text, _USER)
+
+
+@transformation("s.unescape.user")
+def _unescape_user(text: str) -> Value:
+    """Percent-escapes resolved."""
+    return _unescape(text)
+
+
+@transformation("s.escape.param")
+def _escape_param(text: str) -> Value:
+    """Percent-escaped as in a parameter of a URI (RFC 3261 25.1)."""
+    return _escape(text, _PARAM)
+
+
+@transformation("s.unescape.param")
+def _unescape_param(text: str) -> Value:
+    """Percent-escapes resolved."""
+    return _unescape(text)
+
+
+@transformation("s.index", str, int, required=1)
+def _index(text: str, wanted: str, start: int = 0) -> Value:
+    """Where a text occurs first, from 0, at or behind a position; NULL when it does not."""
+    if start < 0:
+        start = max(0, len(text) + start)
+    if start > len(text):
+        return None
+    found = text.find(wanted, start)
+    return found if found >= 0 else None
+
+
+@transformation("s.rindex", str, int, required=1)
+def _rindex(text: str, wanted: str, start: int | None = None) -> Value:
+    """Where a text occurs last, at or before a position; NULL when it does not."""
+    if start is None:
+        start = len(text)
+    elif start < 0:
+        start += len(text)
+        if start < 0:
+            return None
+    found = text.rfind(wanted, 0, start + len(wanted))
+    return found if found >= 0 else None
+
+
+@transformation("s.substr", int, int)
+def _substr(text: str, offset: int, length: int) -> Value:
+    """Part of the text: offset (negative: from the end) and length (0 or less: up to that far before the end)."""
+    if offset >= len(text) or -offset > len(text):
+        return None
+    if offset < 0:
+        offset += len(text)
+    return text[offset:] if length <= 0 else text[offset : offset + length]
+
+
+@transformation("s.select", int, str, rest=True)
+def _select(text: str, index: int, separator: str) -> Value:
+    """The field at a position between separators, from 0; negative: from the end."""
+    fields = text.split(separator[:1] or ",")
+    return fields[index] if -len(fields) <= index < len(fields) else None
+
+
+def _check_fill(pattern: object, length: object) -> str | None:
+    return "the pattern is empty" if not str(pattern).strip() else None
+
+
+@transformation("s.fill.left", str, int, check=_check_fill)
+def _fill_left(text: str, pattern: str, length: int) -> Value:
+    """Filled up on the left with a pattern to a length."""
+    missing = length - len(text)
+    return text if missing <= 0 else (pattern * (missing // len(pattern) + 1))[-missing:] + text
+
+
+@transformation("s.fill.right", str, int, check=_check_fill)
+def _fill_right(text: str, pattern: str, length: int) -> Value:
+    """Filled up on the right with a pattern to a length."""
+    missing = length - len(text)
+    return text if missing <= 0 else text + (pattern * (missing // len(pattern) + 1))[:missing]
+
+
+@transformation("s.width", int)
+def _width(text: str, length: int) -> Value:
+    """Cut, or filled with blanks, to a width."""
+    return None if length <= 0 else text[:length].ljust(length)
+
+
+@transformation("s.b64encode")
+def _b64encode(text: str) -> Value:
+    """In Base64."""
+    return base64.b64encode(text.encode("latin-1")).decode("ascii")
+
+
+_BASE64 = frozenset(_ALPHANUMERIC + "+/")
+
+
+@transformation("s.b64decode")
+def _b64decode(text: str) -> Value:
+    """The bytes of a Base64 text."""
+    digits = "".join(c for c in text if c in _BASE64)
+    if len(digits) % 4 == 1:
+        digits = digits[:-1]
+    return base64.b64decode(digits + "=" * (-len(digits) % 4)).decode("latin-1")
+
+
+@transformation("s.xor", str, rest=True)
+def _xor(text: str, key: str) -> Value:
+    """Every byte combined with those of a key, which repeats."""
+    if not key:
+        return None
+    return "".join(chr(ord(c) ^ ord(key[i % len(key)])) for i, c in enumerate(text))
+
+
+@transformation("s.trim")
+def _trim(text: str) -> Value:
+    """Without blanks on both ends."""
+    return text.strip(BLANKS)
+
+
+@transformation("s.trimr")
+def _trimr(text: str) -> Value:
+    """Without blanks on the right."""
+    return text.rstrip(BLANKS)
+
+
+@transformation("s.triml")
+def _triml(text: str) -> Value:
+    """Without blanks on the left."""
+    return text.lstrip(BLANKS)
+
+
+@transformation("s.reverse")
+def _reverse(text: str) -> Value:
+    """Backwards."""
+    return text[::-1]
+
+
+def _re_subst(text: TransformationText, registry: object) -> Step:
+    """``{re.subst,/expression/replacement/flags}``; no match leaves the value, an empty match gives NULL.
+
+    A blank ends the parameter, as it ends every text parameter of a transformation in OpenSIPS; what is left of an
+    expression with a blank in it is none, and the result is NULL.
+    """
+    from opensips_py.script.context import Context
+    from opensips_py.script.transformations import is_variable
+    from opensips_py.script.variables import Registry, compile_variable
+
+    given = (text.parameters or "").strip()
+    if not given:
+        raise VariableError("{re.subst} needs an expression: /regular expression/replacement/flags", text.offset)
+    assert isinstance(registry, Registry)
+    if is_variable(given):
+        get = compile_variable(given, registry).get
+        cache: dict[str, Substitution | None] = {}
+
+        def step(ctx: Context, value: Value) -> Value:
+            expression = get(ctx)
+            if expression is None:
+                return None
+            key = str(expression)
+            if key not in cache:
+                if len(cache) > 1000:
+                    cache.clear()
+                try:
+                    cache[key] = parse_substitution(key, registry)
+                except SubstitutionError:
+                    cache[key] = None
+            substitution = cache[key]
+            return None if substitution is None else substitution.apply(ctx, str(value))
+
+        return step
+    if any(blank in given for blank in BLANKS):
+        return lambda ctx, value: None
+    try:
+        fixed = parse_substitution(given, registry)
+    except SubstitutionError as error:
+        raise VariableError(f"{{re.subst}}: {error}", text.offset) from None
+    return lambda ctx, value: fixed.apply(ctx, str(value))
+
+
+declare_factory("re.subst", "/expression/replacement/flags", _re_subst)

@@ -1,0 +1,98 @@
+"""Digest authentication: credentials and responses (RFC 2617, RFC 7616 for SHA-256, RFC 3261 22.4)."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from opensips_py.sip.errors import ParseError
+from opensips_py.sip.params import Params, parse_params, unquote
+
+_HASHES = {"MD5": hashlib.md5, "SHA-256": hashlib.sha256}
+
+
+@dataclass(slots=True, frozen=True)
+class Credentials:
+    """What an Authorization or Proxy-Authorization header holds, without quotes; None for what it lacks."""
+
+    username: str | None
+    realm: str | None
+    nonce: str | None
+    uri: str | None
+    response: str | None
+    algorithm: str | None
+    cnonce: str | None
+    opaque: str | None
+    qop: str | None
+    nc: str | None
+    params: Params
+    """All parameters as received, by lower-case name."""
+
+    @property
+    def user(self) -> str | None:
+        """The user name before ``@``."""
+        return None if self.username is None else self.username.partition("@")[0]
+
+    @property
+    def domain(self) -> str | None:
+        """What follows ``@`` in the user name; None when nothing does."""
+        return None if self.username is None else self.username.partition("@")[2] or None
+
+
+def parse_credentials(text: str) -> Credentials:
+    """Read the value of an Authorization or Proxy-Authorization header; ParseError unless its scheme is Digest."""
+    scheme, _, rest = text.lstrip().partition(" ")
+    if scheme.lower() != "digest":
+        raise ParseError(f"authorization scheme {scheme[:20]!r} is not Digest")
+    params = parse_params(rest, ",")
+
+    def get(name: str) -> str | None:
+        value = params.get(name)
+        return None if value is None else unquote(value)
+
+    return Credentials(
+        username=get("username"),
+        realm=get("realm"),
+        nonce=get("nonce"),
+        uri=get("uri"),
+        response=get("response"),
+        algorithm=get("algorithm"),
+        cnonce=get("cnonce"),
+        opaque=get("opaque"),
+        qop=get("qop"),
+        nc=get("nc"),
+        params=params,
+    )
+
+
+def ha1(username: str, realm: str, password: str, algorithm: str = "MD5") -> str:
+    """The hash of user name, realm and password, which a server may store instead of the password."""
+    return _hash(algorithm, f"{username}:{realm}:{password}")
+
+
+def digest_response(credentials: Credentials, ha1_hex: str, method: str, body: str = "") -> str:
+    """The ``response`` that right credentials hold for a request with ``method``.
+
+    ParseError when the algorithm or the qop is none that we know.
+    """
+    algorithm = (credentials.algorithm or "MD5").upper()
+    if algorithm.endswith("-SESS"):
+        algorithm = algorithm[:-5]
+        ha1_hex = _hash(algorithm, f"{ha1_hex}:{credentials.nonce}:{credentials.cnonce}")
+    qop = (credentials.qop or "").lower()
+    a2 = f"{method}:{credentials.uri}"
+    if qop == "auth-int":
+        a2 = f"{a2}:{_hash(algorithm, body)}"
+    elif qop not in ("", "auth"):
+        raise ParseError(f"unknown qop {qop[:20]!r}")
+    ha2 = _hash(algorithm, a2)
+    if not qop:
+        return _hash(algorithm, f"{ha1_hex}:{credentials.nonce}:{ha2}")
+    return _hash(algorithm, f"{ha1_hex}:{credentials.nonce}:{credentials.nc}:{credentials.cnonce}:{credentials.qop}:{ha2}")
+
+
+def _hash(algorithm: str, text: str) -> str:
+    make = _HASHES.get(algorithm.upper())
+    if make is None:
+        raise ParseError(f"unknown digest algorithm {algorithm[:20]!r}")
+    return make(text.encode("latin-1")).hexdigest()

@@ -1,0 +1,171 @@
+"""Header fields: names, kinds, and lists of values (RFC 3261 7.3, 20).
+
+A header's *kind* is its long name in lower case, so that ``v``, ``Via`` and ``VIA`` are all ``via``.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from opensips_py.sip.errors import ParseError
+
+LWS = " \t\r\n"
+"""What linear white space may consist of, folding included."""
+
+TOKEN = re.compile(r"[A-Za-z0-9\-.!%*_+`'~]+").fullmatch
+"""Matches a token (RFC 3261 25.1)."""
+
+COMPACT = {
+    "a": "accept-contact",
+    "b": "referred-by",
+    "c": "content-type",
+    "d": "request-disposition",
+    "e": "content-encoding",
+    "f": "from",
+    "i": "call-id",
+    "j": "reject-contact",
+    "k": "supported",
+    "l": "content-length",
+    "m": "contact",
+    "n": "identity-info",
+    "o": "event",
+    "r": "refer-to",
+    "t": "to",
+    "u": "allow-events",
+    "v": "via",
+    "x": "session-expires",
+    "y": "identity",
+}
+"""Compact forms (IANA's SIP registry). ``s`` for Subject is missing on purpose: for OpenSIPS, ``$hdr(Subject)`` does
+not find ``s:``."""
+
+_NAMES = (
+    "Accept Accept-Contact Accept-Encoding Accept-Language Alert-Info Allow Allow-Events Authentication-Info Authorization "
+    "Call-ID Call-Info Contact Content-Disposition Content-Encoding Content-Language Content-Length Content-Type CSeq Date "
+    "Diversion Error-Info Event Expires From Geolocation History-Info Identity Identity-Info In-Reply-To Join Max-Forwards "
+    "MIME-Version Min-Expires Min-SE Organization P-Access-Network-Info P-Asserted-Identity P-Called-Party-ID "
+    "P-Charging-Vector P-Preferred-Identity P-Visited-Network-ID Path Priority Privacy Proxy-Authenticate "
+    "Proxy-Authorization Proxy-Require RAck Reason Record-Route Refer-To Referred-By Reject-Contact Remote-Party-ID Replaces "
+    "Reply-To Request-Disposition Require Retry-After Route RSeq Server Service-Route Session-Expires SIP-ETag SIP-If-Match "
+    "Subject Subscription-State Supported Timestamp To Unsupported User-Agent Via Warning WWW-Authenticate"
+)
+
+_REMEMBERED_NAMES = 4096
+
+
+class _Kinds(dict[str, str]):
+    """Kind by header name as it stands before the colon.
+
+    The usual spellings are there from the start; others are checked once and remembered, up to a bound, since
+    names come from the network.
+    """
+
+    def __missing__(self, name: str) -> str:
+        bare = name.rstrip(" \t")
+        if TOKEN(bare) is None:
+            raise ParseError(f"bad header name {name[:40]!r}")
+        kind = bare.lower()
+        kind = _CANONICAL.get(kind) or COMPACT.get(kind, kind)
+        if len(self) < _REMEMBERED_NAMES and len(name) <= 64:
+            self[name] = kind
+        return kind
+
+
+_CANONICAL = {name.lower(): name.lower() for name in _NAMES.split()}
+KINDS = _Kinds()
+for _name in _NAMES.split():
+    _kind = _CANONICAL[_name.lower()]
+    KINDS[_name] = KINDS[_name.lower()] = KINDS[_name.upper()] = KINDS[_name.title()] = _kind
+for _name, _kind in COMPACT.items():
+    KINDS[_name] = KINDS[_name.upper()] = _CANONICAL.setdefault(_kind, _kind)
+
+
+def kind_of(name: str) -> str:
+    """The kind of a header with this name, for callers that have a name from a script. Never fails."""
+    kind = KINDS.get(name)
+    if kind is None:
+        kind = name.strip(" \t").lower()
+        kind = COMPACT.get(kind, kind)
+    return kind
+
+
+class Header(NamedTuple):
+    """One header field as received.
+
+    ``value`` begins after the colon and white space, and keeps folding and trailing blanks. ``start`` and ``end`` are
+    offsets into the message's text: the first character of the name, and behind the line end.
+    """
+
+    name: str
+    kind: str
+    value: str
+    start: int
+    end: int
+    value_start: int
+
+    @property
+    def value_end(self) -> int:
+        """Offset behind the value."""
+        return self.value_start + len(self.value)
+
+
+def split_values(text: str) -> list[str]:
+    """The values of a comma-separated header; commas in quotes, ``<>`` and comments do not count (RFC 3261 7.3.1).
+
+    Values come without surrounding white space; an empty one stays, as ``""``.
+    """
+    if "," not in text:
+        return [text.strip(LWS)]
+    if '"' not in text and "<" not in text and "(" not in text:
+        return [value.strip(LWS) for value in text.split(",")]
+    values = []
+    start = i = 0
+    n = len(text)
+    angle = False
+    while i < n:
+        c = text[i]
+        if c == '"' and not angle:
+            i += 1
+            while i < n and text[i] != '"':
+                i += 2 if text[i] == "\\" else 1
+        elif c == "<":
+            angle = True
+        elif c == ">":
+            angle = False
+        elif c == "," and not angle:
+            values.append(text[start:i].strip(LWS))
+            start = i + 1
+        elif c == "(" and not angle:
+            i = skip_comment(text, i) - 1
+        i += 1
+    values.append(text[start:].strip(LWS))
+    return values
+
+
+def skip_comment(text: str, i: int) -> int:
+    """The offset behind the comment that begins at ``i``; one that never ends reaches to the next character only."""
+    depth = 0
+    for j in range(i, len(text)):
+        c = text[j]
+        if c == "(" and text[j - 1] != "\\":
+            depth += 1
+        elif c == ")" and text[j - 1] != "\\":
+            depth -= 1
+            if depth == 0:
+                return j + 1
+    return i + 1
+
+
+def quotes_balanced(text: str) -> bool:
+    """Whether every quoted string in a header value ends."""
+    i = text.find('"')
+    while i >= 0:
+        i += 1
+        n = len(text)
+        while i < n and text[i] != '"':
+            i += 2 if text[i] == "\\" else 1
+        if i >= n:
+            return False
+        i = text.find('"', i + 1)
+    return True

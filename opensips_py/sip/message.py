@@ -1,0 +1,314 @@
+"""SIP messages: reading them, and recording changes to them (RFC 3261 7).
+
+The text of a message is its bytes, one character each (latin-1). :func:`parse` splits the header lines once and checks
+only what no message can do without: the first line, the top Via, Content-Length, ends of quoted strings. Nothing that is
+received is ever changed: changes are edits (see ``edits.py``), so that what nobody touches leaves byte for byte as it came.
+"""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+from opensips_py.sip.cseq import METHODS
+from opensips_py.sip.edits import Edit, apply, deletes, forget_inside
+from opensips_py.sip.errors import ParseError
+from opensips_py.sip.fields import Fields
+from opensips_py.sip.headers import KINDS, LWS, TOKEN, Header, quotes_balanced, split_values
+from opensips_py.sip.lazy import lazy
+from opensips_py.sip.via import Via, parse_sent, parse_via
+
+__all__ = ["METHODS", "Edit", "Header", "ParseError", "SipMessage", "note_source", "parse"]
+
+_ADDRESS_KINDS = frozenset(("from", "to", "contact", "route", "record-route"))
+
+_LENGTHS = {f" {length}": length for length in range(2048)}
+"""Content-Length as it usually stands behind the colon: looking it up costs a quarter of checking and converting it."""
+
+
+class SipMessage(Fields):
+    """One received message and the changes to be made to it. Made by :func:`parse`."""
+
+    source: tuple[str, int] | None = None
+    """Address and port that the message came from (see :func:`note_source`)."""
+    force_rport: bool = False
+    """Answer to the source port although the top Via has no ``rport`` (script function force_rport)."""
+
+    @lazy
+    def edits(self) -> list[Edit]:
+        """Changes to be made when the message is sent."""
+        return []
+
+    def append_header(self, lines: str) -> None:
+        """Add header lines (each with its CRLF) behind the last header."""
+        self.edits.append((self.headers_end, 0, lines))
+
+    def insert_header(self, lines: str, before: str | None = None) -> None:
+        """Add header lines before the first header, or before the first of kind ``before`` if there is one."""
+        offset = self._first_end
+        if before is not None:
+            header = self.header(before)
+            if header is not None:
+                offset = header.start
+        self.edits.append((offset, 0, lines))
+
+    def remove_header(self, header: Header) -> None:
+        """Remove a header, and what was changed in it."""
+        if not deletes(self.edits, header.start):
+            forget_inside(self.edits, header.start, header.end)
+            self.edits.append((header.start, header.end - header.start, ""))
+
+    def replace_value(self, header: Header, text: str) -> None:
+        """Replace the value of a header. Nothing happens when the header has been removed."""
+        if not deletes(self.edits, header.start):
+            forget_inside(self.edits, header.value_start, header.value_start + len(header.value))
+            self.edits.append((header.value_start, len(header.value), text))
+
+    def replace_body(self, text: str) -> None:
+        """Replace the body; Content-Length follows by itself."""
+        self.edits = [edit for edit in self.edits if edit[0] < self.body_start]
+        self.edits.append((self.body_start, len(self.text) - self.body_start, text))
+
+    def pending_body(self) -> str:
+        """The body as it will be sent."""
+        edits = [edit for edit in self.edits if edit[0] >= self.body_start]
+        return apply(self.text, edits, self.body_start, self.body_end) if edits else self.body
+
+    def final_edits(self, edits: list[Edit]) -> list[Edit]:
+        """``edits`` and, when they change the body, the edit that corrects Content-Length."""
+        body_start = self.body_start
+        for offset, _, _ in edits:
+            if offset >= body_start:
+                break
+        else:
+            return edits
+        of_body = [edit for edit in edits if edit[0] >= body_start]
+        length = len(apply(self.text, of_body, body_start, self.body_end))
+        header = self.header("content-length")
+        if header is None or deletes(edits, header.start):
+            return [*edits, (self.headers_end, 0, f"Content-Length: {length}\r\n")]
+        edits = list(edits)
+        forget_inside(edits, header.value_start, header.value_start + len(header.value))
+        return [*edits, (header.value_start, len(header.value), str(length))]
+
+    def serialise(self) -> bytes:
+        """The message with its edits made; exactly ``raw`` when there are none."""
+        if not self.edits:
+            return self.raw
+        edits = self.final_edits(self.edits)
+        end = self.body_end if edits is not self.edits else None
+        return apply(self.text, edits, 0, end).encode("latin-1")
+
+
+def note_source(msg: SipMessage, ip: str, port: int) -> None:
+    """Record where ``msg`` came from: replies and forwarded requests mark their top Via accordingly (RFC 3261 18.2.1)."""
+    msg.source = (ip, port)
+
+
+def parse(raw: bytes) -> SipMessage:
+    """Read a message.
+
+    Raises :class:`ParseError` for what is not SIP: no SIP version in the first line, no top Via that can be read, header
+    lines without a name, no empty line, a Content-Length that is not a number, quoted strings without end.
+    """
+    text = raw.decode("latin-1")
+    head, empty_line, _ = text.partition("\r\n\r\n")
+    lines = head.split("\r\n")
+    first = lines.pop(0)
+    if not empty_line or not first or raw.count(b"\n", 0, len(head)) > len(lines):
+        return _parse_carefully(raw)
+    parts = [line.partition(":") for line in lines]
+    try:
+        kinds = [KINDS[name] for name, _, _ in parts]
+    except ParseError:  # a folded line, or one that is no header
+        return _parse_carefully(raw)
+    msg = SipMessage()
+    msg.raw = raw
+    msg.text = text
+    msg._lines = lines
+    msg._parts = parts
+    msg._kinds = kinds
+    msg._first_end = len(first) + 2
+    msg.headers_end = end = len(head) + 2
+    msg.body_start = end + 2
+    words = first.split(" ")
+    if len(words) == 3 and words[0] in METHODS and words[2] == "SIP/2.0":
+        msg.is_request = True
+        msg.method, msg.ruri, msg.version = words
+    else:
+        _read_first_line(msg, first)
+    _check(msg)
+    return msg
+
+
+def _read_first_line(msg: SipMessage, line: str) -> None:
+    words = line.split(" ")
+    if len(words) == 3 and words[2][:4] == "SIP/":
+        method, msg.ruri, msg.version = words
+        if method not in METHODS and not TOKEN(method):
+            raise ParseError(f"bad method {method[:40]!r}")
+        msg.is_request = True
+        msg.method = method
+    elif words[0][:4].upper() == "SIP/":
+        msg.is_request = False
+        msg.version = words[0]
+        status = words[1] if len(words) > 1 else ""
+        if len(status) != 3 or not (status.isascii() and status.isdigit()) or not "100" <= status < "700":
+            raise ParseError(f"bad status line {line[:60]!r}")
+        msg.status = int(status)
+        msg.reason = " ".join(words[2:])
+    else:
+        _read_odd_request_line(msg, line)
+
+
+def _read_odd_request_line(msg: SipMessage, line: str) -> None:
+    """A request line that is not METHOD SP URI SP VERSION: white space in wrong places, or no SIP at all."""
+    words = line.split()
+    if len(words) < 3 or words[-1][:4].upper() != "SIP/" or TOKEN(words[0]) is None:
+        raise ParseError(f"not a SIP message: first line {line[:60]!r}")
+    msg.is_request = True
+    msg.method = words[0]
+    msg.ruri = " ".join(words[1:-1])
+    msg.version = words[-1]
+    if len(words) != 3 or line.rstrip(" \t") != " ".join(words):
+        _refuse(msg, "white space in the request line")
+    # only blanks behind the version, or "sip/2.0" in lower case: OpenSIPS takes it
+
+
+def _check(msg: SipMessage) -> None:
+    """What every message needs, whatever is done with it."""
+    kinds = msg._kinds
+    parts = msg._parts
+    if "via" not in kinds:
+        raise ParseError("no Via")
+    value = parts[kinds.index("via")][2]
+    if "," in value or "(" in value:
+        _check_vias(msg, value)
+    else:
+        sent, _, tail = value.partition(";")
+        try:
+            msg.via = Via(value.strip(LWS), parse_sent(sent), tail.rstrip(LWS))
+        except ParseError as error:
+            _refuse_via(msg, error, value)
+    if "content-length" in kinds:
+        value = parts[kinds.index("content-length")][2]
+        length = _LENGTHS.get(value)
+        if length is None:
+            number = value.strip(LWS)
+            if not (number.isascii() and number.isdigit()) or len(number) > 19:
+                _refuse(msg, f"bad Content-Length {number[:40]!r}")
+            length = int(number)
+        msg.content_length = length
+    if '"' in msg.text and msg.text.count('"', 0, msg.headers_end) & 1:
+        _check_quotes(msg)
+
+
+def _check_vias(msg: SipMessage, value: str) -> None:
+    """Several Via values in the first header, or comments in it."""
+    try:
+        for text in reversed(split_values(value)):
+            msg.via = parse_via(text)
+    except ParseError as error:
+        _refuse_via(msg, error, value)
+
+
+def _check_quotes(msg: SipMessage) -> None:
+    for (_, _, value), kind in zip(msg._parts, msg._kinds, strict=True):
+        if kind in _ADDRESS_KINDS and not quotes_balanced(value):
+            _refuse(msg, f"quoted string does not end in {kind}")
+
+
+def _refuse(msg: SipMessage, reason: str) -> NoReturn:
+    """Refuse a message, which can be answered when it is a request other than ACK with a usable Via."""
+    if msg.is_request and msg.method != "ACK" and "via" in msg._kinds:
+        try:
+            msg.via = parse_via(msg.values("via")[0])
+        except ParseError:
+            raise ParseError(reason) from None
+        raise ParseError(reason, msg)
+    raise ParseError(reason)
+
+
+def _refuse_via(msg: SipMessage, error: ParseError, value: str) -> NoReturn:
+    """Refuse a message whose Via cannot be read. One of another SIP version can be answered (RFC 3261 21.5.6)."""
+    if error.code == 505 and msg.is_request and msg.method != "ACK":
+        top = split_values(value)[0]
+        name, version, rest = top.split("/", 2)
+        try:
+            via = parse_via(f"{name}/2.0/{rest}")
+        except ParseError:
+            raise error from None
+        via.value = top
+        msg.via = via
+        raise ParseError(f"version {version.strip(LWS)} is not supported", msg, 505)
+    raise error
+
+
+def _parse_carefully(raw: bytes) -> SipMessage:
+    """:func:`parse` for messages with folded lines or line ends other than CRLF, and for those with bad header lines."""
+    raw = raw.lstrip(b"\r\n")  # keep-alives, and RFC 3261 7.5: line ends before the first line are ignored
+    if not raw:
+        raise ParseError("empty message")
+    text = raw.decode("latin-1")
+    msg = SipMessage()
+    msg.raw = raw
+    msg.text = text
+    first, complete = _split_lines(msg)
+    bad = ""
+    for i, (name, colon, _) in enumerate(msg._parts):
+        try:
+            if not colon:
+                raise ParseError(f"header line without a colon: {name[:40]!r}")
+            msg._kinds.append(KINDS[name])
+        except ParseError as error:
+            bad = bad or error.reason
+            msg._parts[i] = ("", "", "")
+            msg._kinds.append("")
+    _read_first_line(msg, first)
+    if bad:
+        _refuse(msg, bad)
+    if not complete:
+        _refuse(msg, "no empty line behind the headers")
+    _check(msg)
+    return msg
+
+
+def _split_lines(msg: SipMessage) -> tuple[str, bool]:
+    """Split the header lines at CRLF or LF and join folded ones (RFC 3261 7.3.1).
+
+    Returns the first line, and whether there is an empty line behind the headers.
+    """
+    text = msg.text
+    length = len(text)
+    lines: list[str] = []
+    spans: list[tuple[int, int]] = []
+    first: str | None = None
+    position = 0
+    complete = False
+    while position < length and not complete:
+        start = position
+        newline = text.find("\n", start)
+        position = length if newline < 0 else newline + 1
+        stop = length if newline < 0 else newline
+        if stop > start and text[stop - 1] == "\r":
+            stop -= 1
+        if first is None:
+            first = text[start:stop]
+            msg._first_end = position
+        elif stop == start:
+            complete = True
+            msg.headers_end = start
+        elif text[start] in " \t" and lines:
+            start = spans[-1][0]
+            lines[-1] = text[start:stop]
+            spans[-1] = (start, position)
+        else:
+            lines.append(text[start:stop])
+            spans.append((start, position))
+    if not complete:
+        msg.headers_end = length
+    msg.body_start = position
+    msg._lines = lines
+    msg._spans = spans
+    msg._parts = [line.partition(":") for line in lines]
+    msg._kinds = []
+    return first or "", complete

@@ -1,0 +1,76 @@
+"""Parameters ``;name=value`` of headers (RFC 3261 7.3.1)."""
+
+from __future__ import annotations
+
+from opensips_py.sip.headers import LWS
+
+Params = dict[str, str | None]
+"""Values by lower-case name, in order; None for a parameter without ``=``. Quoted values keep their quotes."""
+
+
+def parse_params(text: str, separator: str = ";") -> Params:
+    """The parameters in ``text`` (which may begin with the separator). Of repeated names the first wins.
+
+    Empty parameters (``;;``) are passed over.
+    """
+    params: Params = {}
+    for piece in split_quoted(text, separator):
+        name, equals, value = piece.partition("=")
+        name = name.strip(LWS).lower()
+        if name and name not in params:
+            params[name] = value.strip(LWS) if equals else None
+    return params
+
+
+def find_param(text: str, name: str) -> str | None:
+    """The value of one parameter that is usually there (``tag``, ``branch``), without reading all of them.
+
+    None also when it has no ``=``; ``name`` is in lower case.
+    """
+    key = name + "="
+    if text.startswith(key) and ";" not in text:
+        return text[len(key) :].strip(LWS)
+    return parse_params(text).get(name)
+
+
+def split_quoted(text: str, separator: str) -> list[str]:
+    """``text.split(separator)``, blind to separators inside quoted strings."""
+    if '"' not in text:
+        return text.split(separator)
+    pieces = []
+    start = i = 0
+    n = len(text)
+    while i < n:
+        c = text[i]
+        if c == '"':
+            i += 1
+            while i < n and text[i] != '"':
+                i += 2 if text[i] == "\\" else 1
+        elif c == separator:
+            pieces.append(text[start:i])
+            start = i + 1
+        i += 1
+    pieces.append(text[start:])
+    return pieces
+
+
+def unquote(text: str) -> str:
+    """What a quoted string means; other text is returned as it is."""
+    if len(text) < 2 or text[0] != '"' or text[-1] != '"':
+        return text
+    inner = text[1:-1]
+    if "\\" not in inner:
+        return inner
+    out = []
+    i = 0
+    while i < len(inner):
+        if inner[i] == "\\" and i + 1 < len(inner):
+            i += 1
+        out.append(inner[i])
+        i += 1
+    return "".join(out)
+
+
+def quote(text: str) -> str:
+    """``text`` as a quoted string."""
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'

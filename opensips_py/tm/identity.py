@@ -1,0 +1,75 @@
+"""Names: store keys of transactions, branch parameters, To tags.
+
+A server transaction is named by the top Via's branch and sent-by and by the method (RFC 3261 17.2.3); a CANCEL and
+an ACK for a negative reply find their INVITE because they carry its branch. The key is a keyed hash: peers cannot make
+two requests collide. Our own branch parameter carries key and branch number, so that a reply leads straight to its
+transaction, in whichever process it arrives.
+"""
+
+from __future__ import annotations
+
+import os
+from hashlib import blake2b
+from zlib import crc32
+
+COOKIE = "z9hG4bK"
+PREFIX = b"t"
+"""Begins the key of a transaction."""
+INDEX_PREFIX = b"i"
+"""Begins the key under which the ACK for a 2xx finds one."""
+
+_secret = os.urandom(16)  # before the fork: one for all processes of a server
+_sl_tag_prefix = os.urandom(5).hex()
+_tag_salt = int.from_bytes(os.urandom(8), "big")
+
+
+def server_key(branch: str, sent_by: str, method: str) -> bytes:
+    """Store key of a request whose Via branch has the RFC 3261 cookie."""
+    return PREFIX + blake2b(f"{branch} {sent_by} {method}".encode("latin-1"), digest_size=8, key=_secret).digest()
+
+
+def rfc2543_key(call_id: str, cseq: int, method: str, from_tag: str, ruri: str, via: str) -> bytes:
+    """Store key of a request without the cookie (RFC 3261 17.2.3, second list)."""
+    text = f"{call_id}\n{cseq}\n{method}\n{from_tag}\n{ruri}\n{via}"
+    return PREFIX + blake2b(text.encode("latin-1"), digest_size=8, key=_secret, person=b"rfc2543").digest()
+
+
+def success_ack_key(call_id: str, cseq: str) -> bytes:
+    """Store key under which the ACK for a 2xx finds the INVITE transaction (it has a branch of its own, RFC 3261 13.2.2.4)."""
+    return INDEX_PREFIX + blake2b(f"{cseq} {call_id}".encode("latin-1"), digest_size=8, key=_secret).digest()
+
+
+def branch_id(key: bytes, number: int) -> str:
+    """``branch`` parameter of the Via that we put on branch ``number``."""
+    return f"z9hG4bK{key[1:].hex()}.{number:x}"
+
+
+def of_branch_id(branch: str) -> tuple[bytes, int] | None:
+    """(key, branch number) from a reply's top Via; None when it is not of our making."""
+    if len(branch) < 25 or branch[23] != "." or not branch.startswith("z9hG4bK"):
+        return None
+    try:
+        return PREFIX + bytes.fromhex(branch[7:23]), int(branch[24:], 16)
+    except ValueError:
+        return None
+
+
+def stateless_branch_id(branch: str, sent_by: str, method: str) -> str:
+    """Branch of a request forwarded without state: the same for its retransmissions (RFC 3261 16.11)."""
+    digest = blake2b(f"{branch} {sent_by} {method}".encode("latin-1"), digest_size=8, key=_secret, person=b"stateless")
+    return "z9hG4bKs" + digest.hexdigest()
+
+
+def to_tag(key: bytes) -> str:
+    """To tag of all replies that the transaction ``key`` makes here, the 200 for its CANCEL included (RFC 3261 9.2)."""
+    return f"{int.from_bytes(key[1:], 'big') ^ _tag_salt:016x}"
+
+
+def stateless_to_tag(branch: str, sent_by: str) -> str:
+    """To tag of stateless replies; the same for a retransmission (RFC 3261 8.2.7) and found again in the ACK."""
+    return f"{_sl_tag_prefix}.{crc32(f'{branch}{sent_by}'.encode('latin-1')):08x}"
+
+
+def may_be_stateless_to_tag(tag: str) -> bool:
+    """Whether a tag has the form of :func:`stateless_to_tag`."""
+    return tag.startswith(_sl_tag_prefix)

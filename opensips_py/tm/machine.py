@@ -1,0 +1,289 @@
+"""What each event does to a transaction: functions of (record, event, now), without I/O.
+
+Each function changes the record that it is given and appends what is to be sent to ``out``; nothing is sent before
+the caller has committed the changed record. ``now`` is time.monotonic(). Which state follows which stands in
+:mod:`opensips_py.tm.states`.
+"""
+
+from __future__ import annotations
+
+from opensips_py.sip.message import SipMessage
+from opensips_py.tm import messages
+from opensips_py.tm.picking import SEND_FAILED, pick
+from opensips_py.tm.record import (
+    CANCEL_WANTED,
+    CANCELLED,
+    LOCAL_REPLY,
+    LOCAL_SUCCESS,
+    NEVER,
+    NO_NEW_BRANCHES,
+    PARKED,
+    Record,
+    UacBranch,
+)
+from opensips_py.tm.settings import settings
+from opensips_py.tm.states import UAC_INVITE, UAC_NON_INVITE, UAS_INVITE, UAS_NON_INVITE, Event, Uac, Uas, event_of
+
+Send = tuple[int, bytes, str, int]
+"""(socket index, datagram, host, port)"""
+
+RELAY = -1
+"""Pass this reply upstream."""
+ABSORB = -2
+"""Nothing goes upstream. (A number >= 0 is the branch whose final reply has won.)"""
+
+ORIGINATOR_CANCEL = 'SIP;cause=487;text="ORIGINATOR_CANCEL"'
+NO_ANSWER = 'SIP;cause=480;text="NO_ANSWER"'
+COMPLETED_ELSEWHERE = 'SIP ;cause=200 ;text="Call completed elsewhere"'
+
+TIMEOUT_CODE = 408
+
+
+def replied(rec: Record, code: int, data: bytes, now: float, *, local: bool) -> None:
+    """``data`` goes upstream as the reply to the request (RFC 3261 17.2). ``local``: made here, not relayed."""
+    invite = rec.method == "INVITE"
+    rec.state = (UAS_INVITE if invite else UAS_NON_INVITE).get((rec.state, event_of(code)), Uas(rec.state))
+    rec.code = code
+    rec.reply = data
+    if code < 200:
+        return
+    if not invite or (code < 300 and not local):
+        rec.end_at = now + settings.wt_timer
+        return
+    if code < 300:
+        rec.flags |= LOCAL_SUCCESS
+    rec.interval = settings.t1
+    rec.retransmit_at = now + settings.t1
+    rec.end_at = now + settings.fr_timeout
+
+
+def acknowledged(rec: Record, now: float) -> None:
+    """The ACK for our final reply to an INVITE has arrived (17.2.1; 13.3.1.4 for a 2xx made here)."""
+    state = UAS_INVITE.get((rec.state, Event.ACK))
+    if state is None:
+        return
+    rec.state = state
+    rec.retransmit_at = NEVER
+    rec.end_at = now + settings.wt_timer
+
+
+def released(rec: Record, now: float) -> None:
+    """The script has ended without replying or relaying: absorb retransmissions for a while, then forget."""
+    rec.state = Uas.TERMINATED
+    rec.end_at = now + settings.wt_timer
+
+
+def branch_started(rec: Record, branch: UacBranch, now: float) -> None:
+    """A copy of the request is sent: timers A/E and B/F start (17.1.1.2, 17.1.2.2)."""
+    branch.state = Uac.CALLING
+    branch.interval = settings.t1
+    branch.retransmit_at = now + settings.t1
+    branch.fr_at = now + rec.fr
+
+
+def reply_received(rec: Record, n: int, code: int, reply: SipMessage, relayed: bytes, now: float, out: list[Send]) -> int:
+    """A reply came on branch ``n``; ``relayed`` is its form for upstream (a final negative one is kept until picking).
+
+    Returns RELAY, ABSORB, or the number of the branch that has won (RFC 3261 16.7).
+    """
+    branch = rec.branches[n]
+    invite = rec.method == "INVITE"
+    before = branch.state
+    state = (UAC_INVITE if invite else UAC_NON_INVITE).get((before, event_of(code)))
+    if state is None:
+        return ABSORB
+    branch.state = state
+    if code < 200:
+        return _provisional(rec, branch, code, invite, now, out)
+    if code < 300:
+        branch.code = code
+        _stop(branch)
+        if before == Uac.ACCEPTED:
+            return RELAY if rec.code < 300 else ABSORB
+        if not invite:
+            return RELAY if rec.code < 200 else ABSORB
+        if rec.code >= 300:
+            return ABSORB
+        cancel_branches(rec, n, COMPLETED_ELSEWHERE, now, out)
+        return RELAY
+    if invite:
+        out.append((branch.socket, messages.ack(branch.sent, reply, rec.headers), branch.host, branch.port))
+    if before >= Uac.COMPLETED:
+        return ABSORB
+    branch.code = code
+    branch.reply = relayed
+    _stop(branch)
+    if rec.code >= 200:
+        return ABSORB
+    return _negative(rec, n, now, out)
+
+
+def _provisional(rec: Record, branch: UacBranch, code: int, invite: bool, now: float, out: list[Send]) -> int:
+    last = branch.code
+    branch.code = code
+    if not invite:
+        branch.interval = settings.t2
+        branch.retransmit_at = now + settings.t2
+    else:
+        branch.retransmit_at = NEVER
+        if branch.cancel:
+            pass  # the wait for its final reply has a limit of its own
+        elif settings.restart_fr_on_each_reply or last == 0 or (code > last and code >= 180):
+            branch.fr_at = now + rec.fr_inv
+        if branch.flags & CANCEL_WANTED:
+            _cancel(rec, branch, None, now, out)
+    return RELAY if code > 100 and rec.code < 200 else ABSORB
+
+
+def _negative(rec: Record, n: int, now: float, out: list[Send]) -> int:
+    """Branch ``n`` has ended with a negative reply: is that the end of the whole (16.7 steps 5 and 6)?"""
+    if rec.branches[n].code >= 600 and not settings.disable_6xx_block:
+        rec.flags |= NO_NEW_BRANCHES
+        cancel_branches(rec, n, None, now, out)
+        return n
+    winner = pick(rec.branches, bool(rec.flags & CANCELLED), rec.first)
+    return ABSORB if winner is None else winner
+
+
+def finish_minor(rec: Record, now: float, out: list[Send]) -> None:
+    """A final reply goes upstream: branches that were not waited for are cancelled."""
+    cancel_branches(rec, -1, None, now, out)
+
+
+def send_failed(rec: Record, n: int, now: float, out: list[Send]) -> int:
+    """The kernel refused to send branch ``n`` (17.1.4): it counts as answered with 477 here."""
+    branch = rec.branches[n]
+    branch.state = Uac.COMPLETED
+    branch.code = SEND_FAILED
+    branch.flags |= LOCAL_REPLY
+    _stop(branch)
+    if rec.code >= 200:
+        return ABSORB
+    return _negative(rec, n, now, out)
+
+
+def cancel_received(rec: Record, reason: str | None, now: float, out: list[Send]) -> None:
+    """The caller cancels (9.2, 16.10). ``reason``: Reason header to send along."""
+    rec.flags |= CANCELLED
+    if rec.code < 200:
+        cancel_branches(rec, -1, reason, now, out)
+
+
+def cancel_branches(rec: Record, but: int, reason: str | None, now: float, out: list[Send]) -> None:
+    """Cancel every pending branch except number ``but``."""
+    if rec.method != "INVITE":  # 9.1: only an INVITE can be cancelled
+        return
+    for n, branch in enumerate(rec.branches):
+        if n != but and branch.state < Uac.COMPLETED:
+            cancel_branch(rec, branch, reason, now, out)
+
+
+def cancel_branch(rec: Record, branch: UacBranch, reason: str | None, now: float, out: list[Send]) -> None:
+    """Cancel a branch: at once when it has a provisional reply, else when one arrives (9.1)."""
+    if branch.cancel or branch.state >= Uac.COMPLETED:
+        return
+    if branch.state == Uac.PROCEEDING:
+        _cancel(rec, branch, reason, now, out)
+    else:
+        branch.flags |= CANCEL_WANTED
+
+
+def _cancel(rec: Record, branch: UacBranch, reason: str | None, now: float, out: list[Send]) -> None:
+    branch.flags &= ~CANCEL_WANTED
+    branch.cancel = messages.cancel(branch.sent, reason, rec.headers)
+    branch.cancel_interval = settings.t1
+    branch.cancel_at = now + settings.t1
+    branch.cancel_until = branch.fr_at = now + settings.fr_timeout
+    out.append((branch.socket, branch.cancel, branch.host, branch.port))
+
+
+def cancel_answered(branch: UacBranch) -> None:
+    """A reply to our CANCEL: it need not be repeated."""
+    branch.cancel_at = NEVER
+
+
+def timer_fired(rec: Record, now: float, out: list[Send]) -> int:
+    """Do whatever is due. Returns ABSORB or the number of the branch that has won."""
+    winner = ABSORB
+    for n, branch in enumerate(rec.branches):
+        if branch.retransmit_at <= now:
+            out.append((branch.socket, branch.sent, branch.host, branch.port))
+            branch.interval = min(2 * branch.interval, settings.t2)
+            branch.retransmit_at = _next(branch.retransmit_at, branch.interval, now)
+        if branch.cancel_at <= now:
+            if branch.cancel_until <= now:
+                branch.cancel_at = NEVER
+            else:
+                out.append((branch.socket, branch.cancel, branch.host, branch.port))
+                branch.cancel_interval = min(2 * branch.cancel_interval, settings.t2)
+                branch.cancel_at = _next(branch.cancel_at, branch.cancel_interval, now)
+        if branch.fr_at <= now:
+            outcome = _timed_out(rec, n, branch, now, out)
+            if outcome >= 0:
+                winner = outcome
+    if rec.retransmit_at <= now:
+        out.append((rec.socket, rec.reply, rec.reply_host, rec.reply_port))
+        rec.interval = min(2 * rec.interval, settings.t2)
+        rec.retransmit_at = _next(rec.retransmit_at, rec.interval, now)
+    if rec.end_at <= now and winner == ABSORB:
+        limit = max((b.fr_at for b in rec.branches if b.state < Uac.COMPLETED), default=now)
+        if now < limit < NEVER:
+            rec.end_at = limit  # a cancelled branch still owes its final reply, which must be acknowledged
+            rec.retransmit_at = NEVER
+        else:
+            table = UAS_INVITE if rec.method == "INVITE" else UAS_NON_INVITE
+            rec.state = table.get((rec.state, Event.TIMEOUT), Uas.TERMINATED)
+            rec.retransmit_at = NEVER
+    return winner
+
+
+def _timed_out(rec: Record, n: int, branch: UacBranch, now: float, out: list[Send]) -> int:
+    """Timers B, C and F: as if a 408 had come (16.8, 8.1.3.1)."""
+    invite = rec.method == "INVITE"
+    rings = branch.state == Uac.PROCEEDING
+    state = (UAC_INVITE if invite else UAC_NON_INVITE).get((branch.state, Event.TIMEOUT))
+    cancelled = branch.cancel
+    if state is None:
+        branch.fr_at = NEVER
+        return ABSORB
+    if invite and rings and not cancelled:
+        _cancel(rec, branch, NO_ANSWER, now, out)
+    branch.state = state
+    branch.fr_at = branch.retransmit_at = NEVER
+    branch.code = TIMEOUT_CODE
+    branch.flags |= LOCAL_REPLY
+    if rec.code >= 200:
+        return ABSORB
+    return _negative(rec, n, now, out)
+
+
+def _stop(branch: UacBranch) -> None:
+    branch.retransmit_at = branch.fr_at = branch.cancel_at = NEVER
+    branch.flags &= ~CANCEL_WANTED
+
+
+def _next(due: float, interval: float, now: float) -> float:
+    """The next tick, on the grid of the first one unless the timer process is far behind."""
+    following = due + interval
+    return following if following > now else now + interval
+
+
+def update_deadline(rec: Record) -> None:
+    """Bring ``deadline`` and ``done`` in line with the timers. To be called after every change."""
+    if rec.flags & PARKED:
+        rec.deadline, rec.done = NEVER, False
+        return
+    earliest = rec.retransmit_at
+    for b in rec.branches:
+        if b.retransmit_at < earliest:
+            earliest = b.retransmit_at
+        if b.fr_at < earliest:
+            earliest = b.fr_at
+        if b.cancel_at < earliest:
+            earliest = b.cancel_at
+    if earliest == NEVER:
+        rec.done = rec.end_at != NEVER
+        rec.deadline = rec.end_at
+    else:
+        rec.done = False
+        rec.deadline = earliest if earliest < rec.end_at else rec.end_at

@@ -1,0 +1,26 @@
+"""Timers and choices of the transaction layer: the parameters of OpenSIPS' tm that the state machines read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class Settings:
+    """Seconds, unless stated otherwise. RFC 3261 names in the comments."""
+
+    fr_timeout: float = 30.0
+    """No final reply at all; also the wait for the ACK of a negative final reply (timers B, F, H)."""
+    fr_inv_timeout: float = 120.0
+    """An INVITE that rings (timer C)."""
+    wt_timer: float = 5.0
+    """How long a completed transaction absorbs retransmissions (timers I, J, L)."""
+    t1: float = 0.5
+    t2: float = 4.0
+    restart_fr_on_each_reply: bool = True
+    """Every provisional reply to an INVITE restarts fr_inv_timeout, not only the first and higher ones."""
+    disable_6xx_block: bool = False
+    """A 6xx is a negative reply like others."""
+
+
+settings = Settings()

@@ -1,0 +1,1 @@
+"""What a person runs: the management client, load tests with sipp, the demonstration."""

@@ -1,0 +1,71 @@
+#!/usr/bin/env bash
+# Prepares .venv and, for tests, the programs they need. Does nothing when all is there.
+#   scripts/prepare.sh run     the server's packages
+#   scripts/prepare.sh test    also test and lint tools, MariaDB and sipp
+set -euo pipefail
+cd "$(dirname "$0")/.."
+what=${1:-run}
+
+say() { printf 'opensips-py: %s\n' "$*" >&2; }
+
+python_works() { "$1" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }
+
+find_python() {
+    local candidate
+    for candidate in ${PYTHON:-} python3.11 python3 python3.12 python3.13 python3.14; do
+        if command -v "$candidate" >/dev/null && python_works "$candidate"; then
+            command -v "$candidate"
+            return
+        fi
+    done
+    return 1
+}
+
+# Debian packages that are missing, by the program that each one brings.
+missing_packages() {
+    find_python >/dev/null || [ -x .venv/bin/python ] || echo python3-venv
+    if [ "$what" = test ]; then
+        # the -core packages: the programs without a system service
+        (PATH=$PATH:/usr/sbin; command -v mariadbd && command -v mariadb-install-db) >/dev/null || echo mariadb-server-core
+        command -v my_print_defaults >/dev/null || echo mariadb-client-core
+        command -v sipp >/dev/null || echo sip-tester
+    fi
+}
+
+install_packages() {
+    local packages
+    packages=$(missing_packages | sort -u | tr '\n' ' ')
+    [ -n "${packages// /}" ] || return 0
+    if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+        say "an administrator must install these Debian packages first:"
+        say "    apt-get install $packages"
+        exit 1
+    fi
+    say "installing $packages"
+    apt-get update -qq
+    # shellcheck disable=SC2086  # a list of words
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $packages >/dev/null
+}
+
+install_venv() {
+    local stamp=.venv/.prepared-$what extras=""
+    if [ "$what" = test ]; then
+        extras="[test,lint]"
+    elif [ -e .venv/.prepared-test ]; then
+        stamp=.venv/.prepared-test extras="[test,lint]"
+    fi
+    if [ -x .venv/bin/python ] && [ "$stamp" -nt setup.cfg ] && [ "$stamp" -nt pyproject.toml ]; then
+        return
+    fi
+    if ! .venv/bin/python -c 'import pip' 2>/dev/null; then
+        say "making .venv"
+        "$(find_python)" -m venv --clear .venv
+    fi
+    say "installing opensips-py$extras into .venv"
+    # compat: a path file instead of an import hook, which would cost every start
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check --config-settings editable_mode=compat -e ".$extras"
+    touch "$stamp"
+}
+
+install_packages
+install_venv

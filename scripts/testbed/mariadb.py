@@ -1,0 +1,130 @@
+"""A private MariaDB server in a temporary directory, on a port of its own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import pymysql
+
+from scripts.testbed.ports import free_port, wait_tcp
+
+USER, PASSWORD = "opensips", "opensipsrw"
+
+
+class MariaDB:
+    """Started on construction. The account :data:`USER` may do everything."""
+
+    def __init__(self, database: str = "opensips") -> None:
+        for program in ("mariadbd", "mariadb-install-db"):
+            if self._find(program) is None:
+                raise RuntimeError(f"{program} is missing: apt-get install mariadb-server")
+        self.home = Path(tempfile.mkdtemp(prefix="opensips-py-mariadb-"))
+        self.port = free_port(socket.SOCK_STREAM)
+        self.database = database
+        self.process: subprocess.Popen[bytes] | None = None
+        as_root = ["--user=root"] if os.getuid() == 0 else []
+        subprocess.run(
+            [str(self._find("mariadb-install-db")), "--no-defaults", f"--datadir={self.home}/data", "--skip-test-db",
+             "--auth-root-authentication-method=normal", *as_root],
+            check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        self.start()
+        with pymysql.connect(unix_socket=f"{self.home}/socket", user="root") as connection, connection.cursor() as cursor:
+            cursor.execute(f"CREATE DATABASE `{database}`")
+            cursor.execute(f"CREATE USER '{USER}'@'%' IDENTIFIED BY '{PASSWORD}'")
+            cursor.execute(f"GRANT ALL ON *.* TO '{USER}'@'%'")
+
+    @staticmethod
+    def _find(program: str) -> str | None:
+        return shutil.which(program) or shutil.which(program, path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin")
+
+    @property
+    def url(self) -> str:
+        """URL as ``db_url`` parameters take it."""
+        return f"mysql://{USER}:{PASSWORD}@127.0.0.1:{self.port}/{self.database}"
+
+    def start(self) -> None:
+        """Start it (again) and wait until it accepts connections."""
+        limits = "--max-connections=4000 --back-log=1000 --thread-cache-size=1000 --open-files-limit=10000"
+        small = "--innodb-buffer-pool-size=16M --innodb-log-file-size=8M --performance-schema=OFF --skip-log-bin"
+        arguments = [
+            "--no-defaults",
+            f"--datadir={self.home}/data",
+            f"--socket={self.home}/socket",
+            f"--pid-file={self.home}/pid",
+        ]
+        arguments += [
+            "--bind-address=127.0.0.1",
+            f"--port={self.port}",
+            "--skip-name-resolve",
+            "--innodb-flush-log-at-trx-commit=0",
+        ]
+        arguments += [*limits.split(), *small.split(), *(["--user=root"] if os.getuid() == 0 else [])]
+        with open(self.home / "log", "ab") as output:
+            self.process = subprocess.Popen(
+                [str(self._find("mariadbd")), *arguments], stdout=output, stderr=output, stdin=subprocess.DEVNULL
+            )
+        if not wait_tcp(self.port, 30):
+            raise RuntimeError(f"MariaDB does not start:\n{(self.home / 'log').read_text()[-2000:]}")
+
+    def execute(self, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
+        """Run one statement and return its rows."""
+        with (
+            pymysql.connect(
+                host="127.0.0.1", port=self.port, user=USER, password=PASSWORD, database=self.database, autocommit=True
+            ) as connection,
+            connection.cursor() as cursor,
+        ):
+            cursor.execute(sql, parameters or None)
+            return list(cursor.fetchall())
+
+    def kill(self) -> None:
+        """SIGKILL, as a crash."""
+        self._signal(signal.SIGKILL, wait=True)
+
+    def freeze(self) -> None:
+        """Stop answering, with connections open (SIGSTOP); returns when every thread has stopped."""
+        self._signal(signal.SIGSTOP)
+        end = time.monotonic() + 5
+        while not self._stopped():
+            assert time.monotonic() < end, "MariaDB does not stop"
+            time.sleep(0.001)
+
+    def _stopped(self) -> bool:
+        if self.process is None:
+            return True
+        stats = list(Path(f"/proc/{self.process.pid}/task").glob("*/stat"))
+        return all(stat.read_text().rsplit(")", 1)[1].split()[0] == "T" for stat in stats)
+
+    def thaw(self) -> None:
+        self._signal(signal.SIGCONT)
+
+    def stop(self) -> None:
+        """Orderly shutdown; the data stays until :meth:`remove`."""
+        self._signal(signal.SIGCONT)
+        self._signal(signal.SIGTERM, wait=True)
+
+    def remove(self) -> None:
+        """Stop it and delete its directory."""
+        if self.process is not None and self.process.poll() is None:
+            self.kill()
+        shutil.rmtree(self.home, ignore_errors=True)
+
+    def _signal(self, number: int, wait: bool = False) -> None:
+        if self.process is None or self.process.poll() is not None:
+            return
+        self.process.send_signal(number)
+        if wait:
+            end = time.monotonic() + 20
+            while self.process.poll() is None:
+                if time.monotonic() > end:
+                    self.process.kill()
+                time.sleep(0.01)

@@ -1,0 +1,58 @@
+"""Free ports on 127.0.0.1, and whether somebody listens."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+
+FIRST, LAST = 20600, 31999
+"""Below the kernel's ephemeral range, so that no outgoing connection takes a port between choice and use."""
+
+_next = FIRST + os.getpid() * 37 % (LAST - FIRST)
+
+
+def free_port(kind: int = socket.SOCK_DGRAM, count: int = 1) -> int:
+    """First of ``count`` successive ports that nobody uses now, for UDP or TCP."""
+    global _next
+    for _ in range(LAST - FIRST):
+        port, _next = _next, _next + count
+        if _next + count > LAST:
+            _next = FIRST
+        if all(_is_free(kind, port + i) for i in range(count)):
+            return port
+    raise RuntimeError("no free port")
+
+
+def _is_free(kind: int, port: int) -> bool:
+    with socket.socket(socket.AF_INET, kind) as s:
+        try:
+            s.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def udp_port_open(port: int) -> bool:
+    """Whether a process of this machine has bound UDP ``port`` (read from the kernel's table, nothing is sent)."""
+    wanted = f":{port:04X}"
+    for table in ("/proc/net/udp", "/proc/net/udp6"):
+        try:
+            with open(table) as lines:
+                if any(line.split()[1].endswith(wanted) for line in lines):
+                    return True
+        except FileNotFoundError:
+            continue
+    return False
+
+
+def wait_tcp(port: int, seconds: float) -> bool:
+    """Wait until TCP ``port`` of 127.0.0.1 accepts connections."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            return True
+        except OSError:
+            time.sleep(0.02)
+    return False

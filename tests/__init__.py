@@ -1,0 +1,1 @@
+"""Tests of opensips-py: real processes, sockets, databases and HTTP servers."""

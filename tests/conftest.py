@@ -1,0 +1,87 @@
+"""Fixtures: running servers and their partners. See ``docs/testing.md``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from scripts.testbed.mariadb import MariaDB
+from scripts.testbed.server import Server
+from scripts.testbed.sipp import Sipp, callee
+from tests.support.http_server import HttpServer
+from tests.support.sip_client import SipClient
+
+StartServer = Callable[..., Server]
+
+
+@pytest.fixture
+def server() -> Iterator[StartServer]:
+    """Start servers: ``server(script, workers=2, …) -> Server``.
+
+    At the end each is stopped with SIGTERM and must end with status 0, leave no process behind and have logged no
+    traceback. A test that ends a server itself calls ``stop()`` or ``kill()``.
+    """
+    started: list[Server] = []
+
+    def start(script: str, workers: int = 2, **arguments: Any) -> Server:
+        started.append(Server(script, workers, **arguments))
+        return started[-1]
+
+    yield start
+    problems = []
+    for running in started:
+        try:
+            if running.process.poll() is None and running.stop() != 0:
+                problems.append(f"ended with status {running.process.returncode}:\n{running.log}")
+        except AssertionError as error:
+            problems.append(str(error))
+        if "Traceback" in running.log:
+            problems.append(f"traceback in the log:\n{running.log}")
+        running.remove()
+    assert not problems, "\n".join(problems)
+
+
+@pytest.fixture
+def client() -> Iterator[Callable[..., SipClient]]:
+    """Make SIP user agents: ``client(server.address) -> SipClient``; closed at the end."""
+    made: list[SipClient] = []
+
+    def make(*arguments: Any, **named: Any) -> SipClient:
+        made.append(SipClient(*arguments, **named))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+@pytest.fixture(scope="session")
+def mariadb() -> Iterator[MariaDB]:
+    """One MariaDB for all tests; whoever stops, kills or freezes it starts or thaws it again."""
+    database = MariaDB()
+    yield database
+    database.remove()
+
+
+@pytest.fixture
+def http_server() -> Iterator[HttpServer]:
+    """An HTTP server that can be slow and broken."""
+    running = HttpServer()
+    yield running
+    running.close()
+
+
+@pytest.fixture
+def sipp_callee() -> Iterator[Callable[..., Sipp]]:
+    """Start sipp callees: ``sipp_callee(port) -> Sipp``."""
+    started: list[Sipp] = []
+
+    def start(port: int, scenario: str = "callee") -> Sipp:
+        started.append(callee(port, scenario))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.remove()

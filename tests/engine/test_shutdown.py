@@ -1,0 +1,87 @@
+"""SIGTERM: what is parked may end within the deadline, new requests are refused, the rest is answered 503."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+
+import psutil
+import pytest
+
+from scripts.testbed.server import Server
+from tests.support.sip_client import SipClient
+
+SCRIPT = """
+loadmodule "sl.so"
+loadmodule "tm.so"
+loadmodule "cfgutils.so"
+loadmodule "exec.so"
+route {
+    if ($rU == "short")
+        async(sleep(1), resume);
+    if ($rU == "long")
+        async(sleep(60), resume);
+    if ($rU == "program")
+        async(exec("exec sleep 61", , $avp(x)), resume);
+    sl_send_reply(200, "OK");
+}
+route[resume] {
+    t_reply(200, "Resumed");
+}
+"""
+
+StartServer = Callable[..., Server]
+MakeClient = Callable[..., SipClient]
+
+
+def _parked(running: Server, count: int) -> None:
+    end = time.monotonic() + 5
+    while running.mi("async_list")["Count"] < count:
+        assert time.monotonic() < end, "never parked"
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_what_is_parked_ends_and_new_requests_are_refused_meanwhile(
+    server: StartServer, client: MakeClient, number: signal.Signals
+) -> None:
+    running = server(SCRIPT)
+    waiting, late = client(running.address), client(running.address)
+    waiting.request("OPTIONS", f"sip:short@127.0.0.1:{running.port}")
+    _parked(running, 1)
+    running.process.send_signal(number)
+    running.wait_log("terminating")
+    time.sleep(0.1)
+    late.request("OPTIONS", f"sip:now@127.0.0.1:{running.port}")
+    assert late.final().status == 503
+    answer = waiting.final()
+    assert (answer.status, answer.reason) == (200, "Resumed")
+    assert running.process.wait(5) == 0
+
+
+def test_what_does_not_end_in_time_is_answered_503_and_leaves_no_program_behind(server: StartServer, client: MakeClient) -> None:
+    running = server(SCRIPT)
+    sleeper, program = client(running.address), client(running.address)
+    sleeper.request("INVITE", f"sip:long@127.0.0.1:{running.port}")
+    program.request("OPTIONS", f"sip:program@127.0.0.1:{running.port}")
+    _parked(running, 2)
+    children = [p for p in running.processes() if p.name() == "sleep"]
+    assert len(children) == 1
+    running.process.send_signal(signal.SIGTERM)
+    assert sleeper.final(8).status == 503
+    assert program.final(8).status == 503
+    assert running.process.wait(5) == 0
+    assert not psutil.pid_exists(children[0].pid)
+
+
+def test_a_worker_that_is_stuck_does_not_keep_the_server_from_ending(server: StartServer, client: MakeClient) -> None:
+    running = server(SCRIPT.replace("async(sleep(60), resume)", "sleep(60)"), workers=1)
+    client(running.address).request("OPTIONS", f"sip:long@127.0.0.1:{running.port}")
+    time.sleep(0.3)
+    began = time.monotonic()
+    running.process.send_signal(signal.SIGTERM)
+    running.process.wait(12)
+    assert time.monotonic() - began < 10
+    assert not [pid for pid in running.pids() if os.path.exists(f"/proc/{pid}")]

@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import os
+import stat
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from ipc import rundir
+from ipc.rundir import RunDir, RunDirError
+from tests.ipc.processes import die, fork, killed, succeeded
+
+SOCKETS = ["udp:127.0.0.1:20301", "udp:[::1]:20301"]
+
+
+@pytest.fixture
+def acquire(directory: str) -> Callable[[], RunDir]:
+    return lambda: RunDir.acquire(SOCKETS, root=directory)
+
+
+def test_the_directory_is_private_and_goes_away_at_the_end(acquire: Callable[[], RunDir]) -> None:
+    held = acquire()
+    assert stat.S_IMODE(os.stat(held.path).st_mode) == 0o700
+    Path(held.path, "data").write_text("x")
+    held.release()
+    assert not os.path.exists(held.path)
+    held.release()
+
+
+def test_the_order_of_the_sockets_does_not_matter_other_sockets_do(directory: str) -> None:
+    first = RunDir.acquire(SOCKETS, root=directory)
+    other = RunDir.acquire(["udp:127.0.0.1:20302"], root=directory)
+    assert first.path != other.path
+    path = first.path
+    first.release()
+    again = RunDir.acquire(SOCKETS[::-1], root=directory)
+    assert again.path == path
+    again.release()
+    other.release()
+
+
+def test_a_second_server_with_the_same_sockets_gets_a_clear_error(
+    acquire: Callable[[], RunDir], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rundir, "DYING_SECONDS", 0.05)
+    held = acquire()
+    with pytest.raises(RunDirError, match=rf"udp:127.0.0.1:20301.*is running as process {os.getpid()}"):
+        acquire()
+    held.release()
+
+
+def test_what_a_killed_server_left_is_cleaned(acquire: Callable[[], RunDir]) -> None:
+    def server() -> None:
+        held = acquire()
+        Path(held.path, "data.mdb").write_text("left over")
+        os.mkdir(held.path + "/sub")
+        Path(held.path, "sub", "x").write_text("left over")
+        die()
+
+    assert killed(fork(server))
+    held = acquire()
+    assert os.listdir(held.path) == ["alive"]
+    held.release()
+
+
+def test_the_directory_is_in_use_until_the_last_process_of_the_server_is_gone(
+    acquire: Callable[[], RunDir], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rundir, "DYING_SECONDS", 0.05)
+
+    def server() -> None:
+        acquire()
+        fork(lambda: time.sleep(0.3))
+        die()
+
+    assert killed(fork(server))
+    with pytest.raises(RunDirError):
+        acquire()
+    monkeypatch.setattr(rundir, "DYING_SECONDS", 5.0)
+    held = acquire()  # waits for the worker
+    held.release()
+
+
+def test_something_that_is_not_our_directory_is_refused(directory: str) -> None:
+    path = RunDir.acquire(SOCKETS, root=directory)
+    name = path.path
+    path.release()
+    os.symlink("/tmp", name)
+    with pytest.raises(RunDirError, match="not a directory of this user"):
+        RunDir.acquire(SOCKETS, root=directory)
+
+
+def test_a_missing_file_system_in_memory_is_a_clear_error(directory: str) -> None:
+    with pytest.raises(RunDirError, match="does not exist"):
+        RunDir.acquire(SOCKETS, root=directory + "/nowhere")
+
+
+def test_servers_that_start_together_never_both_win(directory: str) -> None:
+    def start(n: int) -> None:
+        for _ in range(30):
+            held = RunDir.acquire(SOCKETS, root=directory)
+            Path(directory, f"holder{n}").touch()
+            assert not Path(directory, f"holder{1 - n}").exists()
+            time.sleep(0.001)
+            os.unlink(Path(directory, f"holder{n}"))
+            held.release()
+
+    children = [fork(partial(start, n)) for n in (0, 1)]
+    assert all([succeeded(pid) for pid in children])

@@ -1,0 +1,241 @@
+from __future__ import annotations
+
+import os
+import time
+from functools import partial
+
+import pytest
+
+from ipc.lmdb_store import LmdbStore
+from ipc.store import StoreError, StoreFull
+from tests.ipc.processes import die, fork, killed, succeeded
+
+
+def test_what_one_process_puts_another_gets(store: LmdbStore, directory: str) -> None:
+    store.put(b"t1", b"from the parent")
+
+    def child() -> None:
+        own = LmdbStore.open(directory)
+        assert own.get(b"t1") == b"from the parent"
+        own.put(b"t2", b"from the child")
+
+    assert succeeded(fork(child))
+    assert store.get(b"t2") == b"from the child"
+    assert store.get(b"t3") is None
+
+
+def test_put_new_does_not_overwrite(store: LmdbStore) -> None:
+    assert store.put_new(b"k", b"1") is True
+    assert store.put_new(b"k", b"2") is False
+    assert store.get(b"k") == b"1"
+
+
+def test_take_gives_the_value_once(store: LmdbStore) -> None:
+    store.put(b"k", b"v")
+    assert store.take(b"k") == b"v"
+    assert store.take(b"k") is None
+    assert store.delete(b"k") is False
+
+
+def test_of_many_claimants_exactly_one_wins_each_key(store: LmdbStore, directory: str) -> None:
+    keys = [b"p%d" % n for n in range(300)]
+    for key in keys:
+        store.put(key, b"")
+
+    def claim_all(slot: int) -> None:
+        own = LmdbStore.open(directory)
+        won = sum(own.claim(key) for key in keys)
+        own.put(b"won%d" % slot, b"%d" % won)
+
+    children = [fork(partial(claim_all, slot)) for slot in range(3)]
+    assert all([succeeded(pid) for pid in children])
+    assert sum(int(value) for _, value in store.scan(b"won")) == len(keys)
+    assert store.count(b"p") == 0
+
+
+def test_scan_is_ordered_and_stays_within_its_prefix(store: LmdbStore) -> None:
+    for key in (b"b2", b"a1", b"b1", b"c1", b"b3"):
+        store.put(key, key.upper())
+    assert store.scan(b"b") == [(b"b1", b"B1"), (b"b2", b"B2"), (b"b3", b"B3")]
+    assert store.scan(b"b", start=b"b2") == [(b"b2", b"B2"), (b"b3", b"B3")]
+    assert store.scan(b"b", limit=1) == [(b"b1", b"B1")]
+    assert store.scan(b"b", limit=0) == []
+    assert [key for key, _ in store.scan(b"")] == [b"a1", b"b1", b"b2", b"b3", b"c1"]
+    assert store.scan(b"d") == []
+    assert (store.count(b"b"), store.count(b"")) == (3, 5)
+
+
+def test_a_batch_is_made_as_a_whole(store: LmdbStore) -> None:
+    store.put(b"old", b"1")
+    with store.batch() as batch:
+        batch.put(b"new", b"2")
+        assert batch.get(b"new") == b"2"
+        assert batch.put_new(b"new", b"3") is False
+        assert batch.take(b"old") == b"1"
+        assert store.get(b"new") is None, "nobody sees it before its end"
+    assert (store.get(b"old"), store.get(b"new")) == (None, b"2")
+
+
+def test_an_exception_undoes_a_batch(store: LmdbStore) -> None:
+    with pytest.raises(ZeroDivisionError), store.batch() as batch:
+        batch.put(b"k", b"v")
+        raise ZeroDivisionError
+    assert store.get(b"k") is None
+    store.put(b"k", b"later")
+    assert store.get(b"k") == b"later"
+
+
+def test_writing_past_an_open_batch_is_refused_instead_of_hanging(store: LmdbStore) -> None:
+    with store.batch() as batch:
+        batch.put(b"k", b"v")
+        for write in (lambda: store.put(b"x", b""), lambda: store.delete(b"x"), lambda: store.put_new(b"x", b"")):
+            with pytest.raises(StoreError, match="through it"):
+                write()
+    assert store.get(b"k") == b"v"
+
+
+def test_a_writer_killed_within_its_batch_leaves_nothing_and_blocks_nobody(store: LmdbStore, directory: str) -> None:
+    for n in range(100):
+        store.put(b"t%d" % n, b"clean" * 100)
+
+    def child() -> None:
+        own = LmdbStore.open(directory)
+        with own.batch() as batch:
+            for n in range(100):
+                batch.put(b"t%d" % n, b"dirty" * 300)
+            die()
+
+    for attempt in range(20):
+        assert killed(fork(child))
+        began = time.monotonic()
+        store.put(b"n", b"%d" % attempt)
+        assert time.monotonic() - began < 0.5
+        assert all(store.get(b"t%d" % n) == b"clean" * 100 for n in range(100))
+        assert store.get(b"n") == b"%d" % attempt
+
+
+def test_a_writer_that_waits_goes_on_when_the_holder_is_killed(store: LmdbStore, directory: str) -> None:
+    ready, told = os.pipe()
+
+    def holder() -> None:
+        own = LmdbStore.open(directory)
+        with own.batch() as batch:
+            batch.put(b"k", b"dirty")
+            os.write(told, b"1")
+            time.sleep(0.1)
+            die()
+
+    pid = fork(holder)
+    os.read(ready, 1)
+    store.put(b"k", b"clean")  # waits for the holder's end
+    assert killed(pid)
+    assert store.get(b"k") == b"clean"
+
+
+def test_reader_slots_of_killed_processes_are_freed(store: LmdbStore, directory: str) -> None:
+    store.put(b"k", b"v")
+
+    def child() -> None:
+        own = LmdbStore.open(directory)
+        with own._begin() as txn:
+            assert txn.get(b"k") == b"v"
+            die()
+
+    children = [fork(child) for _ in range(5)]
+    assert all([killed(pid) for pid in children])
+    assert store.reap_readers() > 0
+    assert store.reap_readers() == 0
+    for n in range(20_000):  # a leaked reader would keep every old page and fill the map
+        store.put(b"k", b"%d" % n * 500)
+
+
+def fill(store: LmdbStore, prefix: bytes) -> None:
+    for n in range(20_000):
+        store.put(prefix + b"%d" % n, b"x" * 1000)
+
+
+def test_a_full_store_says_so_keeps_what_it_has_and_can_be_emptied(directory: str) -> None:
+    store = LmdbStore.create(directory, 4 << 20)
+    store.put(b"first", b"kept")
+    with pytest.raises(StoreFull, match=r"is full \(4 MiB"):
+        fill(store, b"t")
+    assert store.get(b"first") == b"kept"
+    held = store.count(b"t")
+    assert held > 2000
+    with pytest.raises(StoreFull):
+        store.put(b"one more", b"x")
+    for key, _ in store.scan(b"t"):
+        assert store.delete(key)
+    store.put(b"again", b"room")
+    with pytest.raises(StoreFull):
+        fill(store, b"u")
+    assert store.count(b"u") > 0.9 * held, "room is used again"
+    store.close()
+
+
+def test_a_batch_that_does_not_fit_changes_nothing(directory: str) -> None:
+    store = LmdbStore.create(directory, 4 << 20)
+    with pytest.raises(StoreFull), store.batch() as batch:
+        for n in range(20_000):
+            batch.put(b"u%d" % n, b"x" * 1000)
+    assert store.count(b"") == 0
+    store.put(b"small", b"fits")
+    store.close()
+
+
+def test_a_full_store_takes_deletions_in_every_process(directory: str) -> None:
+    store = LmdbStore.create(directory, 4 << 20)
+    with pytest.raises(StoreFull):
+        fill(store, b"t")
+
+    def child() -> None:
+        own = LmdbStore.open(directory)
+        with pytest.raises(StoreFull), own.batch() as batch:
+            batch.put(b"x", b"x")
+        for key, _ in own.scan(b"t"):
+            assert own.claim(key)
+
+    assert succeeded(fork(child))
+    store.put(b"again", b"room")
+    store.close()
+
+
+def test_a_fork_does_not_disturb_the_parent(store: LmdbStore) -> None:
+    store.put(b"k", b"v")
+    store.get(b"k")
+
+    def child() -> None:
+        with pytest.raises(StoreError, match="opens its own"):
+            store.get(b"k")
+
+    for _ in range(3):
+        assert succeeded(fork(child))
+        assert store.get(b"k") == b"v"
+        store.put(b"k", b"v")
+
+
+def test_creating_removes_what_was_there(directory: str) -> None:
+    first = LmdbStore.create(directory)
+    first.put(b"k", b"v")
+    first.close()
+    second = LmdbStore.create(directory)
+    assert second.get(b"k") is None
+    second.close()
+
+
+def test_opening_what_does_not_exist_is_a_clear_error(directory: str) -> None:
+    with pytest.raises(StoreError, match="there is no shared store in"):
+        LmdbStore.open(directory)
+
+
+def test_info_tells_how_full_the_store_is(store: LmdbStore) -> None:
+    for n in range(1000):
+        store.put(b"t%d" % n, b"x" * 1000)
+    full = store.info()
+    for n in range(1000):
+        store.delete(b"t%d" % n)
+    empty = store.info()
+    assert (full.entries, empty.entries) == (1000, 0)
+    assert full.used_size > 1_000_000 > empty.used_size
+    assert empty.max_used_size >= full.used_size
+    assert full.total_size == 64 << 20

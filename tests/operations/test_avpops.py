@@ -1,0 +1,149 @@
+"""The avpops module's own part of avp_db_query()."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from opensips_py.core.mysql import pool as pools
+from opensips_py.core.mysql.query import AvpDbQuery
+from opensips_py.modules import avpops, db_mysql
+from opensips_py.script.declarations import ConfigError
+
+CTX: Any = None
+"""The function does not look at the message."""
+
+
+@pytest.fixture(autouse=True)
+def _restored() -> Iterator[None]:
+    yield
+    avpops.db_url.value = []
+    avpops.configure()
+    db_mysql.use_tls.value = 0
+    db_mysql.timeout_interval.value = 2
+    db_mysql.configure()
+
+
+def configure(*urls: str) -> None:
+    avpops.db_url.value = list(urls)
+    avpops.configure()
+
+
+def test_databases_are_chosen_by_number() -> None:
+    configure("mysql://u:p@127.0.0.1:1/zero", "7 mysql://u:p@127.0.0.1:1/seven")
+    for number, name in ((None, "zero"), (0, "zero"), (7, "seven")):
+        op = avpops.avp_db_query(CTX, "select 1", None, number)
+        assert isinstance(op, AvpDbQuery)
+        assert op._pool.url.database == name
+
+
+def test_an_unknown_database_number_is_an_error_of_the_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    logged: list[str] = []
+    monkeypatch.setattr(avpops, "log", lambda level, module, function, text: logged.append(text))
+    configure("mysql://u:p@127.0.0.1:1/zero")
+    assert avpops.avp_db_query(CTX, "select 1", None, 3) == -1
+    assert "number 3" in logged[0]
+
+
+@pytest.mark.parametrize(
+    ("urls", "complaint"),
+    [
+        (["text:///etc/db"], "text"),
+        (["postgres://u:p@h/d"], "postgres"),
+        (["1 mysql://u:p@h/d", "1 mysql://u:p@h/e"], "two databases with number 1"),
+    ],
+)
+def test_databases_that_cannot_be_used_are_refused_at_start(urls: list[str], complaint: str) -> None:
+    with pytest.raises(ConfigError, match=complaint):
+        configure(*urls)
+
+
+def test_parameters_of_the_driver() -> None:
+    db_mysql.timeout_interval.value = 5
+    db_mysql.configure()
+    assert pools.settings.patience == 15.0
+    db_mysql.use_tls.value = 1
+    with pytest.raises(ConfigError, match="TLS"):
+        db_mysql.configure()
+
+
+# --- operations on AVPs ---------------------------------------------------------------------------------------------
+
+
+def with_avps(**avps: Any) -> Any:
+    return SimpleNamespace(avps={name: list(values) for name, values in avps.items()})
+
+
+@pytest.mark.parametrize(
+    ("name", "rc"),
+    [
+        ("$avp(a)", 1),
+        ("$avp(zz)", -1),
+        ("$avp(a)/s", 1),
+        ("$avp(a)/n", -1),
+        ("$avp(n)/n", 1),
+        ("$avp(e)/e", 1),
+        ("$avp(a)/e", -1),
+    ],
+)
+def test_is_avp_set(name: str, rc: int) -> None:
+    assert avpops.is_avp_set(with_avps(a=["1.2.3"], n=[5], e=[""]), name) == rc
+
+
+def test_copying_and_moving() -> None:
+    ctx = with_avps(a=["low", "high"], n=[7])
+    assert avpops.avp_copy(ctx, "$avp(a)", "$avp(b)") == 1
+    assert avpops.avp_copy(ctx, "$avp(a)", "$avp(c)/gd") == 1
+    assert avpops.avp_copy(ctx, "$avp(n)", "$avp(t)/s") == 1
+    assert ctx.avps == {"b": ["high"], "c": ["low", "high"], "n": [7], "t": ["7"]}
+    assert avpops.avp_copy(ctx, "$avp(a)", "$avp(b)") == -1
+    assert avpops.avp_copy(ctx, "$avp(b)", "$avp(x)/n") == -1
+
+
+def test_deleting() -> None:
+    ctx = with_avps(a=[1, 2, 3], b=[1])
+    assert avpops.avp_delete(ctx, "$avp(a)") == 1
+    assert ctx.avps["a"] == [1, 2]
+    assert avpops.avp_delete(ctx, "$avp(a)/g") == 1
+    assert avpops.avp_delete(ctx, "$avp(a)") == -1
+    assert avpops.avp_delete(ctx, "*") == 1
+    assert ctx.avps == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "check", "rc"),
+    [
+        ("$avp(a)", "eq/1.2.3", 1),
+        ("$avp(a)", "eq/s:1.2.4", -1),
+        ("$avp(a)", "fm/1.2.*", 1),
+        ("$avp(a)", "re/^1", 1),
+        ("$avp(a)", "re/^2", -1),
+        ("$avp(w)", "eq/word/i", 1),
+        ("$avp(w)", "eq/word", -1),
+        ("$avp(n)", "gt/i:4", 1),
+        ("$avp(n)", "gt/$avp(m)", -1),
+        ("$avp(n)", "and/i:0x4", 1),
+        ("$avp(n)", "eq/s:5", -1),
+        ("$avp(many)", "ge/i:2/g", -1),
+        ("$avp(many)", "ge/i:1/g", 1),
+        ("$avp(none)", "eq/x", -1),
+        ("$avp(a)", "like/x", -1),
+    ],
+)
+def test_checking(name: str, check: str, rc: int) -> None:
+    assert avpops.avp_check(with_avps(a=["1.2.3"], w=["Word"], n=[5], m=[6], many=[1, 2, 3]), name, check) == rc
+
+
+def test_calculating_and_substituting() -> None:
+    ctx = with_avps(a=["1.2.3"], n=[5], m=[6], many=[1, 2], big=[0x7FFFFFFF])
+    assert avpops.avp_subst(ctx, "$avp(a)", "/\\./-/g") == 1
+    assert avpops.avp_subst(ctx, "$avp(a)", "/x/y/") == -1
+    assert avpops.avp_op(ctx, "$avp(n)", "add/$avp(m)") == 1
+    assert avpops.avp_op(ctx, "$avp(many)/$avp(sums)", "mul/i:10/gd") == 1
+    assert avpops.avp_op(ctx, "$avp(m)", "div/i:0") == 1
+    assert avpops.avp_op(ctx, "$avp(big)", "add/i:1") == 1
+    assert avpops.avp_op(ctx, "$avp(m)", "pow/i:2") == -1
+    assert ctx.avps == {"a": ["1-2-3"], "n": [11], "m": [0], "sums": [10, 20], "big": [-0x80000000]}

@@ -1,0 +1,38 @@
+"""The reference pages say what the code declares."""
+
+from __future__ import annotations
+
+import importlib
+
+import pytest
+
+from opensips_py.core import mi_commands
+from opensips_py.script import modules, transformations, variable_kinds
+from opensips_py.script.declarations import Module
+from opensips_py.script.parameters import PARAMETERS
+from scripts.reference import FOLDER, pages
+
+
+@pytest.mark.parametrize("name", sorted(pages()))
+def test_the_page_is_what_the_declarations_give(name: str) -> None:
+    assert (FOLDER / name).read_text() == pages()[name], "run make reference"
+
+
+def test_no_page_is_left_over() -> None:
+    assert {path.name for path in FOLDER.iterdir()} == set(pages())
+
+
+def test_everything_declared_has_a_description() -> None:
+    found: list[Module] = [importlib.import_module(f"opensips_py.modules.{name}").module for name in modules.available()]
+    missing = [
+        f"{module.name}: {thing.name}"
+        for module in [modules.core_module(), mi_commands.module, *found]
+        for kind in (module.functions, module.params, module.statistics, module.mi_commands, module.variables)
+        for thing in kind.values()
+        if not thing.doc.strip()
+    ]
+    missing += [f"${kind.name}" for kind in variable_kinds.CORE.values() if not kind.doc]
+    missing += [f"{{{one.name}}}" for one in transformations.DECLARED.values() if not one.doc]
+    missing += [parameter.name for parameter in PARAMETERS.values() if not parameter.doc]
+    assert not missing
+    assert set(transformations.DECLARED) == set(transformations.TRANSFORMATIONS)

@@ -1,0 +1,234 @@
+"""What the checker knows about names, arguments and the flow of a script."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.script.script_runner import FIRST, HEAD, Scripts
+
+
+@pytest.fixture
+def scripts(tmp_path: Path) -> Scripts:
+    return Scripts(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("body", "message", "hint"),
+    [
+        ('noet("x");', "unknown command <noet>", 'did you mean "note"?'),
+        ("loose_route();", "unknown command <loose_route>", 'add loadmodule "rr.so"'),
+        ('rewriteuser("x");', "'rewriteuser()' is deprecated", "use setuser() instead"),
+        ("route(otehr);", "route [otehr] is not defined", 'did you mean "other"?'),
+        ('async(fetch("q"), otehr);', "route [otehr] is not defined", 'did you mean "other"?'),
+        ('t_on_failure("nowhere");', "failure_route [nowhere] is not defined", "add failure_route[nowhere] { ... }"),
+        ("$avpp(x) = 1;", "unknown variable $avpp", "did you mean $avp?"),
+        ('xlog("$avpp(x)");', "unknown variable $avpp", "did you mean $avp?"),
+        ('$rm = "x";', "invalid left operand in assignment", "$rm cannot be written"),
+        ("$(var(a){s.len}) = 5;", "transformations not accepted in left side of assignment", None),
+        ("$var(a) := NULL;", "invalid left operand in NULL assignment", None),
+        ("in_branch();", "Command <in_branch> cannot be used in the block: route", "it may stand in branch_route"),
+        ("note();", "too few parameters for command <note>", "note(str text[, str more])"),
+        ('note("a", "b", "c");', "too many parameters for command <note>", None),
+        ('note(, "b");', "mandatory parameter omitted for command <note>", None),
+        ('give("5");', "Param [1] expected to be an integer or variable", "write 5"),
+        ('into("x", "$var(a)");', "Param [2] expected to be a variable", "write $var(a) without quotes"),
+        ('into("x", $rm);', "$rm cannot be written", None),
+        ('fetch("q", "$avp(a);$rm");', "$rm cannot be written", None),
+        ('found("x", "(unclosed");', "bad regular expression", None),
+        ('if ($rU =~ "[a") exit;', "bad regular expression", None),
+        ("fixed($var(a));", "Param [1] expected to be a string", None),
+        ("async(give(1), other);", "give() cannot be used in async(): it never waits", None),
+        ("async(nosuch(1), other);", "unknown async command <nosuch>", None),
+        ("only_async();", "only_async() can only be used in async() and launch()", None),
+        ("if ($si == 10.0.0.0/99) exit;", "bad network", None),
+        ("for ($ru in $(avp(x)[*])) exit;", "$ru cannot be the iterator", "use $var, $avp or $json"),
+    ],
+)
+def test_error_names_the_thing_and_the_way_out(scripts: Scripts, body: str, message: str, hint: str | None) -> None:
+    found = [d for d in scripts.findings(f"route {{\n  {body}\n}}\nroute[other] {{ exit; }}\n") if d.severity == "error"]
+    assert len(found) == 1, found
+    assert message in found[0].message
+    assert found[0].line == HEAD.count("\n") + 2
+    if hint is not None:
+        assert hint in str(found[0].hint)
+
+
+@pytest.mark.parametrize(
+    ("body", "message", "line"),
+    [
+        ('exit;\nnote("x");', "never reached", 3),
+        ('async(fetch("q"), other);\nnote("x");', "never reached: async() ends the run", 3),
+        ('while (1) { async(fetch("q"), other); }', "async() in a loop", 2),
+        ('exec("cmd", $var(out));', "the second parameter of exec() is the program's standard input", 2),
+        ("if ($var(a) = 5) { exit; }", "assignment in a condition", 2),
+        ("$var(a) = give(1);", "a function has no value", 2),
+        ('$var(a) = "$ru";', "is not expanded", 2),
+        ('if ($rU == "$tU") exit;', "is not expanded", 2),
+        ('xlog("$argv(none)");', "$argv(none) is not set", 2),
+    ],
+)
+def test_warning(scripts: Scripts, body: str, message: str, line: int) -> None:
+    found = scripts.say(f"route {{\n{body}\n}}\nroute[other] {{ exit; }}\n")
+    assert [(at, message in text) for at, _, text in found] == [(line, True)], found
+
+
+def test_no_warning_when_the_variable_for_standard_input_is_set(scripts: Scripts) -> None:
+    assert scripts.say('route {\n$var(in) = "x";\nexec("cmd", $var(in), $var(out));\n}\n') == []
+
+
+def test_resume_route_that_reads_a_variable_set_before_the_suspension(scripts: Scripts) -> None:
+    found = scripts.say(
+        'route {\n$var(x) = 1; $avp(y) = 1;\nasync(fetch("q", "$var(z)"), go_on);\n}\n'
+        'route[go_on] {\nxlog("$var(x) $avp(y) $var(z)");\n$var(w) = 1;\nxlog("$var(w)");\n}\n'
+    )
+    assert [(line, "$var(x) is not preserved" in text) for line, _, text in found] == [(6, True)]
+
+
+def test_module_that_does_not_exist_here_is_one_error(scripts: Scripts) -> None:
+    found = scripts.say(
+        'loadmodule "drouting.so"\nmodparam("drouting", "db_url", "x")\nroute {\ndo_routing(1);\nif (!use_next_gw()) exit;\n}\n'
+    )
+    assert [(line, text) for line, _, text in found] == [(1, "not supported yet: module drouting")]
+
+
+def test_misspelt_module(scripts: Scripts) -> None:
+    found = scripts.findings('loadmodule "signalling.so"\nroute { exit; }\n')
+    assert found[0].hint == 'did you mean "signaling"?'
+
+
+def test_dependency_is_an_error_at_start_and_a_warning_for_the_syntax_check(scripts: Scripts) -> None:
+    (scripts.directory / "needy.py").write_text(
+        'from opensips_py.script.declarations import Module\nmodule = Module("needy", doc="", depends=["usrloc"])\n'
+    )
+    text = 'loadmodule "needy.py"\nroute { exit; }\n'
+    assert [d.severity for d in scripts.findings(text)] == ["error"]
+    assert [d.severity for d in scripts.findings(text, check=True)] == ["warning"]
+
+
+def test_duplicate_route(scripts: Scripts) -> None:
+    assert [(line, text) for line, _, text in scripts.say("route { exit; }\nroute[a] { exit; }\nroute[a] { exit; }\n")] == [
+        (3, "Script route <a> is redefined")
+    ]
+
+
+def test_script_without_main_route(scripts: Scripts) -> None:
+    assert "there is no route" in scripts.say("route[a] { exit; }\n")[0][2]
+
+
+def test_script_without_transport(scripts: Scripts) -> None:
+    assert scripts.say("route { exit; }\n", head="socket=udp:127.0.0.1:20100\n")[0][2] == "no transport protocol loaded"
+
+
+@pytest.mark.parametrize(
+    ("line", "message", "hint"),
+    [
+        ('udp_workers="four"', "number expected", "without quotes"),
+        ("check_via=maybe", "boolean value expected", "write yes or no"),
+        ("xlog_print_level=-1", "number expected", None),
+        ("debug=3", "unknown config variable 'debug'", "use log_level"),
+        ("children=4", "unknown config variable 'children'", "use udp_workers"),
+        ("udp_wokers=4", "unknown config variable", 'did you mean "udp_workers"?'),
+        ("socket=foo:127.0.0.1:5061", "cannot handle protocol <foo>", None),
+        ("socket=udp:127.0.0.1:999999", "port 999999 is out of range", None),
+        ("socket=udp:127.0.0.1:20100", "is given twice", None),
+        ("socket=udp:a..b:5060", "cannot resolve a..b", None),
+        ("udp_workers=0", "out of range", "at least 1"),
+        ('modparam("probe", "limit", "five")', "type mismatch", None),
+        ('modparam("probe", "limt", 5)', "Parameter <limt> not found", 'did you mean "limit"?'),
+        ('modparam("rr", "append_fromtag", 0)', "Parameter <append_fromtag> not found in module <rr>", 'add loadmodule "rr.so"'),
+    ],
+)
+def test_wrong_parameter(scripts: Scripts, line: str, message: str, hint: str | None) -> None:
+    found = [d for d in scripts.findings(f"{line}\nroute {{ exit; }}\n") if d.severity == "error"]
+    assert len(found) == 1, found
+    assert message in found[0].message
+    if hint:
+        assert hint in str(found[0].hint)
+
+
+@pytest.mark.parametrize(
+    ("statement", "message", "hint"),
+    [
+        ("subst('/only one');", "has fewer than three", ""),
+        ("subst_user('/a(/b/');", "bad regular expression", ""),
+        ("subst_body('/a/b/x');", "unknown flag 'x'", ""),
+        ("subst_uri('/a/$nothing/');", "unknown variable $nothing", ""),
+        ('script_trace(1, "$nothing");', "unknown variable $nothing", ""),
+        ('use_blacklist("x");', "not supported: function use_blacklist()", "leave it out"),
+        ('subscribe_event("E_X", "udp:1.2.3.4:5");', "not supported: function subscribe_event()", "event_route"),
+    ],
+)
+def test_literals_that_functions_read_at_run_time_are_checked(scripts: Scripts, statement: str, message: str, hint: str) -> None:
+    found = scripts.findings(f'loadmodule "textops.so"\nroute {{ {statement} }}\n')
+    assert len(found) == 1, found
+    assert found[0].severity == "error"
+    assert message in found[0].message
+    if hint:
+        assert hint in str(found[0].hint)
+
+
+def test_module_parameters_get_their_values_and_their_defaults_back(scripts: Scripts) -> None:
+    text = (
+        'modparam("probe", "limit", 0x10)\nmodparam("prob.|tm", "label", "x")\nmodparam("probe", "many", "a")\n'
+        'modparam("probe", "many", "b")\nroute { exit; }\n'
+    ).replace('"prob.|tm"', '"prob.|nothing"')
+    params = scripts.load(text).modules["probe"].params
+    assert (params["limit"].value, params["label"].value, params["many"].value) == (16, "x", ["a", "b"])
+    params = scripts.load("route { exit; }\n").modules["probe"].params
+    assert (params["limit"].value, params["label"].value, params["many"].value) == (5, "none", [])
+
+
+def test_parameter_without_effect_is_a_notice(scripts: Scripts) -> None:
+    found = scripts.findings('modparam("probe", "nothing", 1)\nmem_warming=1\nroute { exit; }\n')
+    assert [d.severity for d in found] == ["notice", "notice"]
+    assert found[0].hint == "there is nothing to set"
+
+
+def test_sockets(scripts: Scripts) -> None:
+    program = scripts.load(
+        "socket=udp:127.0.0.2:20101 as 192.0.2.1:5080 use_workers 3 tag far anycast\nsocket=udp:[::1]:20102\n"
+        "alias=udp:example.org:5060\n"
+        "route { exit; }\n",
+        listen=["udp:127.0.0.3:20103"],
+    )
+    second = program.sockets[1]
+    assert (second.host, second.port, second.advertised_host, second.advertised_port) == ("127.0.0.2", 20101, "192.0.2.1", 5080)
+    assert (second.workers, second.tag) == (3, "far")
+    assert [s.sent_by for s in program.sockets] == ["127.0.0.1:20100", "192.0.2.1:5080", "[::1]:20102", "127.0.0.3:20103"]
+    assert program.aliases == [("udp", "example.org", 5060)]
+
+
+def test_without_socket_the_server_listens_on_every_address(scripts: Scripts) -> None:
+    program = scripts.load("route { exit; }\n", head=HEAD.partition("\n")[2])
+    assert ("127.0.0.1", 5060) in [(s.host, s.port) for s in program.sockets]
+
+
+def test_a_function_in_a_sub_route_that_a_kind_of_route_reaches_in_which_it_may_not_stand(scripts: Scripts) -> None:
+    module = scripts.directory / "probe.py"
+    module.write_text(
+        module.read_text()
+        + "\nfrom opensips_py.script.declarations import F, O\n\n"
+        + "@module.function(routes=R | F)\ndef in_request(ctx) -> int:\n    return 1\n"
+    )
+    found = scripts.findings(
+        "route { route(first); }\n"
+        "route[first] { route(second); in_request(); }\n"
+        "route[second] {\n    if (in_request())\n        exit;\n}\n"
+        "route[third] { in_request(); }\n"
+        "onreply_route[replies] { route(first); }\n"
+        "failure_route[failed] { route(third); }\n"
+    )
+    assert [(d.severity, d.line - FIRST, d.message) for d in found] == [
+        ("warning", 1, "in_request() is not for onreply_route, but onreply_route[replies] comes here"),
+        ("warning", 3, "in_request() is not for onreply_route, but onreply_route[replies] by route[first] comes here"),
+    ]
+
+
+def test_a_module_that_is_not_there_is_one_error_whatever_uses_it(scripts: Scripts) -> None:
+    found = scripts.findings(
+        'loadmodule "acc.so"\nmodparam("acc", "early_media", 0)\nmodparam("acc|probe", "limit", 7)\n'
+        'route {\n    do_accounting("log");\n    if (!do_accounting("db", "missed")) exit;\n    $acc_extra(x) = 1;\n}\n'
+    )
+    assert [d.message for d in found if d.severity == "error"] == ["not supported yet: module acc"]

@@ -1,0 +1,277 @@
+"""What compiled routes do: return codes, control flow, coercions, calls, suspension."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from pathlib import Path
+
+import pytest
+
+from opensips_py.script.context import RouteKind
+from tests.script.script_runner import FIRST, Scripts
+
+
+@pytest.fixture
+def scripts(tmp_path: Path) -> Scripts:
+    return Scripts(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("expression", "value"),
+    [
+        ("1 + 2 * 3", "9"),
+        ("10 - (2 - 3)", "11"),
+        ("2 + 3 % 2", "1"),
+        ("1 | 2 & 2", "2"),
+        ("1 << 3 + 1", "16"),
+        ("~ 0 & 255", "255"),
+        ("-7 / 2", "-3"),
+        ("-7 % 3", "-1"),
+        ("5 / 0", "0"),
+        ("2147483647 + 1", "-2147483648"),
+        ("65536 * 65536", "0"),
+        ('"A" + "B"', "AB"),
+        ('"n=" + $var(seven)', "n=7"),
+        ("$var(big) + 1", "-2147483648"),
+        ("$var(seven) + 1", "8"),
+        ("$var(seven) - 8", "-1"),
+        ('"a" + $var(null)', "a"),
+        ("0x1F + 010", "39"),
+    ],
+)
+def test_arithmetic(scripts: Scripts, expression: str, value: str) -> None:
+    assert scripts.logged(f'$var(seven) = 7; $var(big) = 2147483647; $var(x) = {expression}; xlog("$var(x)");') == [value]
+
+
+@pytest.mark.parametrize(
+    "expression", ['5 + "abc"', '"7" * 2', "$var(null) + 1", "1 + $var(null)", '"n=" + 5', "$var(text) + 1", "$var(text) - 1"]
+)
+def test_failed_expression_leaves_the_target_unchanged(scripts: Scripts, expression: str) -> None:
+    assert scripts.logged(f'$var(text) = "t"; $var(x) = "keep"; $var(x) = {expression}; xlog("$var(x) $rc");') == ["keep -1"]
+
+
+@pytest.mark.parametrize(
+    ("condition", "truth"),
+    [
+        ('$var(s) == "ALPHA"', True),
+        ('$var(s) != "alpha"', False),
+        ('$var(s) > "ALPH"', True),
+        ('$var(ten) < "9"', True),
+        ("$var(ten) == 10", False),
+        ("$var(ten) != 10", False),
+        ('$var(i) == "5"', True),
+        ("$var(i) >= 5", True),
+        ("$var(i) == $var(five)", True),
+        ("$var(null) == NULL", True),
+        ("$var(null) != 0", True),
+        ('$var(null) != "x"', True),
+        ("$var(null) < 1", False),
+        ('$var(null) !~ "x"', True),
+        ('$var(s) =~ "^AL.*a$"', True),
+        ('$var(s) =~ ""', True),
+        ("$var(zero)", False),
+        ("$var(zerotext)", True),
+        ("1 || 0 && 0", False),
+        ("1 || (0 && 0)", True),
+        ("!$var(zero) && $var(i)", True),
+        ("$si == 127.0.0.0/8", True),
+        ("$si != 127.0.0.0/255.0.0.0", False),
+        ("[ $var(i) & 4 ]", True),
+        ("[ $var(s) & 4 ]", False),
+        ("give(1) && !give(-1)", True),
+        ("give(-1) || $var(i) == 5 && give(2)", True),
+        ("not give(3) or give(-3)", False),
+    ],
+)
+def test_condition(scripts: Scripts, condition: str, truth: bool) -> None:
+    setup = '$var(s) = "Alpha"; $var(ten) = "10"; $var(i) = 5; $var(five) = "5"; $var(zero) = 0; $var(zerotext) = "0";'
+    assert scripts.logged(f'{setup} if ({condition}) xlog("yes"); else xlog("no");') == ["yes" if truth else "no"]
+
+
+@pytest.mark.parametrize(
+    ("body", "lines"),
+    [
+        ('$var(a) = 1; xlog("$rc");', ["1"]),
+        ('if ($rU == "nobody") { exit; } xlog("$rc");', ["0"]),
+        ('if ($rU == "bob") { ; } xlog("$rc");', ["1"]),
+        ('if ($rU) { if ($rU == "nobody") exit; } xlog("$rc");', ["1"]),
+        ('give(-7); xlog("$rc"); xlog("$retcode");', ["-7", "1"]),
+        ('if (give(-7)) exit; else xlog("$rc");', ["-7"]),
+        ('route(five); xlog("$rc");', ["5"]),
+        ('route(none); xlog("$rc");', ["-1"]),
+        ('route(falsely); xlog("$rc");', ["1"]),
+        ('route(last); xlog("$rc");', ["-4"]),
+        ('xlog("a"); route(stop); xlog("never");', ["a"]),
+        ('xlog("a"); give(0); xlog("never");', ["a"]),
+        ('xlog("a"); if (give(0)) xlog("never"); else xlog("never"); xlog("never");', ["a"]),
+        ('xlog("a"); while (1) { if (1) { route(stop); } } xlog("never");', ["a"]),
+        ('while (1) { $var(i) = 1; } xlog("$rc");', ["1"]),
+    ],
+)
+def test_return_codes(scripts: Scripts, body: str, lines: list[str]) -> None:
+    extra = (
+        'route[five] { return(5); }\nroute[none] { return($var(null)); }\nroute[stop] { route(stop2); xlog("never"); }\n'
+        'route[stop2] { return(0); }\nroute[last] { give(-4); }\nroute[falsely] { if ($rU == "nobody") { exit; } }\n'
+    )
+    assert scripts.logged(body, extra) == lines
+
+
+def test_while_stops_after_the_limit(scripts: Scripts) -> None:
+    run = scripts.run('max_while_loops=7\nroute {\n$var(i) = 0; while ($var(i) >= 0) { $var(i) += 1; }\nxlog("$var(i)");\n}\n')
+    assert run.runtime.lines == ["7"]
+
+
+def test_switch_falls_through_until_break(scripts: Scripts) -> None:
+    body = 'switch ($rU) { case "alice": xlog("no"); case "BOB": xlog("1"); case 5: xlog("2"); break; default: xlog("no"); }'
+    assert scripts.logged(body) == ["1", "2"]
+    body = 'switch ($var(n)) { case 0: xlog("no"); case "": xlog("no"); default: xlog("default"); }'
+    assert scripts.logged(body) == ["default"]
+    body = '$var(n) = 3; switch ($var(n)) { case "3": xlog("text"); break; default: xlog("no"); } xlog("after");'
+    assert scripts.logged(body) == ["text", "after"]
+
+
+def test_break_in_a_switch_inside_a_loop_leaves_the_switch(scripts: Scripts) -> None:
+    body = "while ($var(i) < 3) { $var(i) = $var(k) + 1; $var(k) = $var(i);"
+    body += ' switch ($var(i)) { case 2: break; default: xlog("$var(i)"); } }'
+    assert scripts.logged("$var(i) = 0; $var(k) = 0; " + body) == ["1", "3"]
+
+
+def test_for_goes_through_all_values(scripts: Scripts) -> None:
+    body = '$avp(l) = "a"; $avp(l) = "b"; for ($var(i) in $(avp(l)[*])) { xlog("$var(i)"); } xlog("$var(i)");'
+    assert scripts.logged(body) == ["b", "a", "a"]
+
+
+def test_route_parameters_are_read_by_name(scripts: Scripts) -> None:
+    extra = (
+        'route[p] { xlog("$param(1) $param(2) $param(3)"); $var(v) = "changed"; xlog("$param(1)"); return(1); }\n'
+        'route[outer] { route(p, $param(1), "x", -5); xlog("$param(1)"); }\n'
+    )
+    assert scripts.logged('$var(v) = "v"; route(outer, $var(v));', extra) == ["v x -5", "changed", "changed"]
+
+
+def test_route_found_at_run_time(scripts: Scripts) -> None:
+    extra = 'route[x_a] { xlog("A"); return(2); }\n'
+    body = '$var(n) = "a"; route("x_$var(n)"); xlog("$rc");'
+    body += ' $var(n) = "b"; route("x_$var(n)"); xlog("$rc"); if (!route("x_$var(n)")) xlog("no");'
+    assert scripts.logged(body, extra) == ["A", "2", "1", "no"]
+
+
+def test_recursion_is_cut(scripts: Scripts) -> None:
+    extra = "route[again] { $var(d) += 1; route(again); return(1); }\n"
+    assert scripts.logged('$var(d) = 0; route(again); xlog("$var(d) $rc");', extra) == ["99 1"]
+
+
+def test_omitted_and_null_parameters(scripts: Scripts) -> None:
+    run = scripts.run(
+        'route {\nnote("a $rU", ); note("b"); note($var(null)); xlog("$rc"); note("$var(null)"); note("<$var(null)>");\n}\n'
+    )
+    module = __import__("sys").modules["opensips_py_user_module_probe"]
+    assert module.calls == [("a bob", None), ("b", None), ("<<null>>", None)]
+    assert run.runtime.lines == ["-1"]
+    assert [line for line, _ in run.runtime.problems] == [str(FIRST + 1)] * 2
+
+
+def test_output_variable(scripts: Scripts) -> None:
+    assert scripts.logged('into("x", $avp(o)); xlog("$avp(o)");') == ["x"]
+
+
+def test_plain_call_of_what_can_wait(scripts: Scripts) -> None:
+    run = scripts.run('route {\nfetch("q", "$avp(a);$avp(b)"); xlog("$rc");\n}\n')
+    assert run.runtime.waited == [7]
+    assert run.runtime.lines == ["7"]
+
+
+def test_async_ends_the_script(scripts: Scripts) -> None:
+    run = scripts.run(
+        'route {\nroute(sub); xlog("never");\n}\nroute[sub] { async(fetch("q"), go_on, 5); }\nroute[go_on] { exit; }\n'
+    )
+    assert run.runtime.suspended == [(7, "go_on", 5, str(FIRST + 3))]
+    assert run.code == 0
+    assert run.runtime.lines == []
+
+
+def test_async_with_a_parameter_that_has_no_value_goes_on_behind_it(scripts: Scripts) -> None:
+    run = scripts.run('route {\nasync(fetch($var(null)), go_on);\nxlog("$rc");\n}\nroute[go_on] { exit; }\n')
+    assert run.runtime.suspended == []
+    assert run.runtime.lines == ["-1"]
+
+
+def test_launch_goes_on(scripts: Scripts) -> None:
+    run = scripts.run(
+        'route {\nlaunch(fetch("q")); launch(fetch("q"), report, "$rU"); xlog("$rc");\n}\nroute[report] { exit; }\n'
+    )
+    assert run.runtime.launched == [(7, None, None), (7, "report", "bob")]
+    assert run.runtime.lines == ["1"]
+
+
+def test_drop(scripts: Scripts) -> None:
+    run = scripts.run("route {\ndrop;\n}\n")
+    assert run.ctx.dropped
+    assert run.code == 0
+
+
+def test_assert_stops_only_when_enabled(scripts: Scripts) -> None:
+    body = 'route {\nassert($rU == "alice", "alice expected");\nxlog("on");\n}\n'
+    assert scripts.run(body).runtime.lines == ["on"]
+    run = scripts.run("enable_asserts=1\n" + body)
+    assert run.runtime.lines == []
+    assert run.runtime.problems == [(str(FIRST + 2), "ASSERTION FAILED - alice expected")]
+
+
+def test_nothing_is_formatted_for_a_level_that_is_off(scripts: Scripts) -> None:
+    run = scripts.run(
+        'route {\nxlog("L_INFO", "info"); xlog("L_NOTICE", "notice"); xlog("default"); xdbg("debug");\n'
+        'log(-1, "$ru"); log("x");\n}\n'
+    )
+    assert run.runtime.lines == ["notice", "default", "-1:$ru"]
+
+
+def test_line_and_arguments_of_the_command_line_are_constants(scripts: Scripts) -> None:
+    run = scripts.run(
+        'route {\nxlog("$cfg_line $argv(who) $$cfg_line"); $var(l) = $cfg_line; xlog("$var(l)");\n}\n', argv={"who": "me$"}
+    )
+    assert run.runtime.lines == [f"{FIRST + 1} me$ $cfg_line", str(FIRST + 1)]
+
+
+def test_exception_is_located_and_its_traceback_shows_the_script(scripts: Scripts) -> None:
+    run = scripts.run("route {\n\nroute(sub);\n}\nroute[sub] {\n  broken();\n}\n")
+    assert run.error is not None
+    assert run.program.locate(run.error) == (str(scripts.path), FIRST + 5)
+    shown = "".join(traceback.format_exception(run.error))
+    assert f'opensips.cfg", line {FIRST + 5}, in route_sub\n    broken();' in shown
+    assert run.program.locate(ValueError()) is None
+
+
+def test_exception_in_an_included_piece_of_a_route_is_located_there(scripts: Scripts) -> None:
+    (scripts.directory / "piece.cfg").write_text("\n\nbroken();\n")
+    run = scripts.run('route {\ninclude_file "piece.cfg"\n}\n')
+    assert run.error is not None
+    assert run.program.locate(run.error) == (str(scripts.directory / "piece.cfg"), 3)
+
+
+def test_long_chains(scripts: Scripts) -> None:
+    chain = "".join(f'if ($var(n) == {n}) {{ xlog("{n}"); }} else ' for n in range(300)) + "exit;"
+    assert scripts.logged(f"$var(n) = 299; {chain}") == ["299"]
+    assert scripts.logged(f'if ({" && ".join(["give(1)"] * 300)}) xlog("all");') == ["all"]
+
+
+def test_nesting_without_end_is_an_error(scripts: Scripts) -> None:
+    found = scripts.findings("route {\n" + "if (1) { " * 20000 + "exit;" + "}" * 20000 + "\n}\n")
+    assert [d.message for d in found] == ["statements or conditions are nested too deeply"]
+
+
+def test_too_many_loops_inside_each_other(scripts: Scripts) -> None:
+    found = scripts.findings("route {\n" + "while (1) { " * 30 + "exit;" + "}" * 30 + "\n}\n")
+    assert [(d.line, d.message) for d in found] == [(FIRST + 1, "cannot be compiled: too many statically nested blocks")]
+
+
+def test_big_script_loads_quickly(scripts: Scripts) -> None:
+    block = '  if ($rU == "u{0}" && $var(i) < {0}) {{\n    $var(i) = $var(i) + {0};\n    xlog("L_DBG", "$ru {0}\\n");\n'
+    block += '    note("a $fu {0}");\n  }}\n'
+    text = "".join(f"route[r{r}] {{\n{''.join(block.format(r * 100 + n) for n in range(20))}}}\n" for r in range(30))
+    started = time.perf_counter()
+    program = scripts.load("route { exit; }\n" + text)
+    assert len(program.routes) == 31
+    assert time.perf_counter() - started < 4  # under a second on an idle machine
+    assert program.route(RouteKind.REQUEST, "r29") is not None

@@ -1,0 +1,120 @@
+"""Variables that are read from the message."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+
+from opensips_py.script.context import RouteKind
+from opensips_py.sip.message import parse
+from tests.support.script_context import SDP, expand, put, request, value
+
+
+@pytest.mark.parametrize(
+    ("text", "printed"),
+    [
+        ("$rm $ci $cs $cl", f"INVITE call-1@test 4711 {len(SDP) + SDP.count(chr(10))}"),
+        ("$fu $fU $fd $fn $ft", 'sip:alice:pw@atlanta.example:5066;p1=v1;p2 alice atlanta.example "Alice \\"A\\"" ft-1'),
+        ("$tu $tU $td $tn $tt", "sips:bob@biloxi.example;user=phone bob biloxi.example Bob <null>"),
+        ("$from|$to", "sip:alice:pw@atlanta.example:5066;p1=v1;p2|sips:bob@biloxi.example;user=phone"),
+        ("$ua $cT", "Phone/1.0 application/sdp"),
+        ("$si:$sp $proto $pr $src_ip $af", "198.51.100.7:5061 udp udp 198.51.100.7 INET"),
+        ("$Ri:$Rp $socket_in $socket_in(port) $socket_in(tag)", "192.0.2.10:5070 udp:192.0.2.10:5070 5070 inside"),
+        ("$hdr(X-Multi) $(hdr(X-Multi)[1]) $(hdr(X-Multi)[-1]) $(hdr(x-multi)[*])", "one two three one, two, three"),
+        ("$hdrcnt(X-Multi) $hdrcnt(none)", "3 0"),
+        ("[$hdr(X-Empty)] [$hdr(X-Padded)] [$hdr(X-Folded)] [$hdr(None)]", "[] [value  ] [a,\r\n b] [<null>]"),
+        ("$hdr(k) | $hdr(Supported) | $hdr(i)", "timer, 100rel | timer, 100rel | call-1@test"),
+        ("[$hdr(Subject)] [$hdr(s)]", "[<null>] [short subject]"),
+        ("$hdr_name $(hdr_name[-1])", "Via Content-Length"),
+        ("$di $dip $dir", "sip:div@d.example full no-answer"),
+        ("$msg.type $msg.is_request $rs $rr", "request 1 <null> <null>"),
+        ("$(rb{s.len}) $(rb(application/sdp){s.len}) $rb(text/plain)", f"{len(SDP) + 11} {len(SDP) + 11} <null>"),
+        ("$rT $rc", "request_route 1"),
+    ],
+)
+def test_the_message_as_received(text: str, printed: str) -> None:
+    assert expand(request(), text) == printed
+
+
+def test_contacts_are_walked_over_commas_and_headers() -> None:
+    ctx = request()
+    assert expand(ctx, "$(ct[1]) $(ct[-1])") == "<sip:c2@192.0.2.2> sip:c3@192.0.2.3;expires=60"
+    assert expand(ctx, "$(ct.fields(uri)[*])") == "sip:c1@192.0.2.1;ob, sip:c2@192.0.2.2, sip:c3@192.0.2.3"
+    text = "$ct.fields(name) $ct.fields(q) $(ct.fields(expires)[2]) $ct.fields(methods)"
+    assert expand(ctx, text) == '"One" 0.7 60 <null>'
+    assert expand(ctx, "$(hdr(Contact)[1])") == "<sip:c2@192.0.2.2>, sip:c3@192.0.2.3;expires=60"
+
+
+def test_a_multipart_body_is_read_by_part() -> None:
+    text = (
+        "MESSAGE sip:b@example SIP/2.0\nVia: SIP/2.0/UDP 1.2.3.4;branch=z9hG4bKa\n"
+        'Content-Type: multipart/mixed;boundary="xx"\nContent-Length: *\n\n'
+        "--xx\nContent-Type: text/plain\n\nhello\n--xx\nContent-Type: application/sdp\n\nv=0\n--xx--\n"
+    )
+    ctx = request(text)
+    assert (value(ctx, "$rb(text/plain)"), value(ctx, "$rb(application/sdp)"), value(ctx, "$(rb[1])")) == ("hello", "v=0", "v=0")
+
+
+def test_numbers_have_a_number_form_and_the_cseq_has_none() -> None:
+    ctx = request()
+    assert value(ctx, "$sp") == 5061
+    assert value(ctx, "$cs") == "4711"
+    assert value(ctx, "$ml") == len(ctx.msg.text)
+
+
+AUTH = (
+    "REGISTER sip:example SIP/2.0\nVia: SIP/2.0/UDP 1.2.3.4;branch=z9hG4bKa\nFrom: <sip:alice@example.org>;tag=1\n"
+    'Authorization: Digest username="bob@b.example", realm="r,1", nonce="n", uri="sip:x", '
+    'response="ab", qop=auth, nc=00000001\n\n'
+)
+
+
+def test_credentials() -> None:
+    ctx = request(AUTH)
+    assert expand(ctx, "$au $aU $ad $ar $adu $an") == "bob bob@b.example b.example r,1 sip:x n"
+    assert expand(ctx, "$auth.resp $auth.qop $auth.nc $auth.opaque $Au") == "ab auth 00000001 <null> alice@example.org"
+    assert value(request(), "$au") is None
+
+
+def test_colours_and_time() -> None:
+    ctx = request()
+    assert expand(ctx, "$C(rx)x$C(xx)") == "\x1b[0;31;49mx\x1b[0;39;49m"
+    assert int(str(value(ctx, "$Ts"))) > 1_600_000_000
+    assert 0 <= int(str(value(ctx, "$Tsm"))) < 1_000_000
+    assert str(value(ctx, "$time(%Y)")).isdigit()
+
+
+def test_route_arguments_by_number_and_in_event_routes_by_name() -> None:
+    ctx = request()
+    ctx.params = ("first", lambda: 7)
+    assert expand(ctx, "$param(1) $param(2) $param(3)") == "first 7 <null>"
+    ctx.params = (("name", "alice"), ("age", 7))
+    assert expand(ctx, "$param(name) $param(age) $param(none)") == "alice 7 <null>"
+
+
+def test_the_reply_in_a_failure_route() -> None:
+    ctx = request(kind=RouteKind.FAILURE)
+    assert value(ctx, "$(<reply>rs)") is None
+    reply = "SIP/2.0 486 Busy Here\r\nVia: SIP/2.0/UDP 1.2.3.4;branch=z9hG4bKa\r\nX-Why: dnd\r\nCSeq: 4711 INVITE\r\n\r\n"
+    ctx.reply = parse(reply.encode())
+    text = "$(<reply>rs) $(<reply>rr) $(<reply>hdr(X-Why){s.toupper}) $(<request>rm) $rm"
+    assert expand(ctx, text) == "486 Busy Here DND INVITE INVITE"
+
+
+def test_flags_print_their_names() -> None:
+    ctx = request()
+    assert expand(ctx, "[$mf] $msg.flag(TEST_A)") == "[] false"
+    put(ctx, "$msg.flag(TEST_A)", 1)
+    put(ctx, "$msg.flag(TEST_B)", 1)
+    assert expand(ctx, "$mf $msg.flag(TEST_A)") == "TEST_B TEST_A true"
+    put(ctx, "$msg.flag(TEST_A)", 0)
+    assert value(ctx, "$mf") == "TEST_B"
+    put(ctx, "$branch.flag(TEST_A)", 1)
+    assert expand(ctx, "$bf $branch.flag(TEST_A)") == "TEST_A true"
+
+
+def test_the_number_of_a_message_stays() -> None:
+    ctx = request()
+    first = value(ctx, "$mi")
+    assert value(copy.copy(ctx), "$mi") == first != value(request(), "$mi")

@@ -1,0 +1,1 @@
+"""The process model: attendant, SIP receivers, timer, MI process, reactor, supervision, signals."""

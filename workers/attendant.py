@@ -1,0 +1,493 @@
+"""The attendant: opens everything, forks everybody, replaces the dead, hands their work to the living.
+
+Its life, top to bottom: :func:`run` prepares what all share; :class:`Attendant` starts the processes in OpenSIPS' order,
+reports readiness, then supervises: it reaps children and puts a new one in the slot, gives the parked operations of a
+dead or stuck process, with their descriptors, to receivers that are well, and ends everything on SIGTERM.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import select
+import signal
+import socket
+import time
+from collections.abc import Callable
+
+from setproctitle import setproctitle
+
+from ipc.control import ControlHub
+from ipc.counters import Counters
+from ipc.descriptors import FdStore
+from ipc.lmdb_store import LmdbStore
+from ipc.rundir import RunDir, RunDirError
+from opensips_py.core import mi_commands, reload
+from opensips_py.core import parked as parking
+from opensips_py.core.guard import report_error
+from opensips_py.core.log import CRITICAL, NOTICE, WARNING, log
+from opensips_py.core.operation import READ
+from opensips_py.core.process import this
+from opensips_py.core.statistics import registry
+from opensips_py.core.transactions import unsettled
+from opensips_py.script.context import RouteKind
+from opensips_py.script.declarations import ConfigError
+from opensips_py.script.program import Program
+from workers import sip_receiver, timer
+from workers.child import DRAIN_SECONDS, Child, Place, Shared, stuck_key
+from workers.daemon import DaemonError, drop_privileges
+from workers.linux import adopt_orphans
+from workers.options import Options
+from workers.reactor import EpollReactor
+from workers.sockets import SocketError, open_sockets
+
+STUCK_SECONDS = 0.1
+"""A receiver that has been in one callback for longer loses its parked operations to the others."""
+LOOK_SECONDS = 0.04
+"""How often the attendant looks for stuck processes while anything is parked, and takes what workers have sent it."""
+IDLE_LOOK_SECONDS = 0.25
+"""How often while nothing is: waking up costs more than looking."""
+READY_SECONDS = 30.0
+"""How long a process may take to start."""
+ORPHAN_SECONDS = 60.0
+"""How long the exit status of an adopted child is kept for whoever took its operation over."""
+KILL_PAUSE = 0.05
+"""Pause in seconds between the MI command ``kill`` and its effect, so that its answer gets out."""
+RESPAWN_PAUSE = 1.0
+"""Pause in seconds before a slot whose process died within this time of its start is filled again."""
+
+
+def run(program: Program, options: Options, ready: Callable[[int], None]) -> int:
+    """Serve until SIGTERM or SIGINT; the exit status for the launcher.
+
+    ``ready(status)`` is called once: 0 when all processes work, 255 when the server could not start.
+    """
+    try:
+        handles = open_sockets(program.sockets, program.settings.maxbuffer)
+    except SocketError as error:
+        log(CRITICAL, "core", "udp_init", str(error))
+        ready(255)
+        return 255
+    try:
+        drop_privileges(options.user, options.group)
+        rundir = RunDir.acquire([f"{s.proto}:{s.host}:{s.port}" for s in program.sockets])
+    except (RunDirError, DaemonError) as error:
+        log(CRITICAL, "core", "main", str(error))
+        ready(255)
+        return 255
+    try:
+        this.program = program  # what modules configure themselves from
+        try:
+            for module in program.modules.values():
+                for hook in module.config_hooks:
+                    hook()
+        except ConfigError as error:
+            log(CRITICAL, module.name, "mod_init", str(error))
+            ready(255)
+            return 255
+        return Attendant(program, options, rundir, handles, ready).serve()
+    finally:
+        rundir.release()
+
+
+class _Worker:
+    """A living child process."""
+
+    __slots__ = ("incarnation", "pid", "place", "started")
+
+    def __init__(self, place: Place, pid: int, incarnation: int) -> None:
+        self.place, self.pid, self.incarnation = place, pid, incarnation
+        self.started = time.monotonic()
+
+
+class Attendant:
+    """The master process (see the module's text)."""
+
+    def __init__(
+        self, program: Program, options: Options, rundir: RunDir, handles: list[socket.socket], ready: Callable[[int], None]
+    ) -> None:
+        self.program = program
+        self._report_ready = ready
+        self._places = self._process_table(program)
+        slots = len(self._places) + 1
+        this.kinds = ["attendant", *(place.kind for place in self._places)]
+        registry.collect(program.modules.values())
+        self.counters = Counters.create(rundir.path, slots)
+        self.shared = Shared(program, rundir, self.counters, program.sockets, handles, time.time(), options.argv_list)
+        self._workers: dict[int, _Worker] = {}
+        """By pid."""
+        self._incarnations: dict[int, int] = {}
+        self._stopping = False
+        self._status = 0
+        self._given: dict[bytes, tuple[int, int]] = {}
+        """Operations handed over whose taker may not have written itself into the store yet."""
+        self._interrupted: list[bytes] = []
+        """Transactions whose script died with its process, to be answered by another."""
+        status = self.counters.status(0)
+        status.pid = os.getpid()
+        self.reactor = EpollReactor(status, lambda error: report_error(error, "attendant"))
+        self.store = LmdbStore.create(rundir.path)
+        self.fd_store = FdStore(slots)
+        this.slot, this.kind = 0, "attendant"
+        this.program, this.store, this.reactor = program, self.store, self.reactor
+        this.counters, this.started_at, this.argv = self.counters, self.shared.started, self.shared.argv
+        this.sockets, this.handles = program.sockets, handles
+        registry.attach(self.counters, place_row=0)
+        reload.changed.append(self._routes_changed)
+
+    def _routes_changed(self) -> None:
+        """Processes started from now on have the new routes."""
+        self.program = self.shared.program = this.program
+
+    @staticmethod
+    def _process_table(program: Program) -> list[Place]:
+        """OpenSIPS' order: module processes, timer, SIP receivers socket by socket."""
+        places: list[Place] = []
+
+        def add(kind: str, main: Callable[[Child], None], index: int = -1, receives: bool = False) -> None:
+            places.append(Place(len(places) + 1, kind, main, index, receives))
+
+        if "mi_fifo" in program.modules:
+            from workers import mi_process
+
+            add("MI FIFO", mi_process.main)
+        add("timer", timer.main)
+        for listen in program.sockets:
+            host = f"[{listen.host}]" if ":" in listen.host else listen.host
+            for _ in range(listen.workers or program.settings.udp_workers):
+                add(f"SIP receiver {listen.proto}:{host}:{listen.port}", sip_receiver.main, listen.index, receives=True)
+        return places
+
+    # --- start --------------------------------------------------------------------------------------------------
+
+    def serve(self) -> int:
+        """Start all processes, supervise them, end them."""
+        setproctitle("opensips-py: attendant")
+        adopt_orphans()
+        self._signals()
+        gc.collect()
+        gc.freeze()
+        try:
+            started = self._start_all()
+        except OSError as error:
+            log(CRITICAL, "core", "main_loop", f"cannot fork: {error.strerror}")
+            started = False
+        if not started:
+            self._status = 255
+            self._kill_all()
+            self._report_ready(255)
+            return 255
+        self.hub = ControlHub(self.shared.rundir.path, self.reactor, self._command)
+        self._report_ready(0)
+        self.reactor.call_soon(self._look)
+        self.reactor.call_soon(self._sample_load)
+        self.reactor.run()
+        return self._status
+
+    def _signals(self) -> None:
+        wake_read, wake_write = socket.socketpair()
+        wake_read.setblocking(False)
+        wake_write.setblocking(False)
+        self._wake = (wake_read, wake_write)
+        signal.set_wakeup_fd(wake_write.fileno(), warn_on_full_buffer=False)
+        for ignored in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGPIPE):
+            signal.signal(ignored, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, lambda *_: self._ask_to_stop())
+        signal.signal(signal.SIGINT, lambda *_: self._ask_to_stop())
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        self._asked = False
+        self.reactor.add(wake_read.fileno(), READ, self._woken)
+
+    def _ask_to_stop(self) -> None:
+        self._asked = True
+
+    def _woken(self, events: int) -> None:
+        try:
+            self._wake[0].recv(256)
+        except BlockingIOError:
+            return
+        self._reap()
+        if self._asked and not self._stopping:
+            self._stop()
+
+    def _start_all(self) -> bool:
+        """Fork everybody; startup_route runs in the first receiver before the others exist. True when all are ready."""
+        first_receiver = next(p for p in self._places if p.receives)
+        waiting: dict[int, int] = {}
+        for place in self._places:
+            reader = self._spawn(place, startup=place is first_receiver)
+            if place is first_receiver and self.program.route(RouteKind.STARTUP, "0") is not None:
+                if not self._await_ready({reader: place.slot}):
+                    return False
+            else:
+                waiting[reader] = place.slot
+        return self._await_ready(waiting)
+
+    def _await_ready(self, readers: dict[int, int]) -> bool:
+        """Wait until every process has written its byte; an end of file instead means that it died."""
+        deadline = time.monotonic() + READY_SECONDS
+        poll = select.poll()
+        for reader in readers:
+            poll.register(reader, select.POLLIN)
+        ok = True
+        left = set(readers)
+        while left and ok and not self._asked:
+            for reader, _ in poll.poll(100):
+                poll.unregister(reader)
+                left.discard(reader)
+                if os.read(reader, 1) != b"1":
+                    place = self._places[readers[reader] - 1]
+                    log(CRITICAL, "core", "main_loop", f"process {place.slot} ({place.kind}) did not start")
+                    ok = False
+            if time.monotonic() > deadline:
+                slots = sorted(readers[reader] for reader in left)
+                log(CRITICAL, "core", "main_loop", f"not ready after {READY_SECONDS:.0f} s: processes {slots}")
+                ok = False
+        for reader in readers:
+            os.close(reader)
+        return ok and not self._asked
+
+    def _spawn(self, place: Place, startup: bool = False) -> int:
+        """Fork one process; the descriptor on which it tells that it is ready."""
+        reader, writer = os.pipe()
+        incarnation = self._incarnations[place.slot] = self._incarnations.get(place.slot, 0) + 1
+        line = self.fd_store.line(place.slot)
+        pid = os.fork()
+        if pid == 0:
+            status = 1
+            try:
+                os.close(reader)
+                status = self._child(place, incarnation, line, writer, startup)
+            except BaseException as error:  # nothing may escape into the attendant's stack
+                report_error(error, place.kind)
+            finally:
+                os._exit(status)
+        os.close(writer)
+        line.close()
+        self._workers[pid] = _Worker(place, pid, incarnation)
+        return reader
+
+    def _child(self, place: Place, incarnation: int, line: socket.socket, writer: int, startup: bool) -> int:
+        self.fd_store.close_in_child()
+        self.reactor.close()
+        signal.set_wakeup_fd(-1)
+        for end in self._wake:
+            end.close()
+
+        def ready() -> None:
+            if startup and sip_receiver.run_startup_route() < 0:
+                log(CRITICAL, "core", "main_loop", "startup_route returned an error: the server does not start")
+                os._exit(1)
+            os.write(writer, b"1")
+            os.close(writer)
+
+        return Child(self.shared, place, incarnation, line, ready).run()
+
+    # --- supervision --------------------------------------------------------------------------------------------
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            except ChildProcessError:
+                break
+            if found is None:
+                break
+            if found.si_pid not in self._workers:
+                # while it is still a zombie: nobody may see it gone without finding its status
+                self._orphan_ended(found.si_pid, found.si_status << 8 if found.si_code == os.CLD_EXITED else found.si_status)
+            _, wait_status = os.waitpid(found.si_pid, 0)
+            worker = self._workers.pop(found.si_pid, None)
+            if worker is not None:
+                self._ended(worker, wait_status)
+        if self._stopping and not self._workers:
+            self.reactor.stop()
+
+    def _orphan_ended(self, pid: int, wait_status: int) -> None:
+        """A program started by a dead worker has ended: whoever has its operation now finds the status in the store."""
+        key = parking.ORPHAN_STATUS + str(pid).encode()
+        self.store.put(key, str(wait_status).encode())
+
+        def forget() -> None:
+            self.store.delete(key)
+
+        self.reactor.call_at(time.monotonic() + ORPHAN_SECONDS, forget)
+
+    def _ended(self, worker: _Worker, wait_status: int) -> None:
+        place = worker.place
+        code = os.waitstatus_to_exitcode(wait_status)
+        if self._stopping:
+            if code not in (0, -signal.SIGKILL):
+                self._status = 1
+            return
+        how = f"was killed by signal {-code}" if code < 0 else f"exited with status {code}"
+        log(CRITICAL, "core", "handle_sigs", f"process {place.slot} ({place.kind}, pid {worker.pid}) {how}; starting another")
+        self.store.reap_readers()
+        self.fd_store.line_closed(place.slot)
+        self.counters.status(place.slot).busy_since_ns = 0
+        self.counters.status(place.slot).parked = 0
+        if number := self.counters.status(place.slot).unsettled:
+            self.counters.status(place.slot).unsettled = 0
+            self._interrupted.append(unsettled.key(number))
+        self._hand_over_from_dead()
+        # pooled connections of the dead process that nobody took: their peers must see them closed
+        of_dead = f":{place.slot}:{worker.incarnation}:"
+        for key in self.fd_store.names():
+            if of_dead in key:
+                self.fd_store.drop(key)
+        if time.monotonic() - worker.started < RESPAWN_PAUSE:
+            self.reactor.call_at(time.monotonic() + RESPAWN_PAUSE, lambda: self._respawn(place))
+        else:
+            self._respawn(place)
+
+    def _respawn(self, place: Place) -> None:
+        if self._stopping:
+            return
+        reader = self._spawn(place)
+
+        def ready(events: int) -> None:
+            self.reactor.remove(reader)
+            alive = os.read(reader, 1) == b"1"
+            os.close(reader)
+            if alive:
+                log(NOTICE, "core", "handle_sigs", f"process {place.slot} ({place.kind}) is back")
+                self._hand_over_from_dead()
+
+        self.reactor.add(reader, READ, ready)
+
+    # --- handing over -------------------------------------------------------------------------------------------
+
+    def _receivers(self, but: int) -> list[_Worker]:
+        """Receivers that can take work: alive, and not stuck themselves."""
+        limit = time.monotonic_ns() - int(STUCK_SECONDS * 1e9)
+        out = []
+        for worker in self._workers.values():
+            if worker.place.receives and worker.place.slot != but:
+                busy = self.counters.status(worker.place.slot).busy_since_ns
+                if busy == 0 or busy > limit:
+                    out.append(worker)
+        return out
+
+    def _hand_over(self, lost: Callable[[bytes, parking.Parked], bool], but: int = -1) -> int:
+        """Give every parked operation that is ``lost`` to a receiver other than slot ``but``; how many were given."""
+        self.fd_store.drain()
+        receivers = self._receivers(but)
+        if not receivers:
+            return 0  # the next receiver that comes up gets them
+        given: dict[bytes, tuple[int, int]] = {}
+        count = 0
+        for key, raw in self.store.scan(parking.PREFIX):
+            record = parking.decode(raw)
+            token = key[len(parking.PREFIX) :]
+            if lost(token, record):
+                taker = receivers[count % len(receivers)]
+                if record.fd_key is not None:  # from now on the connection belongs to this operation, not to a pool
+                    self.fd_store.rename(record.fd_key, parking.fd_key(token))
+                self.fd_store.hand_over(taker.place.slot, b"P" + token, self.fd_store.get(parking.fd_key(token)))
+                given[token] = (taker.place.slot, taker.incarnation)
+                count += 1
+            elif token in self._given:
+                given[token] = self._given[token]
+        self._given = given
+        if count:
+            log(NOTICE, "core", "async", f"{count} parked operations go on in another process")
+        return count
+
+    def _hand_over_from_dead(self) -> None:
+        receivers = self._receivers(but=-1)
+        while receivers and self._interrupted:
+            self.fd_store.hand_over(receivers[0].place.slot, b"T" + self._interrupted.pop(), [])
+        alive = {(worker.place.slot, worker.incarnation) for worker in self._workers.values()}
+        self._hand_over(lambda token, record: self._holder(token, record, alive) not in alive)
+
+    def _holder(self, token: bytes, record: parking.Parked, alive: set[tuple[int, int]]) -> tuple[int, int]:
+        """Who drives the operation, as (slot, incarnation)."""
+        owner = (record.owner, record.incarnation)
+        if owner in alive and record.epoch == self.counters.status(record.owner).epoch:
+            return owner
+        # taken from the owner: until the taker has written itself into the record, only this table knows it
+        return self._given.get(token, owner)
+
+    def _look(self) -> None:
+        """Take the workers' descriptors; find receivers that are stuck in one callback while operations of theirs wait."""
+        self.fd_store.drain()
+        parked = False
+        limit = time.monotonic_ns() - int(STUCK_SECONDS * 1e9)
+        for worker in list(self._workers.values()):
+            status = self.counters.status(worker.place.slot)
+            busy = status.busy_since_ns
+            if status.parked:
+                parked = True
+                if busy and busy < limit:
+                    self._take_from_stuck(worker, busy)
+        if not self._stopping:
+            self.reactor.call_at(time.monotonic() + (LOOK_SECONDS if parked else IDLE_LOOK_SECONDS), self._look)
+
+    def _take_from_stuck(self, worker: _Worker, busy: int) -> None:
+        slot = worker.place.slot
+        if not self._receivers(but=slot):
+            return
+        status = self.counters.status(slot)
+        with self.store.lock(stuck_key(slot)):
+            status.epoch += 1
+            epoch = status.epoch
+            time.sleep(0.001)  # lets a write that the process was just making become visible
+            if status.busy_since_ns != busy:  # it came back by itself: it must not see the new epoch
+                status.epoch -= 1
+                return
+            status.parked = 0
+        log(WARNING, "core", "async", f"process {slot} has been busy for {(time.monotonic_ns() - busy) / 1e6:.0f} ms")
+        mine = (slot, worker.incarnation)
+        self._hand_over(lambda _, record: (record.owner, record.incarnation) == mine and record.epoch < epoch, but=slot)
+
+    def _sample_load(self) -> None:
+        self.counters.sample_load()
+        self.reactor.call_at(time.monotonic() + 1.0, self._sample_load)
+
+    # --- end ----------------------------------------------------------------------------------------------------
+
+    def _command(self, command: str, arguments: dict[str, object]) -> object:
+        """A command from another process over the control channel."""
+        if command == "kill":
+            self.reactor.call_at(time.monotonic() + KILL_PAUSE, self._stop)
+            return "OK"
+        return mi_commands.CONTROL[command](**arguments)
+
+    def _stop(self) -> None:
+        """Receivers first, so that what they drain still has timers and management; then the rest."""
+        if self._stopping:
+            return
+        self._stopping = True
+        log(NOTICE, "core", "handle_sigs", "terminating")
+        for worker in self._workers.values():
+            if worker.place.receives:
+                os.kill(worker.pid, signal.SIGTERM)
+        deadline = time.monotonic() + DRAIN_SECONDS + 2.0
+
+        def look() -> None:
+            self._reap()
+            if not any(w.place.receives for w in self._workers.values()):
+                for worker in self._workers.values():
+                    os.kill(worker.pid, signal.SIGTERM)
+            if time.monotonic() > deadline:
+                log(WARNING, "core", "handle_sigs", f"killing {len(self._workers)} processes that do not end")
+                self._kill_all()
+            if self._workers:
+                self.reactor.call_at(time.monotonic() + 0.02, look)
+            else:
+                self.reactor.stop()
+
+        look()
+
+    def _kill_all(self) -> None:
+        for worker in self._workers.values():
+            try:
+                os.kill(worker.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        for worker in list(self._workers.values()):
+            try:
+                os.waitpid(worker.pid, 0)
+            except ChildProcessError:
+                continue
+        self._workers.clear()

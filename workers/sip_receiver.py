@@ -1,0 +1,86 @@
+"""A SIP receiver: reads datagrams from one shared socket and runs the script over each."""
+
+from __future__ import annotations
+
+import time
+
+from opensips_py.core.failure import interrupted
+from opensips_py.core.guard import run_guarded
+from opensips_py.core.process import this
+from opensips_py.core.receive import receive_datagram
+from opensips_py.core.report import report_context
+from opensips_py.script.context import RouteKind
+from workers.child import DRAIN_SECONDS, Child
+
+DATAGRAM = 65535
+"""Largest UDP datagram in bytes."""
+BURST = 8
+"""Datagrams read per wake-up: they come in bursts, and waking up costs more than trying once more."""
+
+
+def main(child: Child) -> None:
+    """Body of a SIP receiver."""
+    index = child.place.socket_index
+    handle, listen = this.handles[index], this.sockets[index]
+    recvfrom = handle.recvfrom
+    receive = receive_datagram
+
+    single = 0
+    """How many of the next wake-ups read only one datagram, because the last attempt to read a second was in vain."""
+
+    def readable(events: int) -> None:
+        nonlocal single
+        try:
+            data, address = recvfrom(DATAGRAM)
+            receive(data, address, listen)
+            if single:
+                single -= 1
+                return
+            single = BURST
+            for _ in range(BURST):
+                data, address = recvfrom(DATAGRAM)
+                single = 0
+                receive(data, address, listen)
+        except (BlockingIOError, ConnectionRefusedError):
+            # nothing left, or another receiver was faster; or an ICMP error of an earlier datagram
+            return
+
+    child.fd_line.on_hand_over = handed_over
+    child.reactor.add_shared(handle.fileno(), readable)
+    child.watch_termination(lambda: drain(child))
+    child.ready()
+    child.reactor.run()
+
+
+def handed_over(message: bytes, fds: list[int]) -> None:
+    """Work of another process: ``P`` token, a parked operation; ``T`` key, a transaction whose script died."""
+    if message[:1] == b"P":
+        this.engine.take_over(message[1:], fds)
+    else:
+        interrupted(message[1:])
+
+
+def run_startup_route() -> int:
+    """Run startup_route, if the script has one; its return code (negative: the server must not start)."""
+    route = this.program.route(RouteKind.STARTUP, "0")
+    if route is None:
+        return 1
+    ctx = report_context(RouteKind.STARTUP)
+    return run_guarded(ctx, route)
+
+
+def drain(child: Child) -> None:
+    """SIGTERM: refuse new requests, let parked operations end until the deadline, answer 503 to the rest."""
+    this.draining = True
+    deadline = time.monotonic() + DRAIN_SECONDS
+
+    def look() -> None:
+        if len(this.engine) == 0:
+            child.reactor.stop()
+        elif time.monotonic() >= deadline:
+            this.engine.answer_parked(503, "Service Unavailable")
+            child.reactor.stop()
+        else:
+            child.reactor.call_at(time.monotonic() + 0.02, look)
+
+    look()

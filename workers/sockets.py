@@ -1,0 +1,56 @@
+"""Opening the sockets that all processes share, before the fork."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+
+from opensips_py.script.context import ListenSocket
+
+
+class SocketError(Exception):
+    """A socket could not be opened; the text says which and what to do."""
+
+
+def open_sockets(sockets: list[ListenSocket], receive_buffer: int) -> list[socket.socket]:
+    """Bind every UDP socket, non-blocking, with ``receive_buffer`` bytes of kernel buffer where the kernel allows it."""
+    handles: list[socket.socket] = []
+    try:
+        for listen in sockets:
+            handles.append(_open_udp(listen, receive_buffer))
+    except SocketError:
+        for handle in handles:
+            handle.close()
+        raise
+    return handles
+
+
+def _open_udp(listen: ListenSocket, receive_buffer: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in listen.host else socket.AF_INET
+    handle = socket.socket(family, socket.SOCK_DGRAM)
+    place = f"udp:{listen.host}:{listen.port}"
+    try:
+        if family == socket.AF_INET6:
+            handle.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        # SO_RCVBUFFORCE (33) passes net.core.rmem_max; it takes CAP_NET_ADMIN
+        try:
+            handle.setsockopt(socket.SOL_SOCKET, 33, receive_buffer)
+        except PermissionError:
+            handle.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        handle.setblocking(False)
+        handle.bind((listen.host, listen.port))
+    except OSError as error:
+        handle.close()
+        raise SocketError(_explain(place, error)) from error
+    return handle
+
+
+def _explain(place: str, error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return f"{place}: address already in use; is another SIP server running on it? (ss -lunp shows who holds it)"
+    if error.errno == errno.EADDRNOTAVAIL:
+        return f"{place}: this machine has no such address; give one of its own in socket=, or -l"
+    if error.errno == errno.EACCES:
+        return f"{place}: not permitted; ports below 1024 need root or CAP_NET_BIND_SERVICE"
+    return f"{place}: {os.strerror(error.errno or 0)}"
