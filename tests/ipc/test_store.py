@@ -134,14 +134,17 @@ def test_a_writer_that_waits_goes_on_when_the_holder_is_killed(store: LmdbStore,
 
 def test_reader_slots_of_killed_processes_are_freed(store: LmdbStore, directory: str) -> None:
     store.put(b"k", b"v")
+    ready, told = os.pipe()
 
     def child() -> None:
+        os.read(ready, 1)  # a fork makes this process open its store anew, which frees the slots of those already dead
         own = LmdbStore.open(directory)
         with own._begin() as txn:
             assert txn.get(b"k") == b"v"
             die()
 
     children = [fork(child) for _ in range(5)]
+    os.write(told, b"12345")
     assert all([killed(pid) for pid in children])
     assert store.reap_readers() > 0
     assert store.reap_readers() == 0

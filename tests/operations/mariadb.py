@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import os
-import pwd
 import shutil
 import signal
 import subprocess
@@ -26,12 +25,7 @@ class MariaDB:
         self.folder = Path(tempfile.mkdtemp(prefix="mariadb-"))
         self.socket = self.folder / "s"
         self._process: subprocess.Popen[bytes] | None = None
-        self._user: list[str] = []
-        if os.getuid() == 0:
-            account = pwd.getpwnam("mysql")
-            os.chown(self.folder, account.pw_uid, account.pw_gid)
-            self.folder.chmod(0o755)
-            self._user = ["--user=mysql"]
+        self._user = ["--user=root"] if os.getuid() == 0 else []  # the packages without a service bring no account
         subprocess.run(
             [
                 "mariadb-install-db",
