@@ -17,6 +17,7 @@ from opensips_py.script.declarations import Function, MICommand, Module, ModuleP
 from opensips_py.script.parameters import PARAMETERS, REMOVED
 from opensips_py.script.printer import quoted
 from opensips_py.script.variable_syntax import VariableError
+from scripts import state_diagrams
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "reference"
 
@@ -52,6 +53,7 @@ def pages() -> dict[str, str]:
         "variables.md": _variables(),
         "modules.md": _modules(),
         "management.md": _management(),
+        "transactions.md": state_diagrams.page(NOTE),
     }
     return {name: "".join(parts) for name, parts in found.items()}
 

@@ -153,7 +153,8 @@ def finish_minor(rec: Record, now: float, out: list[Send]) -> None:
 def send_failed(rec: Record, n: int, now: float, out: list[Send]) -> int:
     """The kernel refused to send branch ``n`` (17.1.4): it counts as answered with 477 here."""
     branch = rec.branches[n]
-    branch.state = Uac.COMPLETED
+    table = UAC_INVITE if rec.method == "INVITE" else UAC_NON_INVITE
+    branch.state = table.get((branch.state, Event.TRANSPORT_ERROR), Uac.TERMINATED)
     branch.code = SEND_FAILED
     branch.flags |= LOCAL_REPLY
     _stop(branch)

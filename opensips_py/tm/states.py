@@ -1,11 +1,14 @@
 """The state machines of RFC 3261 section 17 with the Accepted state of RFC 6026, as tables.
 
-A pair that is not in the table means: the event changes nothing.
+Everything that says which state follows which lives in this file; ``docs/reference/transactions.md`` is drawn from it.
+A pair of state and event that is not in a table means: the event changes nothing.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import IntEnum
+from typing import Generic, TypeVar
 
 
 class Uas(IntEnum):
@@ -40,56 +43,112 @@ class Event(IntEnum):
     TRANSPORT_ERROR = 5
 
 
-UAS_INVITE: dict[tuple[int, int], Uas] = {
-    (Uas.TRYING, Event.PROVISIONAL): Uas.PROCEEDING,  # 17.2.1: an INVITE is Proceeding from the start; Trying: no 100 was sent
-    (Uas.TRYING, Event.SUCCESS): Uas.ACCEPTED,  # RFC 6026 7.1
-    (Uas.TRYING, Event.FAILURE): Uas.COMPLETED,  # 17.2.1
-    (Uas.PROCEEDING, Event.PROVISIONAL): Uas.PROCEEDING,  # 17.2.1
-    (Uas.PROCEEDING, Event.SUCCESS): Uas.ACCEPTED,  # RFC 6026 7.1
-    (Uas.PROCEEDING, Event.FAILURE): Uas.COMPLETED,  # 17.2.1
-    (Uas.COMPLETED, Event.ACK): Uas.CONFIRMED,  # 17.2.1
-    (Uas.COMPLETED, Event.TIMEOUT): Uas.TERMINATED,  # 17.2.1, timer H
-    (Uas.CONFIRMED, Event.TIMEOUT): Uas.TERMINATED,  # 17.2.1, timer I
-    (Uas.ACCEPTED, Event.SUCCESS): Uas.ACCEPTED,  # RFC 6026 7.1: further 2xx pass
-    (Uas.ACCEPTED, Event.ACK): Uas.ACCEPTED,  # RFC 6026 7.1; it ends the retransmission of our own 2xx (13.3.1.4)
-    (Uas.ACCEPTED, Event.TIMEOUT): Uas.TERMINATED,  # RFC 6026 7.1, timer L
-}
+State = TypeVar("State", Uas, Uac)
 
-UAS_NON_INVITE: dict[tuple[int, int], Uas] = {
-    (Uas.TRYING, Event.PROVISIONAL): Uas.PROCEEDING,  # 17.2.2
-    (Uas.TRYING, Event.SUCCESS): Uas.COMPLETED,  # 17.2.2
-    (Uas.TRYING, Event.FAILURE): Uas.COMPLETED,  # 17.2.2
-    (Uas.PROCEEDING, Event.PROVISIONAL): Uas.PROCEEDING,  # 17.2.2
-    (Uas.PROCEEDING, Event.SUCCESS): Uas.COMPLETED,  # 17.2.2
-    (Uas.PROCEEDING, Event.FAILURE): Uas.COMPLETED,  # 17.2.2
-    (Uas.COMPLETED, Event.TIMEOUT): Uas.TERMINATED,  # 17.2.2, timer J
-}
 
-UAC_INVITE: dict[tuple[int, int], Uac] = {
-    (Uac.CALLING, Event.PROVISIONAL): Uac.PROCEEDING,  # 17.1.1.2
-    (Uac.CALLING, Event.SUCCESS): Uac.ACCEPTED,  # RFC 6026 7.2
-    (Uac.CALLING, Event.FAILURE): Uac.COMPLETED,  # 17.1.1.2
-    (Uac.CALLING, Event.TIMEOUT): Uac.COMPLETED,  # 17.1.1.2, timer B; kept to acknowledge a late reply
-    (Uac.CALLING, Event.TRANSPORT_ERROR): Uac.TERMINATED,  # 17.1.4
-    (Uac.PROCEEDING, Event.PROVISIONAL): Uac.PROCEEDING,  # 17.1.1.2
-    (Uac.PROCEEDING, Event.SUCCESS): Uac.ACCEPTED,  # RFC 6026 7.2
-    (Uac.PROCEEDING, Event.FAILURE): Uac.COMPLETED,  # 17.1.1.2
-    (Uac.PROCEEDING, Event.TIMEOUT): Uac.COMPLETED,  # 16.8, timer C: cancelled, its 487 is still to be acknowledged
-    (Uac.COMPLETED, Event.FAILURE): Uac.COMPLETED,  # 17.1.1.2: acknowledged again
-    (Uac.ACCEPTED, Event.SUCCESS): Uac.ACCEPTED,  # RFC 6026 7.2: passed on again
-}
+@dataclass(frozen=True, slots=True)
+class Transition(Generic[State]):
+    """One arrow of a state diagram."""
 
-UAC_NON_INVITE: dict[tuple[int, int], Uac] = {
-    (Uac.CALLING, Event.PROVISIONAL): Uac.PROCEEDING,  # 17.1.2.2
-    (Uac.CALLING, Event.SUCCESS): Uac.COMPLETED,  # 17.1.2.2
-    (Uac.CALLING, Event.FAILURE): Uac.COMPLETED,  # 17.1.2.2
-    (Uac.CALLING, Event.TIMEOUT): Uac.COMPLETED,  # 17.1.2.2, timer F
-    (Uac.CALLING, Event.TRANSPORT_ERROR): Uac.TERMINATED,  # 17.1.4
-    (Uac.PROCEEDING, Event.PROVISIONAL): Uac.PROCEEDING,  # 17.1.2.2
-    (Uac.PROCEEDING, Event.SUCCESS): Uac.COMPLETED,  # 17.1.2.2
-    (Uac.PROCEEDING, Event.FAILURE): Uac.COMPLETED,  # 17.1.2.2
-    (Uac.PROCEEDING, Event.TIMEOUT): Uac.COMPLETED,  # 17.1.2.2, timer F
-}
+    state: State
+    event: Event
+    next: State
+    rfc: str
+    """Where it stands: RFC and section."""
+    note: str = ""
+    """What the section leaves open, or is worth knowing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Machine(Generic[State]):
+    """One state machine."""
+
+    title: str
+    start: State
+    transitions: tuple[Transition[State], ...]
+
+    def table(self) -> dict[tuple[int, int], State]:
+        """State and event to the next state."""
+        return {(t.state, t.event): t.next for t in self.transitions}
+
+
+UAS_INVITE_MACHINE = Machine(
+    "INVITE server transaction",
+    Uas.TRYING,
+    (
+        Transition(Uas.TRYING, Event.PROVISIONAL, Uas.PROCEEDING, "RFC 3261 17.2.1", "Trying: no 100 has been sent yet"),
+        Transition(Uas.TRYING, Event.SUCCESS, Uas.ACCEPTED, "RFC 6026 7.1"),
+        Transition(Uas.TRYING, Event.FAILURE, Uas.COMPLETED, "RFC 3261 17.2.1"),
+        Transition(Uas.PROCEEDING, Event.PROVISIONAL, Uas.PROCEEDING, "RFC 3261 17.2.1"),
+        Transition(Uas.PROCEEDING, Event.SUCCESS, Uas.ACCEPTED, "RFC 6026 7.1"),
+        Transition(Uas.PROCEEDING, Event.FAILURE, Uas.COMPLETED, "RFC 3261 17.2.1"),
+        Transition(Uas.COMPLETED, Event.ACK, Uas.CONFIRMED, "RFC 3261 17.2.1"),
+        Transition(Uas.COMPLETED, Event.TIMEOUT, Uas.TERMINATED, "RFC 3261 17.2.1", "timer H"),
+        Transition(Uas.CONFIRMED, Event.TIMEOUT, Uas.TERMINATED, "RFC 3261 17.2.1", "timer I"),
+        Transition(Uas.ACCEPTED, Event.SUCCESS, Uas.ACCEPTED, "RFC 6026 7.1", "further 2xx pass"),
+        Transition(Uas.ACCEPTED, Event.ACK, Uas.ACCEPTED, "RFC 3261 13.3.1.4", "ends the retransmission of a 2xx made here"),
+        Transition(Uas.ACCEPTED, Event.TIMEOUT, Uas.TERMINATED, "RFC 6026 7.1", "timer L"),
+    ),
+)
+
+UAS_NON_INVITE_MACHINE = Machine(
+    "Non-INVITE server transaction",
+    Uas.TRYING,
+    (
+        Transition(Uas.TRYING, Event.PROVISIONAL, Uas.PROCEEDING, "RFC 3261 17.2.2"),
+        Transition(Uas.TRYING, Event.SUCCESS, Uas.COMPLETED, "RFC 3261 17.2.2"),
+        Transition(Uas.TRYING, Event.FAILURE, Uas.COMPLETED, "RFC 3261 17.2.2"),
+        Transition(Uas.PROCEEDING, Event.PROVISIONAL, Uas.PROCEEDING, "RFC 3261 17.2.2"),
+        Transition(Uas.PROCEEDING, Event.SUCCESS, Uas.COMPLETED, "RFC 3261 17.2.2"),
+        Transition(Uas.PROCEEDING, Event.FAILURE, Uas.COMPLETED, "RFC 3261 17.2.2"),
+        Transition(Uas.COMPLETED, Event.TIMEOUT, Uas.TERMINATED, "RFC 3261 17.2.2", "timer J"),
+    ),
+)
+
+UAC_INVITE_MACHINE = Machine(
+    "INVITE client transaction",
+    Uac.CALLING,
+    (
+        Transition(Uac.CALLING, Event.PROVISIONAL, Uac.PROCEEDING, "RFC 3261 17.1.1.2"),
+        Transition(Uac.CALLING, Event.SUCCESS, Uac.ACCEPTED, "RFC 6026 7.2"),
+        Transition(Uac.CALLING, Event.FAILURE, Uac.COMPLETED, "RFC 3261 17.1.1.2", "acknowledged"),
+        Transition(Uac.CALLING, Event.TIMEOUT, Uac.COMPLETED, "RFC 3261 17.1.1.2", "timer B; kept to acknowledge a late reply"),
+        Transition(Uac.CALLING, Event.TRANSPORT_ERROR, Uac.TERMINATED, "RFC 3261 17.1.4"),
+        Transition(Uac.PROCEEDING, Event.PROVISIONAL, Uac.PROCEEDING, "RFC 3261 17.1.1.2"),
+        Transition(Uac.PROCEEDING, Event.SUCCESS, Uac.ACCEPTED, "RFC 6026 7.2"),
+        Transition(Uac.PROCEEDING, Event.FAILURE, Uac.COMPLETED, "RFC 3261 17.1.1.2", "acknowledged"),
+        Transition(
+            Uac.PROCEEDING,
+            Event.TIMEOUT,
+            Uac.COMPLETED,
+            "RFC 3261 16.8",
+            "timer C: cancelled, and the 487 that follows is acknowledged",
+        ),
+        Transition(Uac.COMPLETED, Event.FAILURE, Uac.COMPLETED, "RFC 3261 17.1.1.2", "acknowledged again"),
+        Transition(Uac.ACCEPTED, Event.SUCCESS, Uac.ACCEPTED, "RFC 6026 7.2", "passed on again"),
+    ),
+)
+
+UAC_NON_INVITE_MACHINE = Machine(
+    "Non-INVITE client transaction",
+    Uac.CALLING,
+    (
+        Transition(Uac.CALLING, Event.PROVISIONAL, Uac.PROCEEDING, "RFC 3261 17.1.2.2", "Calling is the Trying of the RFC here"),
+        Transition(Uac.CALLING, Event.SUCCESS, Uac.COMPLETED, "RFC 3261 17.1.2.2"),
+        Transition(Uac.CALLING, Event.FAILURE, Uac.COMPLETED, "RFC 3261 17.1.2.2"),
+        Transition(Uac.CALLING, Event.TIMEOUT, Uac.COMPLETED, "RFC 3261 17.1.2.2", "timer F"),
+        Transition(Uac.CALLING, Event.TRANSPORT_ERROR, Uac.TERMINATED, "RFC 3261 17.1.4"),
+        Transition(Uac.PROCEEDING, Event.PROVISIONAL, Uac.PROCEEDING, "RFC 3261 17.1.2.2"),
+        Transition(Uac.PROCEEDING, Event.SUCCESS, Uac.COMPLETED, "RFC 3261 17.1.2.2"),
+        Transition(Uac.PROCEEDING, Event.FAILURE, Uac.COMPLETED, "RFC 3261 17.1.2.2"),
+        Transition(Uac.PROCEEDING, Event.TIMEOUT, Uac.COMPLETED, "RFC 3261 17.1.2.2", "timer F"),
+    ),
+)
+
+UAS_INVITE = UAS_INVITE_MACHINE.table()
+UAS_NON_INVITE = UAS_NON_INVITE_MACHINE.table()
+UAC_INVITE = UAC_INVITE_MACHINE.table()
+UAC_NON_INVITE = UAC_NON_INVITE_MACHINE.table()
 
 
 def event_of(code: int) -> Event:

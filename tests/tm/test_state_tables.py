@@ -1,0 +1,67 @@
+"""The state machines as tables: complete, unambiguous, each row with its RFC section."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from opensips_py.tm.states import Event, Machine, Uac, Uas
+from scripts.state_diagrams import MACHINES, page
+
+each = pytest.mark.parametrize("machine", MACHINES, ids=lambda machine: machine.title)
+
+
+@each
+def test_no_pair_of_state_and_event_has_two_rows(machine: Machine[Any]) -> None:
+    assert len(machine.table()) == len(machine.transitions)
+
+
+@each
+def test_every_row_names_an_rfc_section(machine: Machine[Any]) -> None:
+    for row in machine.transitions:
+        assert re.fullmatch(r"RFC (3261 1[367]|6026 7)\.[\d.]+", row.rfc), row
+
+
+@each
+def test_every_state_is_reached_from_the_start_and_none_goes_back(machine: Machine[Any]) -> None:
+    reached = {machine.start}
+    for row in machine.transitions:  # rows are in the order in which the states are reached
+        assert row.state in reached, row
+        reached.add(row.next)
+        back = row.next < row.state
+        assert not back, row
+
+
+@each
+def test_a_final_reply_is_final(machine: Machine[Any]) -> None:
+    table = machine.table()
+    for row in machine.transitions:
+        if row.event in (Event.SUCCESS, Event.FAILURE):
+            assert (row.next, Event.PROVISIONAL) not in table
+            other = Event.FAILURE if row.event is Event.SUCCESS else Event.SUCCESS
+            assert table.get((row.next, other), row.next) == row.next
+
+
+def test_a_server_transaction_always_ends_by_a_timer() -> None:
+    for machine in MACHINES:
+        for row in machine.transitions:
+            if isinstance(row.next, Uas) and Uas.COMPLETED <= row.next < Uas.TERMINATED:
+                assert machine.table()[row.next, Event.TIMEOUT] == Uas.TERMINATED
+
+
+def test_a_branch_without_final_reply_always_ends_by_a_timer() -> None:
+    for machine in MACHINES:
+        if isinstance(machine.start, Uac):
+            assert machine.table()[Uac.CALLING, Event.TIMEOUT] == Uac.COMPLETED
+            assert machine.table()[Uac.PROCEEDING, Event.TIMEOUT] == Uac.COMPLETED
+
+
+def test_the_page_has_every_arrow_in_diagram_and_table() -> None:
+    text = "".join(page(""))
+    assert text.count(" --> ") == sum(len(m.transitions) + 2 for m in MACHINES)  # and each a start and an end
+    for machine in MACHINES:
+        for row in machine.transitions:
+            assert f"| {row.state.name.capitalize()} | " in text
+            assert row.rfc in text
