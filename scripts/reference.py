@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from opensips_py.core import core_statistics, engine, mi_commands, traffic
+from opensips_py.core import async_statistics, core_statistics, mi_async, mi_commands, traffic
 from opensips_py.script import ast, commands, modules, statements, transformations, variable_kinds
 from opensips_py.script.check_calls import signature
 from opensips_py.script.context import RouteKind
@@ -228,7 +228,7 @@ def _parameter(parameter: ModuleParameter[Any]) -> tuple[str, ...]:
 
 def _management() -> Iterator[str]:
     yield f"# Management commands and statistics\n{NOTE}"
-    sources = [mi_commands.module, *_all_modules()]
+    sources = [mi_commands.module, mi_async.module, *_all_modules()]
     for module in sources:
         if module.mi_commands:
             yield f"\n## Commands of {module.name}\n"
@@ -237,7 +237,7 @@ def _management() -> Iterator[str]:
                 (_command(c) for _, c in sorted(module.mi_commands.items())),
             )
     yield "\n## Statistics\n"
-    counted = [traffic.module, core_statistics.core, core_statistics.net, core_statistics.shmem, engine.statistics]
+    counted = [traffic.module, core_statistics.core, core_statistics.net, core_statistics.shmem, async_statistics.module]
     yield from _table(
         ("statistic", "", "meaning"),
         (_statistic(s) for module in [*counted, *_all_modules()] for _, s in sorted(module.statistics.items())),

@@ -11,7 +11,7 @@ import struct
 import time
 from collections.abc import Callable
 
-from opensips_py.core import traffic
+from opensips_py.core import async_statistics, traffic
 from opensips_py.core.process import this
 from opensips_py.script.declarations import Module
 
@@ -38,9 +38,7 @@ _RECEIVER = "SIP receiver"
 
 def modules() -> list[Module]:
     """Every module object of the core that has statistics; needs ``this.kinds`` for the processes' load."""
-    from opensips_py.core import engine
-
-    return [traffic.module, core, net, load(), shmem, engine.statistics]
+    return [traffic.module, core, net, load(), shmem, async_statistics.module]
 
 
 def load() -> Module:

@@ -21,26 +21,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
+from opensips_py.core import async_statistics as counted
 from opensips_py.core import parked as parking
 from opensips_py.core import transactions
 from opensips_py.core.guard import report_error, run_guarded
 from opensips_py.core.log import ERROR, WARNING, log
-from opensips_py.core.operation import LOST, READ, WRITE, Done, Operation
+from opensips_py.core.operation import CANCELLED, LOST, READ, TIMEOUT, WRITE, Done, Operation
 from opensips_py.core.parked import Parked
 from opensips_py.core.process import this
 from opensips_py.core.report import report_context
 from opensips_py.script import variables
 from opensips_py.script.context import Context, RouteKind
-from opensips_py.script.declarations import Module
-
-statistics = Module("async", doc="The async engine")
-_started = statistics.statistic("started", doc="operations parked by async() and launch()")
-_completed = statistics.statistic("completed", doc="operations that ended by themselves")
-_timed_out = statistics.statistic("timed_out", doc="operations ended by their deadline")
-_taken_over = statistics.statistic("taken_over", doc="operations of a dead or stuck process continued here")
-_lost = statistics.statistic("lost", doc="operations that could not be continued by another process")
-_inline = statistics.statistic("inline", doc="operations that were done at once, without suspending")
-_waited = statistics.statistic("waited", doc="operations for which the process waited (no async(), or where it cannot suspend)")
 
 
 class Status(Protocol):
@@ -77,6 +68,8 @@ class Engine:
         self._running: dict[bytes, Running] = {}
         self._tokens = parking.Tokens(this.slot, this.incarnation)
         self._epoch = status.epoch
+        self._told: set[str] = set()
+        """Statements of which the log has said that they cannot suspend."""
         self.stuck_lock: Callable[[], Any] = lambda: _nothing()
         """Context manager: the lock under which the attendant decides on a take-over of this process."""
 
@@ -89,7 +82,7 @@ class Engine:
         """Plain call: wait here until the operation is done, set its outputs, return its code."""
         if isinstance(op, int):
             return op
-        _waited.add()
+        counted.waited.add()
         transactions.flush(ctx)
         op.mode = "plain"
         return self._apply(ctx, self._drive(op))
@@ -101,7 +94,7 @@ class Engine:
             fd, deadline = op.fileno(), _earliest(op.deadline, limit)
             left = None if deadline is None else deadline - time.monotonic()
             if left is not None and left <= 0:
-                return op.expire()
+                return _expire(op, limit)
             if fd < 0:
                 if left is None:
                     op.close()
@@ -133,12 +126,10 @@ class Engine:
             return self._inline(ctx, Done(op), route)
         op.mode = "async"
         if ctx.route_kind is not RouteKind.REQUEST or not transactions.can_park(ctx):
-            if ctx.route_kind is not RouteKind.REQUEST:
-                log(WARNING, "core", "async", f"{where}: async() cannot suspend a {ctx.route_kind.name} route, waiting instead")
-            _waited.add()
+            self._note_fallback(ctx, where)
             transactions.flush(ctx)
             op.mode = "plain"
-            return self._inline(ctx, self._drive(op, time.monotonic() + seconds if seconds else None), route)
+            return self._inline(ctx, self._drive(op, _limit(op, seconds, where)), route)
         done = op.start()
         if done is not None:
             return self._inline(ctx, done, route)
@@ -146,12 +137,22 @@ class Engine:
         if not transactions.park(ctx):  # another worker has just made it from a retransmission
             op.close()
             return 0
-        self._park(ctx, op, "async", route, seconds, None, where)
+        self._park(ctx, op, "async", route, _limit(op, seconds, where), None, where)
         transactions.unsettled.clear()
         return 0
 
+    def _note_fallback(self, ctx: Context, where: str) -> None:
+        """The process waits although the script said async(): said once for each statement, counted always."""
+        counted.waited.add()
+        counted.sync_fallbacks.add()
+        if where not in self._told:
+            self._told.add(where)
+            kind = ctx.route_kind
+            what = "a request without transaction" if kind is RouteKind.REQUEST else f"a {kind.name} route"
+            log(WARNING, "core", "async", f"{where}: async() cannot suspend {what}, waiting instead")
+
     def _inline(self, ctx: Context, done: Done, route: str) -> int:
-        _inline.add()
+        counted.inline.add()
         ctx.params = ()
         ctx.depth = 0
         self._apply(ctx, done)
@@ -160,17 +161,19 @@ class Engine:
 
     # --- launch() -----------------------------------------------------------------------------------------------
 
-    def launch(self, ctx: Context, op: Operation | int, route: str | None, text: str | None, where: str) -> int:
-        """``launch(f(...)[, route[, text]])``: returns at once, 1 when the operation is under way."""
+    def launch(
+        self, ctx: Context, op: Operation | int, route: str | None, text: str | None, seconds: float | None, where: str
+    ) -> int:
+        """``launch(f(...)[, route[, text[, seconds]]])``: returns at once, 1 when the operation is under way."""
         if not isinstance(op, int):
             op.mode = "launch"
             done = op.start()
             if done is None:
-                self._park(None, op, "launch", route, None, text, where)
+                self._park(None, op, "launch", route, _limit(op, seconds, where), text, where)
                 return 1
         else:
             done = Done(op)
-        _inline.add()
+        counted.inline.add()
         self._report(done, route, text)
         return 1
 
@@ -191,13 +194,12 @@ class Engine:
         op: Operation,
         mode: str,
         route: str | None,
-        seconds: float | None,
+        limit: float | None,
         text: str | None,
         where: str,
     ) -> None:
         now = time.monotonic()
         token = self._tokens.next()
-        limit = None if not seconds else now + seconds
         epoch = self._status.epoch
         fds = op.fds() if op.fd_key is None else []
         record = Parked(
@@ -220,7 +222,7 @@ class Engine:
         this.store.put(parking.PREFIX + token, parking.encode(record))
         if fds:
             this.fd_keeper.keep(parking.fd_key(token), fds)
-        _started.add()
+        counted.began(op.name)
         self._watch(Running(token, op, record, ctx, epoch))
 
     def _watch(self, running: Running) -> None:
@@ -272,20 +274,25 @@ class Engine:
             if op.fd_key != running.record.fd_key or op.refreeze:
                 self._write_again(running)
             return
-        _completed.add()
-        self._finish(running, done)
+        self._finish(running, done, counted.ended)
 
     def _expired(self, running: Running) -> None:
         if running.token not in self._running or not self._own():
             return
         running.timer = None
         running.deadline = None
-        if running.op.counts_as_timeout:
-            _timed_out.add()
-        else:
-            _completed.add()
+        late = running.op.counts_as_timeout
         self._unwatch(running)
-        self._finish(running, running.op.expire())
+        self._finish(running, _expire(running.op, running.record.limit), counted.ended_late if late else counted.ended)
+
+    def drives(self, token: bytes) -> bool:
+        """Whether this process drives the operation."""
+        return token in self._running and self._own()
+
+    def cancel(self, token: bytes) -> None:
+        """Drop an operation of this process and run its route with CANCELLED."""
+        if self.drives(token):
+            self._finish(self._running[token], Done(CANCELLED), counted.ended_early)
 
     def _write_again(self, running: Running) -> None:
         """The operation got a connection or reached a state that another process could not rebuild from the journal."""
@@ -316,7 +323,7 @@ class Engine:
             running.timer = None
         running.op.changed = running.op.journal = None
 
-    def _finish(self, running: Running, done: Done) -> None:
+    def _finish(self, running: Running, done: Done, count: Callable[[str, int, float], None]) -> None:
         self._unwatch(running)
         record = running.record
         token = running.token
@@ -330,6 +337,11 @@ class Engine:
             running.op.forget()
             return
         running.op.close()
+        took = time.monotonic() - record.started
+        count(record.function, done.rc, took)
+        if 0 < this.program.settings.async_slow_threshold <= took * 1000:
+            counted.slow.add()
+            log(WARNING, "core", "async", f"{record.where}: {record.function}() took {took * 1000:.0f} ms, $rc {done.rc}")
         if record.mode == "launch":
             self._report(done, record.route, record.text)
             return
@@ -382,7 +394,7 @@ class Engine:
         else:
             op = operation.thaw(record.operation, fds, b"".join(data for _, data in rows))
         op.mode = record.mode
-        _taken_over.add()
+        counted.continued(record.function)
         record.fd_key = op.fd_key if not isinstance(op, LostOperation) else None
         record.has_fds = bool(fds)  # also those of a pooled connection lie under the token since the hand-over
         with store.batch() as batch:
@@ -400,11 +412,7 @@ class Engine:
         if done is None:
             self._watch(running)
             return
-        if done.rc == LOST:
-            _lost.add()
-        else:
-            _completed.add()
-        self._finish(running, done)
+        self._finish(running, done, counted.ended_lost if done.rc == LOST else counted.ended)
 
     def _own(self) -> bool:
         """False when what this process drives has just been taken away from it.
@@ -437,7 +445,10 @@ class Engine:
         """Give up what is still parked: suspended requests get ``code``, operations are ended."""
         for running in list(self._running.values()):
             self._unwatch(running)
-            if this.store.claim(parking.PREFIX + running.token) and running.record.mode == "async":
+            mine = this.store.claim(parking.PREFIX + running.token)
+            if mine:
+                counted.ended_early(running.record.function, 0, 0.0)
+            if mine and running.record.mode == "async":
                 ctx = running.ctx or Context.thaw(running.record.context, this.sockets)
                 ctx.suspended = False
                 transactions.resume(ctx)
@@ -470,6 +481,27 @@ class LostOperation(Operation):
     def thaw(cls, state: bytes, fds: list[int], journal: bytes) -> Operation:
         _close_all(fds)
         return cls()
+
+
+def _limit(op: Operation, seconds: float | None, where: str) -> float | None:
+    """``time.monotonic()`` at which the engine ends the operation, from what the statement or ``async_timeout`` says."""
+    if seconds is not None and seconds < 0:
+        log(ERROR, "core", "async", f"{where}: the time limit is not a number of seconds; async_timeout holds")
+        seconds = None
+    if seconds is None:
+        seconds = this.program.settings.async_timeout.of(op.name, op.takes_default_deadline)
+    return time.monotonic() + seconds if seconds else None
+
+
+def _expire(op: Operation, limit: float | None) -> Done:
+    """Its time is up. Whatever the operation is, TIMEOUT says that ``limit`` was what ended it."""
+    ends_here = limit is not None and op.counts_as_timeout and (op.deadline is None or limit < op.deadline)
+    try:
+        done = op.expire()
+    except Exception as error:  # a fault of the module: the script must go on nevertheless
+        report_error(error, op.name)
+        done = Done(-1)
+    return Done(TIMEOUT, done.outputs) if ends_here else done
 
 
 def _earliest(a: float | None, b: float | None) -> float | None:

@@ -1,4 +1,4 @@
-"""Management commands of the core (manual page "Core MI Functions" of OpenSIPS 3.1), and ``async_list``, which is ours."""
+"""Management commands of the core (manual page "Core MI Functions" of OpenSIPS 3.1)."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import opensips_py
-from opensips_py.core import parked as parking
-from opensips_py.core import reload
+from opensips_py.core import mi_async, reload
 from opensips_py.core.log import ALERT, DBG, state
 from opensips_py.core.mi import Later
 from opensips_py.core.process import this
@@ -32,7 +31,7 @@ def describe(commands: dict[str, MICommand]) -> None:
 def modules() -> list[Module]:
     """Every module object of this server that may have commands."""
     loaded: Iterable[Module] = this.program.modules.values()
-    return [module, *loaded]
+    return [module, mi_async.module, *loaded]
 
 
 # --- the server -----------------------------------------------------------------------------------------------------
@@ -199,6 +198,7 @@ CONTROL: dict[str, Callable[..., Any]] = {
     "xlog_level": _set_xlog_level,
     "reload_routes": reload.take,
     "routes_newer_than": reload.newer_than,
+    "async_cancel": mi_async.cancel_here,
 }
 """Commands of the control channel that every process obeys, the attendant included."""
 
@@ -211,30 +211,3 @@ def reload_routes() -> Later:
     """Read the script's routes again, in every process; parameters, modules and sockets stay. All or nothing: when
     the script is wrong the error names the first mistake, and nothing changes."""
     return reload.reload_routes()
-
-
-# --- parked operations ----------------------------------------------------------------------------------------------
-
-
-@module.mi("async_list")
-def async_list() -> dict[str, Any]:
-    """Operations that scripts wait for: function, route, age and time left in seconds, and the process that drives them."""
-    now = time.monotonic()
-    operations = []
-    for key, raw in this.store.scan(parking.PREFIX):
-        record = parking.decode(raw)
-        ends = [limit for limit in (record.deadline, record.limit) if limit is not None]
-        operations.append(
-            {
-                "Token": key[len(parking.PREFIX) :].hex(),
-                "Function": record.function,
-                "Mode": record.mode,
-                "Route": record.route,
-                "Where": record.where,
-                "Age": round(now - record.started, 3),
-                "Deadline": round(min(ends) - now, 3) if ends else None,
-                "Owner": record.owner,
-                "PID": this.counters.status(record.owner).pid,
-            }
-        )
-    return {"Count": len(operations), "Operations": operations}

@@ -20,6 +20,12 @@ from opensips_py.script.context import Value
 READ = 1
 WRITE = 2
 
+TIMEOUT = -3
+"""``$rc`` at the deadline that the statement or ``async_timeout`` sets, whatever the function."""
+BUSY = -4
+"""``$rc`` when too many operations wait already (for a connection of a pool)."""
+CANCELLED = -5
+"""``$rc`` of an operation that the management command ``async_cancel`` has ended."""
 LOST = -10
 """``$rc`` of an operation whose descriptor cannot be handed to another process and whose worker died."""
 
@@ -38,6 +44,9 @@ class Operation:
     name: ClassVar[str]
     """Script function, unique: ``exec``, ``avp_db_query`` …"""
     registry: ClassVar[dict[str, type[Operation]]] = {}
+
+    takes_default_deadline: ClassVar[bool] = True
+    """``async_timeout`` without a name holds for it; False where taking its time is what it is for (sleep)."""
 
     mode: str = "plain"
     """How the script called: ``plain``, ``async`` or ``launch``. Set by the engine before start()."""
@@ -81,7 +90,11 @@ class Operation:
         raise NotImplementedError  # abstract
 
     def expire(self) -> Done:
-        """The deadline has passed: release everything and give the documented return code."""
+        """The deadline has passed: release everything and give the documented return code.
+
+        The engine calls it at the operation's own ``deadline``, and at the script's, where its own code (TIMEOUT) stands
+        for the one returned here.
+        """
         raise NotImplementedError  # abstract
 
     def close(self) -> None:

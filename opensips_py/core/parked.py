@@ -17,8 +17,8 @@ ORPHAN_STATUS = b"x"
 """Prefix under which the attendant leaves the exit status of a child process that lost its worker."""
 
 
-class Parked(msgspec.Struct, array_like=True):
-    """One operation that a script waits for."""
+class ParkedHead(msgspec.Struct, array_like=True):
+    """One operation that a script waits for, without what only its process needs."""
 
     function: str
     """Script function that started it; also the name by which the operation is thawed."""
@@ -38,10 +38,6 @@ class Parked(msgspec.Struct, array_like=True):
     """Pooled connection in the fd store; None: descriptors are stored under the token, or there are none."""
     has_fds: bool
     """Own descriptors lie in the fd store under the token."""
-    operation: bytes
-    """``Operation.freeze()``."""
-    context: bytes
-    """``Context.freeze()``; empty for launch()."""
     epoch: int = 0
     """Take-over epoch of the owner when it was parked: only entries older than a take-over are taken."""
     limit: float | None = None
@@ -52,8 +48,18 @@ class Parked(msgspec.Struct, array_like=True):
     """``file:line`` of the statement."""
 
 
+class Parked(ParkedHead, array_like=True):
+    """All of it. What is large comes last: who decodes the head alone passes over it."""
+
+    operation: bytes = b""
+    """``Operation.freeze()``."""
+    context: bytes = b""
+    """``Context.freeze()``; empty for launch()."""
+
+
 encode = msgspec.msgpack.Encoder().encode
 decode = msgspec.msgpack.Decoder(Parked).decode
+decode_head = msgspec.msgpack.Decoder(ParkedHead).decode
 
 _TOKEN = struct.Struct(">HIQ")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import struct
 import time
 
-from opensips_py.core.operation import Done, Operation
+from opensips_py.core.operation import TIMEOUT, Done, Operation
 
 _END = struct.Struct("d")
 _SLACK = 0.001
@@ -16,7 +16,9 @@ _SLACK = 0.001
 
 
 class Pause(Operation):
-    """Nothing, for a while. Cut short by the third argument of ``async()``, it ends with -1."""
+    """Nothing, for a while. Cut short by the third argument of ``async()``, it ends with TIMEOUT."""
+
+    takes_default_deadline = False
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -40,7 +42,7 @@ class Pause(Operation):
         return self.deadline is not None and time.monotonic() + _SLACK < self.deadline
 
     def expire(self) -> Done:
-        return Done(-1 if self.counts_as_timeout else 1)
+        return Done(TIMEOUT if self.counts_as_timeout else 1)
 
     def freeze(self) -> bytes:
         return _END.pack(self.deadline or 0.0)

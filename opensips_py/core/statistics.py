@@ -14,6 +14,7 @@ from collections.abc import Iterable
 
 from ipc.counters import Counters, CountersError
 from opensips_py.core import log
+from opensips_py.core.operation import Operation
 from opensips_py.core.process import this
 from opensips_py.script.declarations import Module, Statistic
 
@@ -35,6 +36,8 @@ class Registry:
     def __init__(self) -> None:
         self._all: dict[str, Statistic] = {}
         self._by_name: dict[str, Statistic] = {}
+        self._unnamed: list[Statistic] = []
+        """Counted, but not found by name: the figures by function of the async engine."""
         self._counted = 0
         self._counters: Counters | None = None
         self._slot = 0
@@ -43,7 +46,7 @@ class Registry:
 
     def collect(self, modules: Iterable[Module]) -> None:
         """Take over what the core and ``modules`` declare. Called once, before the fork."""
-        from opensips_py.core import core_statistics
+        from opensips_py.core import async_statistics, core_statistics
 
         self._all.clear()
         self._by_name.clear()
@@ -51,6 +54,10 @@ class Registry:
         for module in (*core_statistics.modules(), *modules):
             for stat in module.statistics.values():
                 self.declare(stat)
+        self._unnamed = async_statistics.lay_out(Operation.registry)
+        for stat in self._unnamed:
+            stat.index = self._counted
+            self._counted += 1
 
     def declare(self, stat: Statistic) -> None:
         """Add one statistic. One that is there already (same group and name) is kept."""
@@ -71,7 +78,7 @@ class Registry:
         self._slot = place_row
         counters.reserve(self._counted)
         row = counters.row(place_row)
-        for stat in self._all.values():
+        for stat in (*self._all.values(), *self._unnamed):
             if stat.gauge is None:
                 stat.cells = row
         counters.status(place_row).log_level = log.state.level

@@ -2,7 +2,7 @@
 
 ``avp_db_query(query[, "$avp(a);$avp(b)"[, db_id]])``: the columns go to the variables in order, to ``$avp(1)``,
 ``$avp(2)`` … when none are named. Several rows make stacks, the first row on top; NULL leaves its variable alone. Return code
-1: there are rows, -2: there are none (also after INSERT and the like), -1: error, or the deadline has passed.
+1: there are rows, -2: there are none (also after INSERT and the like), -1: error.
 
 Queries are texts: escape what comes from outside (``{s.escape.common}``).
 

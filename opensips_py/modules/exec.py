@@ -11,7 +11,7 @@ no variable, ``async()``      nothing                                           
 no variable, ``launch()``     the end of the program                                 1 for exit status 0, else -1
 ============================  =====================================================  ===========================
 
--1 whenever the program cannot be started, is stopped by the deadline of ``async()``, or writes more than
+-1 whenever the program cannot be started or writes more than
 ``max_output_size``. With ``rc_from_exit_status``, calls with a variable wait for the program's end too and return as
 ``launch()`` does. A program that outlives its call goes on alone, and is reaped when it ends.
 

@@ -249,16 +249,19 @@ class Async(Node):
 
     call: Call
     route: String
-    seconds: int | None
+    seconds: float | Variable | None
+    """None: as the core parameter ``async_timeout`` says; 0: none."""
 
 
 @dataclass(slots=True)
 class Launch(Node):
-    """``launch(f(…)[, route[, "text"]])``: start ``f`` and go on; ``route`` runs when it is done, ``text`` is ``$param(1)``."""
+    """``launch(f(…)[, route[, "text"[, seconds]]])``: start ``f`` and go on; ``route`` runs when it is done,
+    ``text`` is ``$param(1)``."""
 
     call: Call
     route: String | None
     text: String | Variable | None
+    seconds: float | Variable | None = None
 
 
 @dataclass(slots=True)

@@ -38,6 +38,7 @@ class Checker(CallChecker):
     def run(self, script: ast.Script, path: str) -> None:
         """The whole script."""
         self._collect(script, path)
+        self._deadlines(script)
         for route in script.routes:
             self.kind = route.kind
             self.block = route.keyword
@@ -46,6 +47,16 @@ class Checker(CallChecker):
             self.statements(route.body)
         check_flow(script, self.env, self.findings)
         check_reach(script, self.env, self.findings)
+
+    def _deadlines(self, script: ast.Script) -> None:
+        """Does ``async_timeout`` name functions that wait?"""
+        able = [f.name for f in self.env.functions.values() if f.waits]
+        for setting in script.settings:
+            if setting.name == "async_timeout":
+                for name in self.env.settings.async_timeout.by_function:
+                    if name not in able:
+                        hint = did_you_mean(name, able) or f"functions that wait: {', '.join(sorted(able)) or 'none is loaded'}"
+                        self.findings.error(setting, f"async_timeout: {name}() is not a function that waits", hint)
 
     def _collect(self, script: ast.Script, path: str) -> None:
         first: dict[tuple[RouteKind, str], ast.Route] = {}

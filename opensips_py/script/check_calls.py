@@ -65,6 +65,8 @@ class CallChecker:
             self.findings.error(node, "async() needs the module tm", 'add loadmodule "tm.so"')
         if node.route is not None:
             self.route_exists(node.route, RouteKind.REQUEST, node.route.value, "route")
+        if isinstance(node.seconds, ast.Variable):
+            self.variable(node.seconds)
         if isinstance(node, ast.Launch) and node.text is not None:
             if isinstance(node.text, ast.Variable):
                 self.variable(node.text)

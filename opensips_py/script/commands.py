@@ -226,9 +226,7 @@ class CommandParser(ExpressionParser):
         call = self.call()
         self.expect(",", f"syntax error: async() needs the route that goes on, ',' expected, not {self.token.shown}", form)
         route = self._route_word()
-        seconds = None
-        if self.accept(","):
-            seconds = int(self.expect_kind(NUMBER, "syntax error: the timeout of async() is a number of seconds").value)
+        seconds = self._seconds("async") if self.accept(",") else None
         self.expect(")", f"syntax error: ')' expected, not {self.token.shown}", form)
         return ast.Async(call, route, seconds, **self.span(start))
 
@@ -239,12 +237,27 @@ class CommandParser(ExpressionParser):
         call = self.call()
         route: ast.String | None = None
         text: ast.String | ast.Variable | None = None
+        seconds: float | ast.Variable | None = None
         if self.accept(","):
             route = self._route_word()
             if self.accept(","):
                 text = self._text("launch")
+                if self.accept(","):
+                    seconds = self._seconds("launch")
         self.expect(")", f"syntax error: ')' expected, not {self.token.shown}", form)
-        return ast.Launch(call, route, text, **self.span(start))
+        return ast.Launch(call, route, text, seconds, **self.span(start))
+
+    def _seconds(self, word: str) -> float | ast.Variable:
+        """A time limit: ``5``, ``0.25`` or a variable. (OpenSIPS: a whole number.)"""
+        if self.token.kind == VARIABLE:
+            variable: ast.Variable = self.variable("")
+            return variable
+        whole = self.expect_kind(NUMBER, f"syntax error: the timeout of {word}() is a number of seconds")
+        if self.token.value != "." or self.token.kind == STRING:
+            return int(whole.value)
+        self.next()
+        part = self.expect_kind(NUMBER, f"syntax error: the timeout of {word}() is a number of seconds")
+        return int(whole.value) + int(part.value) / 10.0 ** (part.stop - part.start)
 
     def _route_word(self) -> ast.String:
         token = self.token

@@ -140,7 +140,7 @@ class CallCompiler(ValueCompiler):
             self.name("ctx"),
             self._applied(function, arguments),
             self.const(node.route.value),
-            self.const(node.seconds or None),
+            self._seconds(node.seconds),
             self.where(node),
         )
         return self._unless_null(node.call, before, nullable, [self.give(call)])
@@ -158,9 +158,16 @@ class CallCompiler(ValueCompiler):
             self._applied(function, arguments),
             self.const(None if node.route is None else node.route.value),
             text,
+            self._seconds(node.seconds),
             self.where(node),
         )
         return self._unless_null(node.call, before, nullable, [self.set(call, "rc", "ctx.rc")])
+
+    def _seconds(self, seconds: float | ast.Variable | None) -> py.expr:
+        if not isinstance(seconds, ast.Variable):
+            return self.const(seconds)
+        value, _ = self.read(seconds)
+        return self.call(self.bind(semantics.seconds_of, "seconds_of"), value)
 
     # --- routes ------------------------------------------------------------------------------------------------------
 

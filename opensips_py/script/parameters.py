@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from opensips_py.script import ast
+from opensips_py.script.deadlines import Deadlines, parse_deadlines
 from opensips_py.script.diagnostics import Findings
 from opensips_py.script.suggest import did_you_mean
 
@@ -25,7 +26,7 @@ class CoreParameter:
 
     name: str
     kind: str
-    """``bool int str word socket list`` (a list collects repeated lines)."""
+    """``bool int str word socket deadlines list`` (a list collects repeated lines)."""
     default: Any
     doc: str
     no_effect: str | None = None
@@ -53,6 +54,26 @@ PARAMETERS: dict[str, CoreParameter] = {
         _p("advertised_port", "int", None, "port put into Via and Record-Route instead of the socket's", low=1, high=65535),
         _p("alias", "socket", None, "[proto:]host[:port] that means this server; may be repeated"),
         _p("auto_aliases", "bool", 0, "names of the listening addresses become aliases", "names are not looked up: say alias"),
+        _p(
+            "async_drain_timeout",
+            "int",
+            5,
+            "seconds that operations of async() and launch() get to end when the server stops (ours)",
+            high=3600,
+        ),
+        _p(
+            "async_slow_threshold",
+            "int",
+            0,
+            "milliseconds from which an operation of async() or launch() is logged as slow; 0: never (ours)",
+        ),
+        _p(
+            "async_timeout",
+            "deadlines",
+            Deadlines(),
+            "time limit of async() and launch() where the statement gives none, $rc is -3 then: seconds, or a text with times "
+            'for single functions, `"5, exec=30, avp_db_query=0.5"`; 0: none (ours)',
+        ),
         _p("auto_scaling_cycle", "int", 1, "seconds between two measurements of load", "the number of workers is fixed"),
         _p("auto_scaling_profile", "word", None, "profile of growing and shrinking", "the number of workers is fixed"),
         _p(
@@ -228,6 +249,8 @@ def _value(parameter: CoreParameter, node: ast.Setting, findings: Findings) -> A
         return None
     if kind == "bool":
         return _boolean(value, findings)
+    if kind == "deadlines":
+        return _deadlines(value, findings)
     if kind == "int":
         return _integer(parameter, value, findings)
     if kind == "str":
@@ -245,6 +268,19 @@ def _value(parameter: CoreParameter, node: ast.Setting, findings: Findings) -> A
         findings.error(value, f"unknown log facility {text}", did_you_mean(str(text), FACILITIES))
         return None
     return text
+
+
+def _deadlines(value: ast.Node, findings: Findings) -> Deadlines | None:
+    if isinstance(value, ast.Number) and value.value >= 0:
+        return Deadlines(value.value)
+    if isinstance(value, ast.String):
+        try:
+            return parse_deadlines(value.value)
+        except ValueError as error:
+            findings.error(value, f"async_timeout: {error}", 'write 5 or "5, exec=30, avp_db_query=0.5"')
+            return None
+    findings.error(value, "syntax error: a number of seconds is expected", 'write 5 or "0.5"')
+    return None
 
 
 def _boolean(value: ast.Node, findings: Findings) -> int | None:

@@ -147,18 +147,23 @@ def command_text(node: ast.Statement) -> str:
         case ast.Return():
             return "return" if node.value is None else f"return({_argument(node.value)})"
         case ast.Async():
-            seconds = "" if node.seconds is None else f", {node.seconds}"
-            return f"async({command_text(node.call)}, {_name(node.route.value)}{seconds})"
+            return f"async({command_text(node.call)}, {_name(node.route.value)}{_seconds(node.seconds)})"
         case ast.Launch():
             route = "" if node.route is None else f", {_name(node.route.value)}"
             text = "" if node.text is None else f", {_argument(node.text)}"
-            return f"launch({command_text(node.call)}{route}{text})"
+            return f"launch({command_text(node.call)}{route}{text}{_seconds(node.seconds)})"
         case ast.Assert():
             return f"assert({condition_text(node.condition)}, {quoted(node.info)})"
         case ast.Noop():
             return "error()"
         case _:
             return type(node).__name__.lower()  # exit, drop, break
+
+
+def _seconds(seconds: float | ast.Variable | None) -> str:
+    if seconds is None:
+        return ""
+    return f", {seconds.text}" if isinstance(seconds, ast.Variable) else f", {seconds:.15f}".rstrip("0").rstrip(".")
 
 
 def _arguments(arguments: list[ast.Argument]) -> str:

@@ -28,10 +28,13 @@ class Runtime(Protocol):
         ...
 
     def suspend(self, ctx: Context, operation: Any, route: str, seconds: float | None, where: str) -> int:
-        """``async()``: always 0, the run of the script ends here."""
+        """``async()``: always 0, the run of the script ends here.
+
+        ``seconds``: None, the default; 0, no limit; -1, the script has given what is no time.
+        """
         ...
 
-    def launch(self, ctx: Context, operation: Any, route: str | None, text: str | None, where: str) -> int:
+    def launch(self, ctx: Context, operation: Any, route: str | None, text: str | None, seconds: float | None, where: str) -> int:
         """``launch()``: always 1; the report route is told how the operation ended, also when it could not start."""
         ...
 

@@ -9,6 +9,7 @@ everything, equal to NULL, and nothing else.
 from __future__ import annotations
 
 import ipaddress
+import math
 import re
 from typing import Any
 
@@ -288,6 +289,17 @@ def text_of(value: Value) -> str | None:
 def number_of(value: Value) -> int | None:
     """A value for an ``int`` parameter: a string is none."""
     return int(value) if isinstance(value, int) else None
+
+
+def seconds_of(value: Value) -> float | None:
+    """A time limit: a number, or a text like ``0.25``; NULL: None; what is none of these, or negative: -1."""
+    if value is None:
+        return None
+    try:
+        seconds = float(value)
+    except ValueError:
+        return -1.0
+    return seconds if 0.0 <= seconds < math.inf else -1.0
 
 
 def pattern_of(value: Value) -> re.Pattern[str] | None:

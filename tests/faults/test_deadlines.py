@@ -37,7 +37,7 @@ route[resume] {
 """
 )
 
-CODES = {"exec": "-1", "mysql": "-1", "http": "-3", "post": "-3", "sleep": "-1", "usleep": "-1"}
+CODES = dict.fromkeys(("exec", "mysql", "http", "post", "sleep", "usleep"), "-3")
 
 
 @pytest.mark.parametrize("method", ["OPTIONS", "INVITE"])

@@ -6,7 +6,7 @@ import importlib
 
 import pytest
 
-from opensips_py.core import mi_commands
+from opensips_py.core import mi_async, mi_commands
 from opensips_py.script import modules, transformations, variable_kinds
 from opensips_py.script.declarations import Module
 from opensips_py.script.parameters import PARAMETERS
@@ -26,7 +26,7 @@ def test_everything_declared_has_a_description() -> None:
     found: list[Module] = [importlib.import_module(f"opensips_py.modules.{name}").module for name in modules.available()]
     missing = [
         f"{module.name}: {thing.name}"
-        for module in [modules.core_module(), mi_commands.module, *found]
+        for module in [modules.core_module(), mi_commands.module, mi_async.module, *found]
         for kind in (module.functions, module.params, module.statistics, module.mi_commands, module.variables)
         for thing in kind.values()
         if not thing.doc.strip()

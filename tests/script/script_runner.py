@@ -96,8 +96,8 @@ class Recorder:
         self.suspended.append((operation, route, seconds, where.rpartition(":")[2]))
         return 0
 
-    def launch(self, ctx: Context, operation: Any, route: str | None, text: str | None, where: str) -> int:
-        self.launched.append((operation, route, text))
+    def launch(self, ctx: Context, operation: Any, route: str | None, text: str | None, seconds: float | None, where: str) -> int:
+        self.launched.append((operation, route, text, seconds))
         return 1
 
     def xlog(self, level: int, text: str) -> None:

@@ -232,3 +232,27 @@ def test_a_module_that_is_not_there_is_one_error_whatever_uses_it(scripts: Scrip
         'route {\n    do_accounting("log");\n    if (!do_accounting("db", "missed")) exit;\n    $acc_extra(x) = 1;\n}\n'
     )
     assert [d.message for d in found if d.severity == "error"] == ["not supported yet: module acc"]
+
+
+@pytest.mark.parametrize(
+    ("value", "message", "hint"),
+    [
+        ('"5, exce=30"', "async_timeout: exce() is not a function that waits", "did you mean"),
+        ('"soon"', 'async_timeout: "soon" is not a number of seconds', "write 5 or"),
+        ('"5, exec=-1"', 'async_timeout: "-1" is not a number of seconds', None),
+        ("yes", "a number of seconds is expected", None),
+    ],
+)
+def test_a_wrong_async_timeout_is_found(scripts: Scripts, value: str, message: str, hint: str | None) -> None:
+    found = [d for d in scripts.findings(f"async_timeout = {value}\nroute {{ exit; }}\n") if d.severity == "error"]
+    assert len(found) == 1, found
+    assert message in found[0].message
+    if hint is not None:
+        assert hint in str(found[0].hint)
+
+
+def test_async_timeout_gives_limits_by_function(scripts: Scripts) -> None:
+    deadlines = scripts.load('async_timeout = "2.5, exec=30"\nroute { exit; }\n').settings.async_timeout
+    assert [deadlines.of(name) for name in ("exec", "fetch")] == [30, 2.5]
+    assert scripts.load("async_timeout = 4\nroute { exit; }\n").settings.async_timeout.of("fetch") == 4
+    assert scripts.load("route { exit; }\n").settings.async_timeout.of("fetch") == 0

@@ -201,8 +201,31 @@ def test_launch_goes_on(scripts: Scripts) -> None:
     run = scripts.run(
         'route {\nlaunch(fetch("q")); launch(fetch("q"), report, "$rU"); xlog("$rc");\n}\nroute[report] { exit; }\n'
     )
-    assert run.runtime.launched == [(7, None, None), (7, "report", "bob")]
+    assert run.runtime.launched == [(7, None, None, None), (7, "report", "bob", None)]
     assert run.runtime.lines == ["1"]
+
+
+@pytest.mark.parametrize(
+    ("written", "before", "seconds"),
+    [
+        ("0", "", 0),
+        ("0.05", "", 0.05),
+        ("12.5", "", 12.5),
+        ("$var(t)", "$var(t) = 3;", 3),
+        ("$var(t)", '$var(t) = "0.25";', 0.25),
+        ("$var(t)", "", None),
+        ("$var(t)", '$var(t) = "soon";', -1),
+        ("$var(t)", "$var(t) = -2;", -1),
+    ],
+)
+def test_a_time_limit_may_have_a_fraction_or_be_a_variable(
+    scripts: Scripts, written: str, before: str, seconds: float | None
+) -> None:
+    end = "}\nroute[go_on] { exit; }\n"
+    run = scripts.run(f'route {{\n{before} async(fetch("q"), go_on, {written});\n' + end)
+    assert run.runtime.suspended[0][2] == seconds
+    run = scripts.run(f'route {{\n{before} launch(fetch("q"), go_on, "text", {written});\n' + end)
+    assert run.runtime.launched == [(7, "go_on", "text", seconds)]
 
 
 def test_drop(scripts: Scripts) -> None:

@@ -35,6 +35,8 @@ route {
     switch ($rm) { case "INVITE": case 'BYE': route(one, $ru, , 5); break; default: exit; }
     for ($var(v) in $(avp(list)[*])) xlog("L_INFO", "value $var(v)\\n");
     launch(sleep(1), resume, "text"); # comment
+    launch(sleep(1), resume, "text", 0.05);
+    async(sleep(1), resume, $var(limit));
 }
 route[resume] { t_reply(200, "OK"); return(-1); }
 route[one] { /* nested /* comment */ */ drop; }

@@ -1,7 +1,7 @@
 """The operation behind ``avp_db_query()``: one SQL query.
 
-Return codes: 1 rows, -2 none (also for INSERT and the like), -1 for an error, for a connection lost during the query
-and at the deadline. A query that never reached the database is tried again on another connection.
+Return codes: 1 rows, -2 none (also for INSERT and the like), -1 for an error and for a connection lost during the
+query. A query that never reached the database is tried again on another connection.
 
 Another process gets the connection (through the fd store) and the bytes of the answer read so far (journal). A query
 that was not sent, or not completely, is sent by it on a connection of its own.

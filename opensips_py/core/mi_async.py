@@ -1,0 +1,138 @@
+"""Management commands about operations of ``async()`` and ``launch()``. They are ours; OpenSIPS has none.
+
+``async_list`` and ``async_stats`` read shared memory in the process that was asked and disturb no worker.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from opensips_py.core import async_statistics as counted
+from opensips_py.core import parked as parking
+from opensips_py.core.mi import Later
+from opensips_py.core.parked import ParkedHead
+from opensips_py.core.process import this
+from opensips_py.core.statistics import registry
+from opensips_py.script.declarations import MIError, Module
+
+module = Module("async", doc="Management commands of the async engine")
+
+LISTED = 1000
+"""Operations that ``async_list`` shows at most, unless told otherwise."""
+_PORTION = 2000
+"""Rows read at a time: a reader that takes long keeps old pages of the store from being used again."""
+_CANCEL_SECONDS = 4.0
+"""How long the process that drives an operation is looked for: it may just be changing hands."""
+_ANSWER_SECONDS = 0.5
+"""How long an answer of all processes is waited for: one of them may have died."""
+_PAUSE = 0.05
+
+
+@module.mi("async_list", (), ("limit",), ("function",), ("function", "limit"))
+def async_list(function: str | None = None, limit: int = LISTED) -> dict[str, Any]:
+    """Operations that scripts wait for, all or those of one function: ``Count`` of them, and at most ``limit`` (1000) with token,
+    function, route, age and time left in seconds, and the process that drives them."""
+    if limit < 0:
+        raise MIError(400, "limit cannot be negative")
+    count = 0
+    operations: list[dict[str, Any]] = []
+    prefix = parking.PREFIX
+    start = prefix
+    while True:
+        if function is None and len(operations) >= limit:
+            count = this.store.count(prefix)
+            break
+        rows = this.store.scan(prefix, start, _PORTION)
+        now = time.monotonic()
+        for key, raw in rows:
+            record = parking.decode_head(raw)
+            if function is None or record.function == function:
+                count += 1
+                if len(operations) < limit:
+                    operations.append(_shown(key[len(prefix) :], record, now))
+        if len(rows) < _PORTION:
+            break
+        start = rows[-1][0] + b"\0"
+    return {"Count": count, "Operations": operations}
+
+
+def _shown(token: bytes, record: ParkedHead, now: float) -> dict[str, Any]:
+    ends = [limit for limit in (record.deadline, record.limit) if limit is not None]
+    return {
+        "Token": token.hex(),
+        "Function": record.function,
+        "Mode": record.mode,
+        "Route": record.route,
+        "Where": record.where,
+        "Age": round(now - record.started, 3),
+        "Deadline": round(min(ends) - now, 3) if ends else None,
+        "Owner": record.owner,
+        "PID": this.counters.status(record.owner).pid,
+    }
+
+
+@module.mi("async_stats", (), ("function",))
+def async_stats(function: str | None = None) -> dict[str, Any]:
+    """Of each function, or of one: operations in flight, started, completed, failed (with a negative code), timed out,
+    cancelled, lost, taken over by another process, and how long the completed ones took (upper bounds in ms)."""
+    known = counted.by_function()
+    if function is not None and function not in known:
+        raise MIError(404, "no such function")
+    names = sorted(known) if function is None else [function]
+    return {"Functions": [_figures(name, known[name]) for name in names]}
+
+
+def _figures(name: str, figures: counted.Figures) -> dict[str, Any]:
+    n = {what: registry.value(getattr(figures, what)) for what in figures.COUNTS}
+    return {
+        "Function": name,
+        "In flight": n["started"] - n["completed"] - n["timed_out"] - n["cancelled"] - n["lost"],
+        "Started": n["started"],
+        "Completed": n["completed"],
+        "Failed": n["failed"],
+        "Timed out": n["timed_out"],
+        "Cancelled": n["cancelled"],
+        "Lost": n["lost"],
+        "Taken over": n["taken_over"],
+        "Latency": {bucket.name: registry.value(bucket) for bucket in figures.histogram},
+    }
+
+
+@module.mi("async_cancel", ("token",))
+def async_cancel(token: str) -> Later:
+    """Drop an operation, by its token in ``async_list``: its connection is closed, its program killed, and its route runs at
+    once with $rc -5. Error 404 when there is none (any more)."""
+    try:
+        key = bytes.fromhex(token)
+    except ValueError:
+        raise MIError(400, "a token is hexadecimal") from None
+    later = Later()
+    until = time.monotonic() + _CANCEL_SECONDS
+
+    def ask() -> None:
+        if this.store.get(parking.PREFIX + key) is None:
+            later.failed(MIError(404, "no such operation"))
+        else:
+            this.control.send_all("async_cancel", {"token": token}, told, _ANSWER_SECONDS)
+
+    def told(answers: Any, error: str | None) -> None:
+        if any((answers or {}).values()):
+            later.done("OK")
+        elif time.monotonic() < until:
+            this.reactor.call_at(time.monotonic() + _PAUSE, ask)
+        else:
+            later.failed(MIError(500, "the process that drives the operation does not answer"))
+
+    ask()
+    return later
+
+
+def cancel_here(token: str) -> bool:
+    """Control command: cancel the operation if it is this process that drives it."""
+    engine = getattr(this, "engine", None)  # the attendant has none
+    key = bytes.fromhex(token)
+    if engine is None or not engine.drives(key):
+        return False
+    this.reactor.call_soon(lambda: engine.cancel(key))  # behind the answer: the route may take its time
+    return True
