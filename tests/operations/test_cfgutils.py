@@ -73,7 +73,7 @@ def test_a_pause_cut_short_is_a_timeout() -> None:
     pause = Sleep(10)
     pause.start()
     assert pause.counts_as_timeout
-    assert pause.expire().rc == -1
+    assert pause.expire().rc == -3
 
 
 def test_shared_variables() -> None:
