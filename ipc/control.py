@@ -5,8 +5,8 @@ its slot, on a Unix socket in the run directory. Messages are MessagePack. Both 
 their process' reactor and never block. It is for control only: a round trip costs 15 µs, so nothing per SIP message
 goes this way.
 
-A process may send a command to the attendant, or, through it, to all processes at once (the attendant gathers the
-answers). ZeroMQ's descriptor tells only that something has changed (it is edge-triggered), so both after an event and
+A process may send a command to the attendant, or, through it, to another process, or to all at once (the attendant gathers
+the answers). ZeroMQ's descriptor tells only that something has changed (it is edge-triggered), so both after an event and
 after a send everything that is there is taken.
 """
 
@@ -60,7 +60,7 @@ class Message(msgspec.Struct, array_like=True):
     """None: this is an answer."""
     arguments: dict[str, Any] = {}
     to: int = _ATTENDANT
-    """0 or ALL, in commands to the attendant."""
+    """In commands that a process sends: 0 (the attendant), ALL, or the slot of another process."""
     result: Any = None
     error: str | None = None
     seconds: float = REPLY_SECONDS
@@ -226,6 +226,8 @@ class ControlHub(_Endpoint):
         elif message.command:  # the empty command only says that its sender is there
             if message.to == ALL:
                 self._for_all(sender, message)
+            elif message.to:
+                self.send(message.to, message.command, message.arguments)
             else:
                 self._reply(sender, _run(self._on_command, message))
 
@@ -267,6 +269,10 @@ class ControlLine(_Endpoint):
         """Send a command to the attendant."""
         number = self._asked.add(on_reply, seconds) if on_reply is not None else 0
         self._transmit([_encode(Message(number, command, arguments or {}))])
+
+    def send_to(self, slot: int, command: str, arguments: dict[str, Any]) -> None:
+        """Send a command to another process. No answer comes back; it is lost when nobody is there."""
+        self._transmit([_encode(Message(0, command, arguments, to=slot))])
 
     def send_all(
         self,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from opensips_py.core import reload, timers
+from opensips_py.core import local_reply, reload, timers
 from opensips_py.core.guard import run_guarded
 from opensips_py.core.process import Reactor, this
 from opensips_py.core.report import report_context
@@ -31,7 +31,12 @@ def main(child: Child) -> None:
         timers.fire_due(time.monotonic())
         reactor.call_at(time.monotonic() + pause, tick)
 
+    def sweep() -> None:
+        local_reply.sweep()
+        reactor.call_at(time.monotonic() + local_reply.SWEEP_SECONDS, sweep)
+
     reactor.call_soon(tick)
+    reactor.call_at(time.monotonic() + local_reply.SWEEP_SECONDS, sweep)
     routes = _TimerRoutes(reactor)
     routes.begin()
     reload.changed.append(routes.begin)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from time import monotonic
+
 from opensips_py.core import building, transactions
 from opensips_py.core.guard import run_guarded
+from opensips_py.core.local_reply import PHRASES, local_reply
 from opensips_py.core.process import this
 from opensips_py.core.transaction import Transaction, commit, hold, look, release
 from opensips_py.core.transactions import hooks
@@ -12,13 +15,14 @@ from opensips_py.script.pseudo_variables_context import views
 from opensips_py.sip.message import SipMessage, parse
 from opensips_py.tm import machine
 from opensips_py.tm.picking import pending, pick
-from opensips_py.tm.record import CANCELLED, LOCAL_REPLY, PARKED, Record
-
-PHRASES = {408: "Request Timeout", 477: "Send failed (477/TM)"}
+from opensips_py.tm.record import CANCELLED, LOCAL, LOCAL_REPLY, NOT_RELAYED, PARKED, Record
 
 
 def relay_upstream(tx: Transaction, rec: Record, code: int, data: bytes, now: float) -> None:
     """A branch's reply goes upstream (held transaction; sent at the next commit)."""
+    if rec.flags & NOT_RELAYED:
+        local_reply(tx, rec, code, data, now)
+        return
     machine.replied(rec, code, data, now, local=False)
     tx.out.append((rec.socket, data, rec.reply_host, rec.reply_port))
     hooks.answered(code, False)
@@ -50,6 +54,9 @@ def answer(tx: Transaction, rec: Record, winner: int, now: float) -> None:
     """Send the reply of branch ``winner`` upstream (RFC 3261 16.7 step 7)."""
     branch = rec.branches[winner]
     machine.finish_minor(rec, now, tx.out)
+    if rec.flags & NOT_RELAYED:
+        local_reply(tx, rec, branch.code, branch.reply, now)
+        return
     if branch.flags & LOCAL_REPLY:
         ctx = request_context(rec)
         code = branch.code
@@ -86,7 +93,10 @@ def interrupted(key: bytes) -> None:
     try:
         if rec.code < 200 and not rec.branches:
             rec.flags &= ~PARKED
-            transactions.send_reply(request_context(rec), tx, rec, 500, "Server Internal Error")
+            if rec.flags & LOCAL:
+                local_reply(tx, rec, 500, b"", monotonic())
+            else:
+                transactions.send_reply(request_context(rec), tx, rec, 500, "Server Internal Error")
             commit(tx)
     finally:
         release(tx)

@@ -31,7 +31,7 @@ NAMES = "Named parameters do not match"
 VALUE = "Failed to handle parameter"
 
 Reply = Callable[[bytes], None]
-"""Takes the answer's JSON text; called once at most."""
+"""Takes the answer's JSON text; called once at most, unless the command has answers before its outcome."""
 
 
 class ParseError(Exception):
@@ -44,6 +44,11 @@ class Later:
     def __init__(self) -> None:
         self._deliver: Callable[[Any, MIError | None], None] | None = None
         self._outcome: tuple[Any, MIError | None] | None = None
+
+    def progress(self, result: Any) -> None:
+        """An answer before the outcome: the client gets one more than it may expect."""
+        if self._outcome is None and self._deliver is not None:
+            self._deliver(result, None)
 
     def done(self, result: Any) -> None:
         """The command has succeeded."""

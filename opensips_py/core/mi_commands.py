@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import opensips_py
-from opensips_py.core import mi_async, reload
+from opensips_py.core import local_reply, mi_async, reload
 from opensips_py.core.log import ALERT, DBG, state
 from opensips_py.core.mi import Later
 from opensips_py.core.process import this
@@ -181,6 +181,11 @@ def _tell_all(command: str, arguments: dict[str, Any]) -> None:
     this.control.send_all(command, arguments)
 
 
+def _take_local_reply(key: bytes) -> str:
+    local_reply.take(key)
+    return "OK"
+
+
 def _set_log_level(level: int, pid: int | None) -> str:
     # the row that shows the level is written by who decides it: a process that obeys late would bring back an older one
     if pid is None or pid == os.getpid():
@@ -196,6 +201,7 @@ def _set_xlog_level(level: int) -> str:
 CONTROL: dict[str, Callable[..., Any]] = {
     "log_level": _set_log_level,
     "xlog_level": _set_xlog_level,
+    "local_reply": _take_local_reply,
     "reload_routes": reload.take,
     "routes_newer_than": reload.newer_than,
     "async_cancel": mi_async.cancel_here,

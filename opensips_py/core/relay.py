@@ -201,6 +201,20 @@ def _branch_through_route(
         ctx.route_kind, ctx.route_name, ctx.branch_index, ctx.dropped, ctx.params, ctx.depth, ctx.rc = kept_run
 
 
+def start(ctx: Context, tx: Transaction, rec: Record) -> int:
+    """Send a request that was made here; ``tx`` is held. 0, or the number of an internal error. It has one branch only."""
+    transactions.take_over_routes(ctx, rec)
+    rec.on_branch = None
+    branch = _branch(ctx, tx, rec, _own_branch(ctx), None)
+    if isinstance(branch, int):
+        return branch
+    machine.branch_started(rec, branch, monotonic())
+    rec.branches.append(branch)
+    if rec.on_failure is not None or hooks.keep_avps_for_replies:
+        rec.context = ctx.freeze()
+    return _send(tx, rec, 0)
+
+
 def _send(tx: Transaction, rec: Record, first: int) -> int:
     """Store the new branches, then send them. 0 when at least one went out."""
     if not commit(tx):

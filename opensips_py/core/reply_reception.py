@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from time import monotonic
 
-from opensips_py.core import failure, traffic, transactions
+from opensips_py.core import failure, success_ack, traffic, transactions
 from opensips_py.core.address_headers import restore_addresses
 from opensips_py.core.destinations import Hop, locate
 from opensips_py.core.guard import run_guarded
@@ -14,7 +14,7 @@ from opensips_py.core.transactions import hooks
 from opensips_py.script.context import Context, ListenSocket, RouteKind, Source
 from opensips_py.sip.message import SipMessage
 from opensips_py.tm import identity, machine, messages
-from opensips_py.tm.record import RESTORE_FROM, RESTORE_TO, Record
+from opensips_py.tm.record import NOT_RELAYED, RESTORE_FROM, RESTORE_TO, Record
 
 
 def reply_received(msg: SipMessage, source: Source, socket: ListenSocket, global_route: transactions.Route | None) -> bool:
@@ -109,7 +109,12 @@ def _received(tx: Transaction, rec: Record, n: int, method: str, msg: SipMessage
     now = monotonic()
     if rec.flags & (RESTORE_FROM | RESTORE_TO):
         restore_addresses(rec, n, msg)
-    relayed = messages.relayed_reply(msg) if code > 100 else b""
+    if rec.flags & NOT_RELAYED:
+        relayed = msg.serialise()
+        if 200 <= code < 300 and rec.method == "INVITE":
+            success_ack.acknowledge(tx, rec, n, msg)
+    else:
+        relayed = messages.relayed_reply(msg) if code > 100 else b""
     outcome = machine.reply_received(rec, n, code, msg, relayed, now, tx.out)
     if outcome == machine.RELAY:
         if code >= 200 and not rec.index and rec.method == "INVITE":

@@ -13,11 +13,12 @@ so a killed process leaves either the old or the new state, and a message is nev
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from opensips_py.core.process import this
 from opensips_py.sip.message import SipMessage, note_source, parse
-from opensips_py.tm import machine, rows
+from opensips_py.tm import identity, machine, rows
 from opensips_py.tm.record import LOCAL_SUCCESS, NEVER, Record, decode, encode
 
 RELAYED, ANSWERED = b"r", b"a"
@@ -27,7 +28,20 @@ RELAYED, ANSWERED = b"r", b"a"
 class Transaction:
     """This process' view of one transaction."""
 
-    __slots__ = ("_request", "branch_reply_route", "deadline", "depth", "done", "indexed", "key", "new", "out", "record", "view")
+    __slots__ = (
+        "_request",
+        "branch_reply_route",
+        "deadline",
+        "depth",
+        "done",
+        "indexed",
+        "key",
+        "new",
+        "out",
+        "record",
+        "told",
+        "view",
+    )
 
     def __init__(self, key: bytes, record: Record | None = None, *, new: bool = False) -> None:
         self.key = key
@@ -43,6 +57,8 @@ class Transaction:
         """The ACK for its 2xx finds it in the store."""
         self.out: list[machine.Send] = []
         """To be sent once the record has been committed."""
+        self.told: list[tuple[bytes, bytes]] = []
+        """Rows to be stored with it: who is to be told of a reply, once it is released (:mod:`opensips_py.core.local_reply`)."""
         self._request: SipMessage | None = None
         self.branch_reply_route: str | None = None
         """onreply_route that the running branch route asks for."""
@@ -101,6 +117,15 @@ def release(tx: Transaction) -> None:
         tx.depth -= 1
         if not tx.depth:
             this.store.unlock(tx.key)
+            if tx.told:
+                told, tx.told = tx.told, []
+                for key, _ in told:
+                    for tell in tellers:
+                        tell(key)
+
+
+tellers: list[Callable[[bytes], None]] = []
+"""Called with the key of each row of ``told`` when nothing is held any more: who is told may want other transactions."""
 
 
 def commit(tx: Transaction, fired: bytes | None = None) -> bool:
@@ -127,6 +152,8 @@ def commit(tx: Transaction, fired: bytes | None = None) -> bool:
                 batch.put(rows.row(deadline, key), rows.LOAD)
             if rec.index and not tx.indexed:
                 batch.put(rec.index, (RELAYED if not rec.flags & LOCAL_SUCCESS else ANSWERED) + key)
+            for name, value in tx.told:
+                batch.put(name, value)
             if fired is not None and fired != rows.row(deadline, key):
                 batch.delete(fired)
     if tx.new:
@@ -152,6 +179,21 @@ def remove(tx: Transaction, fired: bytes) -> None:
         batch.delete(fired)
     tx.record = None
     send_out(tx)
+
+
+AT_ONCE = 500
+"""Transactions read at a time when all are looked at."""
+
+
+def everyone() -> Iterator[tuple[bytes, bytes]]:
+    """Key and encoded record of every transaction. Those that come or go meanwhile may be missed or seen."""
+    start = identity.PREFIX
+    while True:
+        found = this.store.scan(identity.PREFIX, start=start, limit=AT_ONCE)
+        yield from found
+        if len(found) < AT_ONCE:
+            return
+        start = found[-1][0] + b"\0"
 
 
 def send_out(tx: Transaction) -> None:

@@ -15,7 +15,7 @@ from opensips_py.sip.forward import DEFAULT_USER_AGENT
 from opensips_py.sip.message import SipMessage, note_source
 from opensips_py.sip.reply import DEFAULT_SERVER
 from opensips_py.tm import identity, machine, messages
-from opensips_py.tm.record import CANCELLED, LOCAL_SUCCESS, NEVER, PARKED, Record
+from opensips_py.tm.record import CANCELLED, LOCAL, LOCAL_SUCCESS, NEVER, PARKED, Record
 from opensips_py.tm.settings import settings
 from opensips_py.tm.states import Uas
 
@@ -135,7 +135,7 @@ def new_transaction(ctx: Context) -> int:
     tx._request = msg
     ctx.tx = tx
     ctx.tx_key = key
-    hooks.created()
+    hooks.created(key)
     if method == "INVITE" and hooks.auto_100trying:
         data = building.reply(ctx, 100, "Giving it a try", to_tag=None, headers="")
         machine.replied(rec, 100, data, 0.0, local=True)
@@ -176,8 +176,12 @@ class Hooks:
     """What these were taken from."""
 
     @staticmethod
-    def created() -> None:
+    def created(key: bytes) -> None:
         """A server transaction was made."""
+
+    @staticmethod
+    def created_here(key: bytes) -> None:
+        """A transaction was made for a request that is made here."""
 
     @staticmethod
     def answered(code: int, local: bool) -> None:
@@ -288,7 +292,7 @@ def reply(ctx: Context, code: int, reason: str, headers: str = "", body: str = "
     if rec is None:
         return -1
     try:
-        if rec.code >= 200:
+        if rec.code >= 200 or rec.flags & LOCAL:
             return -1
         rec.flags &= ~PARKED
         take_over_routes(ctx, rec)
@@ -298,9 +302,21 @@ def reply(ctx: Context, code: int, reason: str, headers: str = "", body: str = "
         release(tx)
 
 
-def send_reply(ctx: Context, tx: Transaction, rec: Record, code: int, reason: str, headers: str = "", body: str = "") -> None:
-    """Make a reply to the request of a held transaction and prepare it for sending; final ones end the branches."""
-    data = building.reply(ctx, code, reason, to_tag=rec.to_tag if code > 100 else None, headers=headers, body=body)
+def send_reply(
+    ctx: Context,
+    tx: Transaction,
+    rec: Record,
+    code: int,
+    reason: str,
+    headers: str = "",
+    body: str = "",
+    to_tag: str | None = None,
+) -> None:
+    """Make a reply to the request of a held transaction and prepare it for sending; final ones end the branches.
+
+    ``to_tag``: in place of the transaction's own.
+    """
+    data = building.reply(ctx, code, reason, to_tag=(to_tag or rec.to_tag) if code > 100 else None, headers=headers, body=body)
     now = monotonic()
     machine.replied(rec, code, data, now, local=True)
     if code >= 200:

@@ -39,6 +39,43 @@ def success_ack_key(call_id: str, cseq: str) -> bytes:
     return INDEX_PREFIX + blake2b(f"{cseq} {call_id}".encode("latin-1"), digest_size=8, key=_secret).digest()
 
 
+def new_key() -> bytes:
+    """Store key of a transaction for a request made here."""
+    return PREFIX + os.urandom(8)
+
+
+ENTRIES = 65536
+"""Entries of OpenSIPS' transaction table: what management commands show of a key is a place in such a table."""
+
+
+def entry(key: bytes) -> int:
+    """Entry of the table that transaction ``key`` would stand in."""
+    return key[1] << 8 | key[2]
+
+
+def ident(key: bytes) -> str:
+    """``entry:label``: a transaction's name in management commands and for t_write_req()."""
+    return f"{entry(key)}:{int.from_bytes(key[3:], 'big')}"
+
+
+def of_ident(text: str) -> bytes:
+    """The key that :func:`ident` names; the hexadecimal form of ``$T_id`` is taken too. ValueError says what is wrong."""
+    index, colon, label = text.partition(":")
+    if not colon:
+        try:
+            key = bytes.fromhex(text)
+        except ValueError:
+            key = b""
+        if len(key) != 8:
+            raise ValueError("Invalid trans_id")
+        return PREFIX + key
+    if not (index.isascii() and index.isdigit() and int(index) < ENTRIES):
+        raise ValueError("Invalid index in trans_id")
+    if not (label.isascii() and label.isdigit() and len(label) < 16 and int(label) < 1 << 48):
+        raise ValueError("Invalid label in trans_id")
+    return PREFIX + int(index).to_bytes(2, "big") + int(label).to_bytes(6, "big")
+
+
 def branch_id(key: bytes, number: int) -> str:
     """``branch`` parameter of the Via that we put on branch ``number``."""
     return f"z9hG4bK{key[1:].hex()}.{number:x}"

@@ -57,6 +57,13 @@ def replied(rec: Record, code: int, data: bytes, now: float, *, local: bool) -> 
     rec.end_at = now + settings.fr_timeout
 
 
+def ended_here(rec: Record, code: int, now: float) -> None:
+    """The final reply to a request made here has come, or has been made up: nobody upstream gets it."""
+    rec.state = Uas.CONFIRMED if rec.method == "INVITE" else Uas.COMPLETED
+    rec.code = code
+    rec.end_at = now + settings.wt_timer
+
+
 def acknowledged(rec: Record, now: float) -> None:
     """The ACK for our final reply to an INVITE has arrived (17.2.1; 13.3.1.4 for a 2xx made here)."""
     state = UAS_INVITE.get((rec.state, Event.ACK))

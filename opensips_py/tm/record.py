@@ -28,6 +28,11 @@ RESTORE_FROM = 32
 """From was replaced (uac_replace_from): replies get back the one of the request."""
 RESTORE_TO = 64
 """The same for To."""
+LOCAL = 128
+"""The request was made here: there is nobody upstream."""
+REPLICATED = 256
+"""A copy of a received request (t_replicate): what comes back is not relayed."""
+NOT_RELAYED = LOCAL | REPLICATED
 
 # Branch.flags
 LOCAL_REPLY = 1
@@ -71,6 +76,20 @@ class UacBranch(msgspec.Struct, array_like=True):
     """``$bavp``."""
     script_flags: int = 0
     """Branch flags of the script."""
+
+
+class Notice(msgspec.Struct, array_like=True):
+    """Who is told of the replies to a request that was made here."""
+
+    handler: str
+    """Name of the handler (:mod:`opensips_py.core.local_reply`)."""
+    state: bytes = b""
+    """Given to it."""
+    slot: int = -1
+    """The process that must run it; -1: the one that gets the reply."""
+    incarnation: int = 0
+    provisional: bool = False
+    """Told of provisional replies too."""
 
 
 class Record(msgspec.Struct, array_like=True):
@@ -117,6 +136,8 @@ class Record(msgspec.Struct, array_like=True):
     """First branch of the present attempt: earlier ones have had their failure route, and do not count any more."""
     headers: str = ""
     """Header lines for everything that is sent (t_add_hdrs)."""
+    notice: Notice | None = None
+    """Who is told of the replies to a request made here."""
 
 
 encode = msgspec.msgpack.Encoder().encode

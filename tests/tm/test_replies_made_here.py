@@ -6,7 +6,8 @@ import pytest
 
 from opensips_py.core import stateless
 from opensips_py.core.transactions import new_transaction, reply
-from opensips_py.modules import signaling, sl, tm
+from opensips_py.modules import signaling, sl
+from opensips_py.modules.tm import functions as tm
 from opensips_py.script.context import Branch, Context
 from tests.tm.world import UAC, World, request, summary
 

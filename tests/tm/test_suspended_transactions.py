@@ -6,7 +6,7 @@ import pytest
 
 from opensips_py.core import relay, transactions
 from opensips_py.core.receive import receive_datagram
-from opensips_py.modules import tm
+from opensips_py.modules.tm import functions as tm
 from opensips_py.script.context import Context
 from opensips_py.tm.record import PARKED
 from tests.tm.world import UAC, UAS1, World, find, reply_to, request, summary

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 from ipc.lmdb_store import LmdbStore
-from opensips_py.core import relay, reply_reception, timers, transactions
+from opensips_py.core import failure, relay, reply_reception, timers, transactions
 from opensips_py.core.process import this
 from opensips_py.core.receive import receive_datagram
-from opensips_py.modules import tm as tm_module
+from opensips_py.modules.tm import functions as tm_functions
 from opensips_py.script.context import Context, ListenSocket, RouteKind
 from opensips_py.script.parameters import Settings
 from opensips_py.sip.message import SipMessage, parse
@@ -62,7 +62,7 @@ class World:
         self.socket = ListenSocket(0, "udp", "127.0.0.1", 15060)
         for name, value in (("store", self.store), ("sockets", [self.socket]), ("handles", [Wire(self)])):
             monkeypatch.setattr(this, name, value, raising=False)
-        for place in (transactions, relay, reply_reception, tm_module):
+        for place in (transactions, relay, reply_reception, failure, tm_functions):
             monkeypatch.setattr(place, "monotonic", lambda: self.now)
         self._patch = monkeypatch
 

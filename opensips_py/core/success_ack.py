@@ -1,0 +1,42 @@
+"""The ACK for a 2xx to an INVITE that was made here (RFC 3261 13.2.2.4): a request along the route of the new dialog."""
+
+from __future__ import annotations
+
+from opensips_py.core import destinations
+from opensips_py.core.log import ERROR, log
+from opensips_py.core.process import this
+from opensips_py.core.transaction import Transaction
+from opensips_py.sip.errors import ParseError
+from opensips_py.sip.forward import build_ack
+from opensips_py.sip.message import SipMessage, parse
+from opensips_py.sip.request import dialog_route
+from opensips_py.tm import identity
+from opensips_py.tm.messages import Identification
+from opensips_py.tm.record import Record
+
+
+def acknowledge(tx: Transaction, rec: Record, n: int, reply: SipMessage) -> None:
+    """Prepare the ACK for ``reply`` to branch ``n`` of a held transaction; it leaves at the next commit."""
+    branch = rec.branches[n]
+    try:
+        route = dialog_route(reply)
+    except ParseError as error:
+        log(ERROR, "tm", "send_ack", f"a {reply.status} to a request made here cannot be acknowledged: {error.reason}")
+        return
+    next_hop = route.next_hop or branch.uri
+    hop = destinations.hop_of_uri(next_hop)
+    to = None if hop is None else destinations.locate(hop, this.sockets[branch.socket], this.sockets[branch.socket])
+    if to is None:
+        log(ERROR, "tm", "send_ack", f"a {reply.status} to a request made here cannot be acknowledged: bad next hop {next_hop}")
+        return
+    # the same for a repeated 2xx, another for the 2xx of another callee
+    name = identity.stateless_branch_id(branch.via, "" if reply.to is None else reply.to.tag or "", "ACK")
+    data = build_ack(
+        parse(branch.sent),
+        reply,
+        ruri=route.ruri or branch.uri,
+        via=f"Via: SIP/2.0/{to.socket.proto.upper()} {to.socket.sent_by};branch={name}",
+        routes="".join(f"Route: {value}\r\n" for value in route.routes) + rec.headers,
+        user_agent=Identification.user_agent,
+    )
+    tx.out.append((to.socket.index, data, to.ip, to.port))

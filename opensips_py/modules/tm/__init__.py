@@ -1,0 +1,13 @@
+"""OpenSIPS module tm: stateful processing."""
+
+from __future__ import annotations
+
+from opensips_py.modules.tm import (  # noqa: F401  (what they offer declares itself)
+    functions,
+    management,
+    new_request,
+    variables,
+)
+from opensips_py.modules.tm.declared import module
+
+__all__ = ["module"]

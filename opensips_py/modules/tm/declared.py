@@ -1,0 +1,111 @@
+"""Parameters and statistics of module tm."""
+
+from __future__ import annotations
+
+import mmap
+
+from opensips_py.core import transactions
+from opensips_py.core.process import this
+from opensips_py.core.transactions import hooks
+from opensips_py.script.declarations import ConfigError, Module
+from opensips_py.script.flag_names import branch_flags
+from opensips_py.tm import identity
+from opensips_py.tm.settings import settings
+
+module = Module("tm", doc="Transactions (OpenSIPS module tm)")
+
+# --- parameters ------------------------------------------------------------------------------------------------------
+
+fr_timeout = module.param("fr_timeout", int, 30, doc="seconds to wait for any final reply, and for the ACK of a negative one")
+fr_inv_timeout = module.param("fr_inv_timeout", int, 120, doc="seconds to wait for it once an INVITE is answered 1xx")
+wt_timer = module.param("wt_timer", int, 5, doc="seconds for which a completed transaction absorbs retransmissions")
+T1_timer = module.param("T1_timer", int, 500, doc="milliseconds to the first retransmission")
+T2_timer = module.param("T2_timer", int, 4000, doc="greatest interval of retransmission in milliseconds")
+restart_fr_on_each_reply = module.param(
+    "restart_fr_on_each_reply", int, 1, doc="every provisional reply restarts fr_inv_timeout, not only higher ones"
+)
+auto_100trying = module.param("auto_100trying", int, 1, doc="answer an INVITE with 100 when its transaction is made")
+disable_6xx_block = module.param("disable_6xx_block", int, 0, doc="treat a 6xx like other negative replies")
+minor_branch_flag = module.param("minor_branch_flag", str, "", doc="branch flag of branches that need not be waited for")
+onreply_avp_mode = module.param("onreply_avp_mode", int, 0, doc="onreply routes see the AVPs of the transaction")
+cancel_parked = module.param("cancel_parked", int, 0, doc="a CANCEL while the script is suspended is answered with 487 at once")
+pass_provisional_replies = module.param(
+    "pass_provisional_replies", int, 0, doc="t_uac_dlg answers with every provisional reply too, before the final one"
+)
+enable_stats = module.param("enable_stats", int, 1, doc="count transactions and replies")
+
+module.param("delete_timer", int, 2, doc="seconds before a finished transaction is freed", no_effect="it is deleted at once")
+module.param("ruri_matching", int, 1, doc="compare R-URIs of RFC 2543 requests", no_effect="R-URIs are always compared")
+module.param("via1_matching", int, 1, doc="compare the top Via's sent-by", no_effect="it is always compared (RFC 3261 17.2.3)")
+module.param("unix_tx_timeout", int, 2, doc="seconds for t_write_unix", no_effect="t_write_unix is not offered")
+module.param("tw_append", str, "", doc="what t_write_req adds", no_effect="t_write_req is not offered", multiple=True)
+module.param("syn_branch", int, 1, doc="form of our branch parameter", no_effect="it always names the transaction")
+module.param("timer_partitions", int, 1, doc="partitions of the timer lists", no_effect="timers are rows of the shared store")
+module.param("tm_replication_cluster", int, 0, doc="cluster for anycast", no_effect="there is one server")
+module.param("cluster_param", str, "cid", doc="Via parameter for anycast", no_effect="there is one server")
+module.param("cluster_auto_cancel", str, "yes", doc="anycast CANCEL", no_effect="there is one server")
+
+# --- statistics ------------------------------------------------------------------------------------------------------
+
+_received = module.statistic("received_replies", doc="replies received for transactions")
+_relayed = module.statistic("relayed_replies", doc="replies passed upstream")
+_local = module.statistic("local_replies", doc="replies made here")
+_uas = module.statistic("UAS_transactions", doc="transactions made for received requests")
+_uac = module.statistic("UAC_transactions", doc="transactions of requests made here")
+_classes = {n: module.statistic(f"{n}xx_transactions", doc=f"transactions ended with {n}xx") for n in range(2, 7)}
+
+
+def _in_use() -> int:
+    return this.store.count(identity.PREFIX)
+
+
+module.statistic("inuse_transactions", doc="transactions in the store now", gauge=_in_use)
+
+
+totals = memoryview(mmap.mmap(-1, identity.ENTRIES * 4)).cast("I")
+"""Transactions made so far, by entry of the hash table (t_hash). Shared by all processes, which are forked later."""
+
+
+class _Counting(transactions.Hooks):
+    """Statistics of this module, counted where things happen."""
+
+    @staticmethod
+    def created(key: bytes) -> None:
+        _uas.add()
+        totals[identity.entry(key)] += 1
+
+    @staticmethod
+    def created_here(key: bytes) -> None:
+        _uac.add()
+        totals[identity.entry(key)] += 1
+
+    @staticmethod
+    def answered(code: int, local: bool) -> None:
+        (_local if local else _relayed).add()
+        if code >= 200:
+            _classes[code // 100].add()
+
+    @staticmethod
+    def received(code: int) -> None:
+        _received.add()
+
+
+@module.on_config
+def _configure() -> None:
+    for param in (fr_timeout, fr_inv_timeout, wt_timer, T1_timer, T2_timer):
+        if param.value < 1:
+            raise ConfigError(f"tm: {param.name} must be at least 1, not {param.value}")
+    settings.fr_timeout = float(fr_timeout.value)
+    settings.fr_inv_timeout = float(fr_inv_timeout.value)
+    settings.wt_timer = float(wt_timer.value)
+    settings.t1 = T1_timer.value / 1000
+    settings.t2 = T2_timer.value / 1000
+    settings.restart_fr_on_each_reply = bool(restart_fr_on_each_reply.value)
+    settings.disable_6xx_block = bool(disable_6xx_block.value)
+    hooks.auto_100trying = bool(auto_100trying.value)
+    hooks.cancel_parked = bool(cancel_parked.value)
+    hooks.minor_branch_flag = branch_flags.mask(minor_branch_flag.value) if minor_branch_flag.value else 0
+    hooks.keep_avps_for_replies = bool(onreply_avp_mode.value)
+    if enable_stats.value:
+        hooks.created, hooks.created_here = _Counting.created, _Counting.created_here  # type: ignore[method-assign]
+        hooks.answered, hooks.received = _Counting.answered, _Counting.received  # type: ignore[method-assign]

@@ -1,0 +1,236 @@
+"""The functions of module tm: what scripts see of it. The work is done in ``core`` and ``opensips_py.tm``."""
+
+from __future__ import annotations
+
+from time import monotonic
+
+from opensips_py.core import relay, transactions
+from opensips_py.core.destinations import hop_of_proxy
+from opensips_py.core.process import this
+from opensips_py.core.transaction import Transaction, answer_retransmission, commit, hold, look, release
+from opensips_py.modules.tm.declared import module
+from opensips_py.script.context import Context, RouteKind
+from opensips_py.script.declarations import B, F, L, O, Pattern, R
+from opensips_py.tm import machine
+from opensips_py.tm.record import LOCAL_REPLY, Record
+
+# --- requests --------------------------------------------------------------------------------------------------------
+
+
+@module.function(routes=R)
+def t_newtran(ctx: Context) -> int:
+    """Make the transaction of the request. 1 made; the script ends when the request is a retransmission; negative: error."""
+    return transactions.new_transaction(ctx)
+
+
+@module.function(routes=R | F)
+def t_reply(ctx: Context, code: int, reason: str) -> int:
+    """Answer the request, making a transaction if there is none. 1 sent, -1 error or already answered."""
+    if not 100 <= code <= 699:
+        return -1
+    return transactions.reply(ctx, code, reason)
+
+
+@module.function(routes=R | F)
+def t_reply_with_body(ctx: Context, code: int, reason: str, body: str) -> int:
+    """t_reply() with a body; its Content-Type is added with append_to_reply()."""
+    if not 100 <= code <= 699:
+        return -1
+    return transactions.reply(ctx, code, reason, body=body)
+
+
+@module.function(routes=R | F)
+def t_relay(ctx: Context, flags: int | None = None, outbound_proxy: str | None = None) -> int:
+    """Forward the request to its R-URI (or $du, or ``proto:host:port``) and all branches.
+
+    1 under way; the script ends after a retransmission or an error reply; -1 error, -2 bad message, -3 no destination or
+    already cancelled, -4 unresolvable, -6 send failed. Flags: 2 no error reply, 4 no DNS failover, 8 pass the Reason of a CANCEL.
+    """
+    proxy = None
+    if outbound_proxy is not None:
+        proxy = hop_of_proxy(outbound_proxy)
+        if proxy is None:
+            ctx.slots["tm.error"] = transactions.E_BAD_URI
+            return -2
+    return relay.relay(ctx, flags or 0, proxy)
+
+
+@module.function(routes=R | B)
+def t_check_trans(ctx: Context) -> int:
+    """Whether the request belongs to a known transaction.
+
+    CANCEL: 1 when its INVITE is known, else -1. ACK: 1 for a reply sent here, -2 for a relayed 2xx, -1 unknown. Others: a
+    retransmission is answered with the last reply and the script ends; -1 when it is new.
+    """
+    method = ctx.msg.method
+    if method == "CANCEL":
+        return -1 if transactions.original(ctx) is None else 1
+    if method == "ACK":
+        return transactions.acknowledge(ctx)
+    if ctx.tx is not None:
+        return 1
+    if not transactions.usable(ctx.msg):
+        return -1
+    key = transactions.find(ctx)
+    if key is None:
+        return -1
+    answer_retransmission(key)
+    return 0
+
+
+@module.function(routes=R | F | O | B)
+def t_was_cancelled(ctx: Context) -> int:
+    """1 when a CANCEL for the request has been received, else -1."""
+    return 1 if transactions.was_cancelled(ctx) else -1
+
+
+@module.function(routes=R)
+def t_add_cancel_reason(ctx: Context, reason: str) -> int:
+    """Set the Reason header of the CANCELs that this CANCEL causes: a whole header line, or only its value."""
+    name, colon, value = reason.partition(":")
+    ctx.slots["tm.cancel_reason"] = (value if colon and name.strip().lower() == "reason" else reason).strip()
+    return 1
+
+
+@module.function(routes=R)
+def t_add_hdrs(ctx: Context, headers: str) -> int:
+    """Add header lines to everything that is sent for the transaction from now on: branches, ACK, CANCEL. -1 without one."""
+    return change_record(ctx, lambda rec: setattr(rec, "headers", headers))
+
+
+@module.function(routes=R | B)
+def t_flush_flags(ctx: Context) -> int:
+    """Make the message flags that have changed since the transaction was made those of the transaction."""
+
+    def change(rec: Record) -> None:
+        if rec.context:
+            transactions.keep_rport(ctx)
+            rec.context = ctx.freeze()
+
+    return change_record(ctx, change)
+
+
+def change_record(ctx: Context, change: transactions.Change) -> int:
+    """Change the record of the script's transaction: 1, or -1 when there is none."""
+    tx: Transaction | None = ctx.tx
+    if tx is None:
+        return -1
+    rec = hold(tx)
+    if rec is None:
+        return -1
+    try:
+        change(rec)
+        if not tx.new:
+            commit(tx)
+    finally:
+        release(tx)
+    return 1
+
+
+# --- arming routes ---------------------------------------------------------------------------------------------------
+
+
+def _armed(ctx: Context, kind: RouteKind, name: str) -> bool:
+    return not name or this.program.route(kind, name) is not None
+
+
+def _arm_now(ctx: Context) -> int:
+    """Give armed routes to a transaction that has been stored already; one still in memory takes them when it is."""
+    tx: Transaction | None = ctx.tx
+    if tx is None or tx.new:
+        return 1
+    rec = look(tx)
+    if rec is None or not (rec.branches or ctx.route_kind is RouteKind.ONREPLY):
+        return 1
+    return change_record(ctx, lambda rec: transactions.take_over_routes(ctx, rec))
+
+
+@module.function(routes=R | F | O | B | L)
+def t_on_failure(ctx: Context, name: str) -> int:
+    """Run failure_route[name] when all branches have failed. An empty name disarms."""
+    if not _armed(ctx, RouteKind.FAILURE, name):
+        return -1
+    ctx.armed_failure = name
+    return _arm_now(ctx)
+
+
+@module.function(routes=R | F | O | B | L)
+def t_on_reply(ctx: Context, name: str) -> int:
+    """Run onreply_route[name] for replies: of every branch, or of this one in a branch route. An empty name disarms."""
+    if not _armed(ctx, RouteKind.ONREPLY, name):
+        return -1
+    if ctx.route_kind is RouteKind.BRANCH and ctx.tx is not None:
+        ctx.tx.branch_reply_route = name
+        return 1
+    ctx.armed_reply = name
+    return _arm_now(ctx)
+
+
+@module.function(routes=R | F | O | B)
+def t_on_branch(ctx: Context, name: str) -> int:
+    """Run branch_route[name] for every branch before it is sent. An empty name disarms."""
+    if not _armed(ctx, RouteKind.BRANCH, name):
+        return -1
+    ctx.armed_branch = name
+    return _arm_now(ctx)
+
+
+# --- looking at replies ----------------------------------------------------------------------------------------------
+
+
+def reply_code(ctx: Context) -> int | None:
+    """The status that the current route is about."""
+    if ctx.route_kind is RouteKind.FAILURE:
+        return ctx.reply_code
+    if not ctx.msg.is_request:
+        return ctx.msg.status
+    rec = None if ctx.tx is None else look(ctx.tx)
+    return None if rec is None else rec.code
+
+
+@module.function(routes=R | F | O | B)
+def t_check_status(ctx: Context, status: Pattern) -> int:
+    """1 when the status that this route is about matches, else -1."""
+    code = reply_code(ctx)
+    return 1 if code is not None and status.search(str(code)) else -1
+
+
+@module.function(routes=R | F | O | B)
+def t_local_replied(ctx: Context, which: str) -> int:
+    """1 when the replies were made here, not received: of ``all`` branches, of this ``branch``, or of the ``last`` one."""
+    rec = None if ctx.tx is None else look(ctx.tx)
+    if rec is None or not rec.branches:
+        return -1
+    if which == "all":
+        chosen = rec.branches
+    elif which == "last":
+        chosen = rec.branches[-1:]
+    elif which == "branch":
+        chosen = rec.branches[ctx.branch_index : ctx.branch_index + 1] if ctx.branch_index >= 0 else []
+    else:
+        return -1
+    return 1 if chosen and all(branch.flags & LOCAL_REPLY for branch in chosen) else -1
+
+
+@module.function(routes=O)
+def t_cancel_branch(ctx: Context, which: str | None = None) -> int:
+    """Cancel this branch, ``a``: all branches, ``o``: the others."""
+    tx: Transaction | None = ctx.tx
+    if tx is None:
+        return -1
+    rec = hold(tx)
+    if rec is None:
+        return -1
+    try:
+        now = monotonic()
+        n = ctx.branch_index
+        if which and "a" in which:
+            machine.cancel_branches(rec, -1, None, now, tx.out)
+        elif which and "o" in which:
+            machine.cancel_branches(rec, n, None, now, tx.out)
+        elif 0 <= n < len(rec.branches) and rec.method == "INVITE":
+            machine.cancel_branch(rec, rec.branches[n], None, now, tx.out)
+        commit(tx)
+    finally:
+        release(tx)
+    return 1

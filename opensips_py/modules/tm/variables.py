@@ -1,0 +1,113 @@
+"""The variables of module tm."""
+
+from __future__ import annotations
+
+from opensips_py.core.transaction import look
+from opensips_py.modules.tm.declared import fr_inv_timeout, fr_timeout, module
+from opensips_py.modules.tm.functions import change_record, reply_code
+from opensips_py.script.context import Context, RouteKind, Value
+from opensips_py.tm.settings import settings
+
+
+@module.variable("T_branch_idx")
+def _branch_index(ctx: Context, argument: str | None, index: int | str | None) -> Value:
+    """Number of the branch that a branch or onreply route runs for, or that has won in a failure route."""
+    return ctx.branch_index if ctx.branch_index >= 0 else None
+
+
+@module.variable("T_reply_code")
+def _code(ctx: Context, argument: str | None, index: int | str | None) -> Value:
+    """The status that this route is about: received, winning, or last sent."""
+    return reply_code(ctx)
+
+
+@module.variable("T_ruri")
+def _branch_ruri(ctx: Context, argument: str | None, index: int | str | None) -> Value:
+    """R-URI of the current branch."""
+    rec = None if ctx.tx is None else look(ctx.tx)
+    if rec is None or not 0 <= ctx.branch_index < len(rec.branches):
+        return None
+    return rec.branches[ctx.branch_index].uri
+
+
+@module.variable("T_id")
+def _id(ctx: Context, argument: str | None, index: int | str | None) -> Value:
+    """Name of the transaction; NULL without one."""
+    return None if ctx.tx is None else ctx.tx.key[1:].hex()
+
+
+def _seconds(value: float) -> int | str:
+    return int(value) if value == int(value) else str(value)
+
+
+def _set_fr(ctx: Context, argument: str | None, index: int | str | None, value: Value) -> None:
+    seconds = int(value) if value is not None else fr_timeout.value
+    ctx.slots["tm.fr"] = float(seconds)
+    change_record(ctx, lambda rec: setattr(rec, "fr", float(seconds)))
+
+
+def _set_fr_inv(ctx: Context, argument: str | None, index: int | str | None, value: Value) -> None:
+    seconds = int(value) if value is not None else fr_inv_timeout.value
+    ctx.slots["tm.fr_inv"] = float(seconds)
+    change_record(ctx, lambda rec: setattr(rec, "fr_inv", float(seconds)))
+
+
+@module.variable("T_fr_timeout", write=_set_fr)
+def _fr(ctx: Context, argument: str | None, index: int | str | None) -> Value:
+    """fr_timeout of this transaction, in seconds. NULL sets the default."""
+    rec = None if ctx.tx is None else look(ctx.tx)
+    return _seconds(ctx.slots.get("tm.fr", settings.fr_timeout) if rec is None else rec.fr)
+
+
+@module.variable("T_fr_inv_timeout", write=_set_fr_inv)
+def _fr_inv(ctx: Context, argument: str | None, index: int | str | None) -> Value:
+    """fr_inv_timeout of this transaction, in seconds. NULL sets the default."""
+    rec = None if ctx.tx is None else look(ctx.tx)
+    return _seconds(ctx.slots.get("tm.fr_inv", settings.fr_inv_timeout) if rec is None else rec.fr_inv)
+
+
+def _branch_avps(ctx: Context) -> dict[str, list[str | int]]:
+    """The ``$bavp`` of the current branch: kept with it when the route ends."""
+    found = ctx.slots.get("tm.bavp")
+    if found is None:
+        found = {}
+        rec = None if ctx.tx is None or ctx.route_kind is RouteKind.BRANCH else look(ctx.tx)
+        if rec is not None and 0 <= ctx.branch_index < len(rec.branches):
+            found = {name: list(values) for name, values in (rec.branches[ctx.branch_index].avps or {}).items()}
+        if ctx.branch_index >= 0:
+            ctx.slots["tm.bavp"] = found
+    return found
+
+
+def _set_bavp(ctx: Context, argument: str | None, index: int | str | None, value: Value) -> None:
+    if argument is None:
+        return
+    avps = _branch_avps(ctx)
+    values = avps.setdefault(argument, [])
+    if value is None:
+        if index == "*":
+            values.clear()
+        elif values:
+            values.pop()
+    elif index == "append":
+        values.insert(0, value)
+    elif isinstance(index, int) and 0 <= index < len(values):
+        values[-1 - index] = value
+    else:
+        values.append(value)
+    if not values:
+        del avps[argument]
+
+
+@module.variable("bavp", argument="required", write=_set_bavp)
+def _bavp(ctx: Context, argument: str | None, index: int | str | None) -> Value:
+    """AVP of the current branch: set in a branch route, seen in the onreply routes of that branch."""
+    values = _branch_avps(ctx).get(argument or "")
+    if not values:
+        return None
+    if index == "*":
+        return ", ".join(str(value) for value in reversed(values))
+    at = index if isinstance(index, int) else 0
+    if at < 0:
+        at += len(values)
+    return values[-1 - at] if 0 <= at < len(values) else None
