@@ -116,6 +116,10 @@ class CodeBuilder:
                 made.append(py.Name(id=target, ctx=_STORE, **self.place()))
         return py.Assign(targets=made, value=value, **self.place())
 
+    def item(self, mapping: py.expr, key: str) -> py.Subscript:
+        """``mapping[key]``."""
+        return py.Subscript(value=mapping, slice=self.const(key), ctx=_LOAD, **self.place())
+
     def store_item(self, mapping: py.expr, key: str, value: py.expr) -> py.Assign:
         """``mapping[key] = value``."""
         target = py.Subscript(value=mapping, slice=self.const(key), ctx=_STORE, **self.place())

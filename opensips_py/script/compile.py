@@ -30,7 +30,7 @@ from opensips_py.script.compile_values import ANY, NUMBER, PLAIN
 from opensips_py.script.context import Context, RouteKind
 from opensips_py.script.environment import Environment
 from opensips_py.script.pseudo_variables_storage import script_variables
-from opensips_py.script.walk import expressions, statements
+from opensips_py.script.walk import commands_in, expressions, statements, values_in
 
 RouteFunction = Callable[[Context], int]
 
@@ -95,8 +95,8 @@ class RouteCompiler(CallCompiler):
             self.at(statement)
             last = following is None
             code = self.statement(statement, last=last, tail=tail and last)
-            if len(code) > 1 and _unread(following) and _is_ok(code[-1]):
-                code.pop()
+            if _unread(following):
+                _forget_ok(code)
             out += code
         if tail and not (out and isinstance(out[-1], py.Return)):
             if body:
@@ -328,16 +328,37 @@ class RouteCompiler(CallCompiler):
         return [self.do(self.call(setter, self.name("ctx"), value))]
 
 
+def _sets_rc(statement: py.stmt) -> py.Constant | None:
+    """The number in ``ctx.rc = number``."""
+    if not isinstance(statement, py.Assign) or not isinstance(statement.value, py.Constant):
+        return None
+    target = statement.targets[0]
+    return statement.value if isinstance(target, py.Attribute) and target.attr == "rc" else None
+
+
 def _is_ok(statement: py.stmt) -> bool:
     """``ctx.rc = 1``."""
-    if not isinstance(statement, py.Assign) or not isinstance(statement.value, py.Constant):
-        return False
-    target = statement.targets[0]
-    return isinstance(target, py.Attribute) and target.attr == "rc" and statement.value.value == 1
+    number = _sets_rc(statement)
+    return number is not None and number.value == 1
+
+
+def _forget_ok(code: list[py.stmt]) -> None:
+    """Take away the last thing that an assignment or a line of the log does: setting ``$rc``."""
+    if len(code) > 1 and _is_ok(code[-1]):
+        code.pop()
+    elif code and isinstance(last := code[-1], py.Try) and _is_ok(last.body[-1]):
+        last.body.pop()
+        last.handlers[0].body.pop()  # the same for the failed assignment
+    elif code and isinstance(last, py.If):
+        _forget_ok(last.body)
+        _forget_ok(last.orelse)
+        if len(last.orelse) == 1 and _sets_rc(last.orelse[0]):
+            last.orelse.clear()
 
 
 def _unread(following: ast.Statement | None) -> bool:
     """Does the next statement set ``$rc`` without reading it? Then there is no need to set it before."""
+    texts: list[str] = []
     if isinstance(following, ast.Xlog):
         texts = [
             getattr(following.level, "text", ""),
@@ -349,6 +370,12 @@ def _unread(following: ast.Statement | None) -> bool:
             if isinstance(part, ast.CallValue):
                 return False
             texts.append(getattr(part, "text", ""))
+    elif isinstance(following, ast.If):
+        if not all(_unread(body[0]) for body in (following.then, following.otherwise) if body):
+            return False
+        if any(commands_in(following)):
+            return False
+        texts = [getattr(part, "text", "") for part in values_in(following.condition)]
     else:
         return isinstance(following, ast.Log | ast.Exit)
     return not any(name in text for text in texts for name in ("rc", "retcode", "param"))

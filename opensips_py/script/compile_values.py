@@ -76,7 +76,8 @@ class ValueCompiler(CodeBuilder):
             return self.attr("ctx", "rc"), NUMBER
         m = _SCRIPT_VARIABLE.match(node.text)
         if m is not None:
-            return self.call(self.bind(script_variables.get, "var", "var get"), self.const(m[1])), PLAIN
+            script_variables.setdefault(m[1], None)
+            return self.item(self.bind(script_variables, "variables", "var"), m[1]), PLAIN
         return self.call(self.getter(node), self.name("ctx")), ANY
 
     def getter(self, node: ast.Variable) -> py.expr:
@@ -99,7 +100,8 @@ class ValueCompiler(CodeBuilder):
             except semantics.EvaluationError:
                 pass  # said at run time too: the statement fails each time
         slow = self.call(self.bind(operator, operator.__name__), left, right)
-        kind = NUMBER if node.op != "+" or left_kind == NUMBER else TEXT if left_kind == TEXT else ANY
+        sums = node.op != "+" or left_kind == NUMBER or operator is semantics.add_number
+        kind = NUMBER if sums else TEXT if left_kind == TEXT else ANY
         if node.op in ("+", "-") and isinstance(right, py.Constant) and right_kind == NUMBER:
             if _PORT.match(getattr(node.left, "text", "")) and node.op == "+":
                 return self.call(self.bind(semantics.add_number, "add_number"), self.const(None), right), kind
@@ -111,9 +113,8 @@ class ValueCompiler(CodeBuilder):
         a, n = self.temporary("a"), self.temporary("n")
         taken = self.compare(self.kind_of(self.take(a, left)), py.Is(), self.name("int"))
         sum_ = self.take(n, self.binary(self.name(a), py.Add() if op == "+" else py.Sub(), right))
-        inside = py.Compare(
-            left=self.const(-0x80000000), ops=[py.LtE(), py.LtE()], comparators=[sum_, self.const(0x7FFFFFFF)], **self.place()
-        )
+        rises = (int(_literal(right) or 0) >= 0) == (op == "+")  # a 32-bit number can leave its range on this side only
+        inside = self.compare(sum_, *((py.LtE(), self.const(0x7FFFFFFF)) if rises else (py.GtE(), self.const(-0x80000000))))
         operator: Callable[..., int] = semantics.add_number if op == "+" else semantics.subtract
         slow = self.call(self.bind(operator, operator.__name__), self.name(a), right)
         return self.choose(self.both(taken, inside), self.name(n), slow)

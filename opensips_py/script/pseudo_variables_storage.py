@@ -8,8 +8,9 @@ from opensips_py.script.context import Context, Value
 from opensips_py.script.variable_kinds import Access, Getter, Index, Setter, Text, built
 from opensips_py.script.variable_syntax import VariableError
 
-script_variables: dict[str, str | int] = {}
-"""Values of ``$var`` by name, for the whole life of the process; a name that is not there is NULL."""
+script_variables: dict[str, Value] = {}
+"""Values of ``$var`` by name, for the whole life of the process. Names that stand in the script are always there
+(compiled code reads them without asking); None, as a name that is not there, is NULL."""
 
 NameOf = Callable[[Context], str]
 
@@ -32,11 +33,7 @@ def _var(argument: Text | None, index: Index) -> Access:
             return fetch(name)
 
         def put(ctx: Context, value: Value) -> None:
-            if value is None:
-                variables.pop(name, None)
-            else:
-                kind = value.__class__
-                variables[name] = value if kind is str or kind is int else int(value)
+            variables[name] = None if value is None else stored(value)
 
         return Access(get, put)
     assert argument is not None
@@ -47,12 +44,8 @@ def _var(argument: Text | None, index: Index) -> Access:
 
     def put_dynamic(ctx: Context, value: Value) -> None:
         name = compute(ctx)
-        if name is None:
-            return
-        if value is None:
-            variables.pop(name, None)
-        else:
-            variables[name] = stored(value)
+        if name is not None:
+            variables[name] = None if value is None else stored(value)
 
     return Access(get_dynamic, put_dynamic)
 

@@ -28,6 +28,16 @@ def conditions(condition: ast.Condition) -> Iterator[ast.Condition]:
         yield from conditions(condition.operand)
 
 
+def values_in(condition: ast.Condition) -> Iterator[ast.Expression]:
+    """Every value that a condition looks at, and its parts."""
+    for part in conditions(condition):
+        if isinstance(part, ast.Comparison):
+            yield from expressions(part.left)
+            yield from expressions(part.right)
+        elif isinstance(part, ast.Truth):
+            yield from expressions(part.value)
+
+
 def condition_of(statement: ast.Statement) -> ast.Condition | None:
     """The condition that a statement tests, if any."""
     return statement.condition if isinstance(statement, ast.If | ast.While | ast.Assert) else None

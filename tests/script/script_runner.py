@@ -153,7 +153,7 @@ class Run:
         self.program = prog
         self.runtime = Recorder()
         prog.runtime = self.runtime
-        script_variables.clear()
+        script_variables.update(dict.fromkeys(script_variables))
         self.ctx = scripts.context(prog)
         route = prog.route(RouteKind.REQUEST, "0")
         assert route is not None

@@ -298,3 +298,20 @@ def test_big_script_loads_quickly(scripts: Scripts) -> None:
     assert len(program.routes) == 31
     assert time.perf_counter() - started < 4  # under a second on an idle machine
     assert program.route(RouteKind.REQUEST, "r29") is not None
+
+
+@pytest.mark.parametrize(
+    ("statements", "seen"),
+    [
+        ('$var(a) = "x" + 1; if ($var(a) == NULL) { xlog("$rc"); }', ["-1"]),
+        ('$var(a) = 1; if ($rc == 1) { xlog("one"); }', ["one"]),
+        ('$var(a) = 1; $var(b) = $var(none) + 1; if ($var(a) == 1) { $var(c) = $rc; xlog("$var(c)"); }', ["-1"]),
+        ('if ($var(a) == 7) { xlog("no"); } $var(d) = 1; if ($var(a) == 7) { xlog("no"); } else { xlog("$retcode"); }', ["1"]),
+        ('if ($var(a) == 7) { xlog("no"); } xlog("$rc");', ["0"]),
+        ('$var(a) = 1; if ($var(a) == 1) { $var(b) = 2; } $var(c) = "$rc"; xlog("$rc $var(b)");', ["1 2"]),
+        ('$var(a) = 1; if ($var(a) == 1) { $var(b) = 2; } else { $var(b) = 3; } $var(c) = $rc; xlog("$var(c)");', ["1"]),
+        ('$var(a) = 1; if ($var(a) == 1) { if ($var(a) == 1) { xlog("$rc"); } }', ["1"]),
+    ],
+)
+def test_return_code_is_there_for_who_reads_it(scripts: Scripts, statements: str, seen: list[str]) -> None:
+    assert scripts.logged(statements) == seen

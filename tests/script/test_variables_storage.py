@@ -10,7 +10,7 @@ from tests.support.script_context import expand, put, request, value, variable
 
 @pytest.fixture(autouse=True)
 def _no_script_variables() -> None:
-    pseudo_variables_storage.script_variables.clear()
+    pseudo_variables_storage.script_variables.update(dict.fromkeys(pseudo_variables_storage.script_variables))
 
 
 def test_var_outlives_the_message_and_avp_does_not() -> None:
