@@ -13,7 +13,7 @@ from opensips_py.core import async_statistics, core_statistics, mi_async, mi_com
 from opensips_py.script import ast, commands, modules, statements, transformations, variable_kinds
 from opensips_py.script.check_calls import signature
 from opensips_py.script.context import RouteKind
-from opensips_py.script.declarations import Function, MICommand, Module, ModuleParameter, Statistic
+from opensips_py.script.declarations import Event, Function, MICommand, Module, ModuleParameter, Statistic
 from opensips_py.script.parameters import PARAMETERS, REMOVED
 from opensips_py.script.printer import quoted
 from opensips_py.script.variable_syntax import VariableError
@@ -43,6 +43,10 @@ _KINDS = {
     "static": "text that is not expanded",
     "flag": "the name of a message flag",
     "branch_flag": "the name of a branch flag",
+    "avp": "an AVP with a fixed name, without quotes: `$avp(name)`",
+    "route": "the name of a `route[name]` block",
+    "event": "the name of an event",
+    "raised_event": "the name of an event; the call makes it known",
 }
 
 
@@ -115,6 +119,8 @@ def _language() -> Iterator[str]:
     yield "\n## Core functions\n"
     for function in _by_name(modules.core_module().functions):
         yield from _function(function)
+    yield "\n## Events of the core\n"
+    yield from _table(("event", "parameters", "is raised"), (_event(e) for e in modules.core_module().events.values()))
 
 
 def _range(parameter: Any) -> str:
@@ -204,6 +210,8 @@ def _modules() -> Iterator[str]:
             yield from _table(("parameter", "type", "default", ""), (_parameter(p) for _, p in sorted(module.params.items())))
         for function in _by_name(module.functions):
             yield from _function(function)
+        if module.events:
+            yield from _table(("event", "parameters", "is raised"), (_event(e) for e in module.events.values()))
         if module.statistics:
             yield "\nStatistics: " + ", ".join(f"`{s.group}:{name}`" for name, s in sorted(module.statistics.items())) + ".\n"
         if module.mi_commands:
@@ -211,6 +219,10 @@ def _modules() -> Iterator[str]:
         if module.variables:
             shown = ", ".join(_shown(v.name, v.argument) for _, v in sorted(module.variables.items()))
             yield f"\nVariables: {shown}.\n"
+
+
+def _event(event: Event) -> tuple[str, ...]:
+    return f"`{event.name}`", " ".join(f"`{name}`" for name in event.parameters), _cell(event.doc)
 
 
 def _parameter(parameter: ModuleParameter[Any]) -> tuple[str, ...]:

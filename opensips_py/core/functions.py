@@ -6,6 +6,7 @@ from opensips_py.core import (  # noqa: F401
     functions_branches,
     functions_cache,
     functions_debugger,
+    functions_events,
     functions_flags,
     functions_network,
     functions_trace,

@@ -7,9 +7,8 @@ from opensips_py.core.core_module import module
 from opensips_py.core.destinations import hop_of_proxy, locate
 from opensips_py.core.own_address import is_own_address
 from opensips_py.core.process import this
-from opensips_py.core.report import report_context
-from opensips_py.script.context import Context, ListenSocket, RouteKind, Value
-from opensips_py.script.declarations import ALL, Var
+from opensips_py.script.context import Context, ListenSocket
+from opensips_py.script.declarations import ALL
 
 
 @module.function(routes=ALL)
@@ -102,35 +101,3 @@ def force_send_socket(ctx: Context, name: str) -> int:
 def is_myself(ctx: Context, host: str, port: int | None = None) -> int:
     """Whether an address is one of this server: of its sockets, their advertised addresses, or an alias."""
     return 1 if is_own_address(host, port or 0) else -1
-
-
-@module.function(routes=ALL)
-def raise_event(ctx: Context, name: str, attributes: Var | None = None, values: Var | None = None) -> int:
-    """Run ``event_route[name]``; ``$param(attribute)`` there is the value at the same place of the two AVPs. 1 always."""
-    route = this.program.route(RouteKind.EVENT, name)
-    if route is None:
-        return 1
-    names = [] if attributes is None else _every(ctx, attributes)
-    given = [] if values is None else _every(ctx, values)
-    inner = report_context(RouteKind.EVENT)
-    inner.route_name = name
-    if names:
-        inner.params = tuple((str(key), value) for key, value in zip(names, given, strict=False))
-    else:
-        inner.params = tuple(given)
-    route(inner)
-    return 1
-
-
-# both AVPs are only read
-for _parameter in module.functions["raise_event"].parameters[1:]:
-    _parameter.written = False
-
-
-def _every(ctx: Context, variable: Var) -> list[Value]:
-    """All values of an AVP in the order in which they were added, or the one value of another variable."""
-    values = getattr(variable, "values", None)
-    if values is None:
-        value = variable.get(ctx)
-        return [] if value is None else [value]
-    return list(values(ctx))[::-1]

@@ -78,6 +78,8 @@ class Process:
     sockets: list[ListenSocket]
     handles: list[socket.socket]
     """The OS sockets, in the order of ``sockets``."""
+    rundir: str
+    """Directory in memory that the processes share."""
     draining: bool = False
     """The server is stopping: new requests are refused, what is under way goes on."""
 

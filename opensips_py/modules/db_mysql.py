@@ -33,6 +33,14 @@ max_db_retries = module.param(
 use_tls = module.param("use_tls", int, 0, doc="TLS to the database; only 0 is supported")
 
 
+module.event(
+    pool.CONNECTION_EVENT,
+    "url",
+    "status",
+    doc="when a process finds that a database cannot be reached any more (`disconnected`), or can be again (`connected`)",
+)
+
+
 @module.on_config
 def configure() -> None:
     """Read the parameters once."""

@@ -354,6 +354,8 @@ class Route(Node):
     interval: int = 0
     """Seconds, of a timer route."""
     keyword: str = "route"
+    sync: bool = False
+    """Of an event route: it runs inside what raises the event (``event_route[NAME, sync]``)."""
 
 
 @dataclass(slots=True)

@@ -34,6 +34,7 @@ class Checker(CallChecker):
         self.findings = findings
         self.kind = RouteKind.REQUEST
         self.block = "route"
+        self.events_used = []
 
     def run(self, script: ast.Script, path: str) -> None:
         """The whole script."""
@@ -44,7 +45,10 @@ class Checker(CallChecker):
             self.block = route.keyword
             if not route.body and route.name != "0" and not self.findings.failed:
                 self.findings.warning(route, f"{route.keyword}[{route.name}] is empty")
+            if route.kind is RouteKind.EVENT:
+                self.events_used.append((route, route.name))
             self.statements(route.body)
+        self.events_exist()
         check_flow(script, self.env, self.findings)
         check_reach(script, self.env, self.findings)
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 from opensips_py.script import ast, known_modules
 from opensips_py.script.context import RouteKind
 from opensips_py.script.declarations import Function, Parameter
 from opensips_py.script.diagnostics import Findings
 from opensips_py.script.environment import Environment, looks_like_format, name_of
+from opensips_py.script.event_names import MAX_EVENT_NAME, events
 from opensips_py.script.flag_names import branch_flags, message_flags
 from opensips_py.script.posix_regex import RegexError, compile_regex
 from opensips_py.script.suggest import did_you_mean, nearest
@@ -23,11 +26,23 @@ FLAGS = {"flag": message_flags, "branch_flag": branch_flags}
 """Parameter kinds that name a flag, and where its name is kept."""
 
 
+_NAMES = ("avp", "route", "event", "raised_event")
+FIXED_AVP = re.compile(r"\$\(?avp\(([^()$]+)\)\)?")
+"""An AVP whose name is known when the script is loaded."""
+
+
+def _at(argument: ast.Argument) -> ast.Node:
+    assert argument is not None
+    return argument
+
+
 class CallChecker:
     """Checks calls. The checker proper gives the rest."""
 
     env: Environment
     findings: Findings
+    events_used: list[tuple[ast.Node, str]]
+    """Places where events are named, and their names."""
     kind: RouteKind
     block: str
 
@@ -191,6 +206,8 @@ class CallChecker:
                 fault = parameter.fault(argument.value, self.env.registry)
                 if fault is not None:
                     self.findings.error(argument, fault)
+        elif kind in _NAMES:
+            self._name(i, argument, kind, form)
         elif kind == "regex":
             if isinstance(argument, ast.String) and not looks_like_format(argument.value):
                 try:
@@ -201,6 +218,35 @@ class CallChecker:
                 self._expandable(argument)
         else:
             self._expandable(argument)
+
+    def _name(self, i: int, argument: ast.Argument, kind: str, form: str) -> None:
+        """An AVP, a route or an event."""
+        if kind == "avp":
+            if not isinstance(argument, ast.Variable) or FIXED_AVP.fullmatch(argument.text) is None:
+                text = argument.value if isinstance(argument, ast.String) else ""
+                hint = f"write {text} without quotes" if FIXED_AVP.fullmatch(text) else form
+                self.findings.error(_at(argument), f"Param [{i}] expected to be an AVP with a fixed name, as $avp(name)", hint)
+            return
+        if kind == "event" and not (isinstance(argument, ast.String) and not looks_like_format(argument.value)):
+            self._expandable(argument)
+            return
+        if not isinstance(argument, ast.String):
+            self.findings.error(_at(argument), f"Param [{i}] expected to be a name", form)
+        elif kind == "route":
+            self.route_exists(argument, RouteKind.REQUEST, argument.value, "route")
+        elif kind == "raised_event":
+            if len(argument.value) > MAX_EVENT_NAME:
+                self.findings.error(argument, f"the name of an event has at most {MAX_EVENT_NAME} characters")
+            events.raised(argument.value)
+        else:
+            self.events_used.append((argument, argument.value))
+
+    def events_exist(self) -> None:
+        """Warn of events that nothing raises; when all calls have been checked."""
+        for at, name in self.events_used:
+            if name not in events.known and not self.env.unsupported:
+                hint = did_you_mean(name, events.known) or "no loaded module raises it, nor does the script with raise_event()"
+                self.findings.warning(at, f"there is no event {name}", hint)
 
     def _output(self, i: int, argument: ast.Argument, form: str, written: bool = True) -> None:
         if not isinstance(argument, ast.Variable):

@@ -10,7 +10,7 @@ import ast as py
 import functools
 
 from opensips_py.script import ast, formats, semantics
-from opensips_py.script.check_calls import FLAGS
+from opensips_py.script.check_calls import FIXED_AVP, FLAGS
 from opensips_py.script.compile_values import ANY, NUMBER, PLAIN, ValueCompiler
 from opensips_py.script.context import RouteKind
 from opensips_py.script.declarations import Function, Parameter
@@ -92,7 +92,10 @@ class CallCompiler(ValueCompiler):
             return self.const(
                 FLAGS[kind].mask("" if isinstance(argument, ast.Variable | ast.Null) else str(argument.value))
             ), False
-        if kind == "static":
+        if kind == "avp":
+            found = FIXED_AVP.fullmatch(argument.text if isinstance(argument, ast.Variable) else "")
+            return self.const("" if found is None else found[1].strip()), False
+        if kind in ("static", "route", "raised_event"):
             return self.const("" if isinstance(argument, ast.Variable | ast.Null) else str(argument.value)), False
         if kind == "int":
             return self._number(argument)

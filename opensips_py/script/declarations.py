@@ -65,6 +65,14 @@ FlagName = Annotated[int, "flag"]
 """A literal name of a message flag; the function gets its mask (see ``script.flag_names``)."""
 BranchFlagName = Annotated[int, "branch_flag"]
 """The same for branch flags."""
+AvpName = Annotated[str, "avp"]
+"""An AVP with a fixed name, ``$avp(name)`` without quotes; the function gets its name."""
+RouteName = Annotated[str, "route"]
+"""A literal name of a ``route[name]`` block."""
+EventName = Annotated[str, "event"]
+"""Text that names an event; a literal that names none is warned of."""
+RaisedEvent = Annotated[str, "raised_event"]
+"""A literal name of an event that the function raises."""
 
 ParamValue = TypeVar("ParamValue")
 
@@ -75,7 +83,7 @@ class Parameter:
 
     name: str
     kind: str
-    """One of ``int str var regex static varlist flag branch_flag``."""
+    """One of ``int str var regex static varlist flag branch_flag avp route event raised_event``."""
     optional: bool
     written: bool = True
     """False: a ``var`` that the function only reads."""
@@ -140,6 +148,17 @@ class Statistic:
 
 
 @dataclass(slots=True)
+class Event:
+    """Something that happens in the server and that scripts and other programs can be told of (OpenSIPS event interface)."""
+
+    name: str
+    parameters: tuple[str, ...]
+    """Names of what is told with it."""
+    module: str
+    doc: str = ""
+
+
+@dataclass(slots=True)
 class MICommand:
     """A management command. ``handler(**params)`` returns what becomes the JSON result, or raises MIError."""
 
@@ -192,6 +211,7 @@ class Module:
         self.statistics: dict[str, Statistic] = {}
         self.mi_commands: dict[str, MICommand] = {}
         self.variables: dict[str, VariableClass] = {}
+        self.events: dict[str, Event] = {}
         self.config_hooks: list[Callable[[], None]] = []
         self.process_hooks: list[Callable[[], None]] = []
         self.exit_hooks: list[Callable[[], None]] = []
@@ -256,6 +276,11 @@ class Module:
         stat = Statistic(name, group or self.name, doc, gauge)
         self.statistics[name] = stat
         return stat
+
+    def event(self, name: str, *parameters: str, doc: str) -> Event:
+        """Declare an event that ``core.events.raise_event`` is called for."""
+        event = self.events[name] = Event(name, parameters, self.name, doc)
+        return event
 
     def mi(self, name: str, *recipes: tuple[str, ...]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         """Declare a management command with its accepted parameter lists (none given: no parameters)."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from opensips_py.script import ast, formats
 from opensips_py.script.context import Context, RouteKind
 from opensips_py.script.declarations import Function, Module
+from opensips_py.script.event_names import events
 from opensips_py.script.parameters import Settings
 from opensips_py.script.variables import Registry, Variable
 
@@ -43,6 +44,7 @@ class Environment:
         self.modules[module.name] = module
         self.functions.update(module.functions)
         self.registry.add(module)
+        events.add(module)
 
     def variable(self, node: ast.Variable) -> Variable:
         """Compile a variable; raises VariableError."""

@@ -261,7 +261,6 @@ RENAMED_FUNCTIONS = {
 UNSUPPORTED_FUNCTIONS = {
     "use_blacklist": "targets are not blacklisted; leave it out",
     "unuse_blacklist": "targets are not blacklisted; leave it out",
-    "subscribe_event": "events go to event_route blocks; there are no external subscribers",
     "cache_raw_query": "no cache engine that exists here has a query language",
 }
 """Functions of the core that do not exist here, and why or what to do."""

@@ -101,7 +101,7 @@ class Parser(SettingParser, StatementParser):
         """A route block."""
         start = self.next()
         keyword = str(start.value)
-        name, interval = "0", 0
+        name, interval, sync = "0", 0, False
         if self.accept("["):
             if keyword not in _NAMED:
                 self.fail(self.token, f"syntax error: {keyword} has no name", f"write {keyword} {{ ... }}")
@@ -112,7 +112,7 @@ class Parser(SettingParser, StatementParser):
                 if interval < 1:
                     self.error(self.previous, "the interval of a timer_route is at least 1 second")
             elif keyword == "event_route" and self.accept(","):
-                self._event_mode()
+                sync = self._event_mode()
             self.expect("]", f"syntax error: invalid {keyword} statement, ']' expected")
         elif keyword not in _NAMELESS:
             self.fail(
@@ -123,11 +123,14 @@ class Parser(SettingParser, StatementParser):
         place = self.span(start)
         self.breakable = 0
         body = self.block(start)
-        return ast.Route(ROUTE_KEYWORDS[keyword], name, body, interval, keyword, **place)
+        return ast.Route(ROUTE_KEYWORDS[keyword], name, body, interval, keyword, sync, **place)
 
-    def _event_mode(self) -> None:
-        if str(self.expect_kind(ID, "'sync' or 'async' expected").value) not in ("sync", "async"):
+    def _event_mode(self) -> bool:
+        """``sync`` or ``async``: whether it is ``sync``."""
+        mode = str(self.expect_kind(ID, "'sync' or 'async' expected").value)
+        if mode not in ("sync", "async"):
             self.error(self.previous, "'sync' or 'async' expected")
+        return mode == "sync"
 
     def _resume_top(self) -> None:
         """Go on at the next line that can begin a top-level statement."""

@@ -1,7 +1,7 @@
 """A tree back to text: what the parser makes of the text is the same tree again, places aside.
 
-What the tree does not keep is not printed: comments, the members of ``dst_blacklist``, ``sync`` and ``async`` of an
-event_route, the arguments of ``error()``.
+What the tree does not keep is not printed: comments, the members of ``dst_blacklist``, ``async`` of an event_route,
+the arguments of ``error()``.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ def route_text(route: ast.Route) -> str:
     head = route.keyword
     if route.keyword == "timer_route":
         head += f"[{_name(route.name)}, {route.interval}]"
+    elif route.sync:
+        head += f"[{_name(route.name)}, sync]"
     elif route.name != "0" or route.keyword not in _NAMELESS:
         head += f"[{_name(route.name)}]"
     return "".join([f"{head} {{\n", *_block(route.body, 1), "}\n"])

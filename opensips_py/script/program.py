@@ -17,6 +17,7 @@ from opensips_py.script.context import ListenSocket, RouteKind
 from opensips_py.script.declarations import Module
 from opensips_py.script.diagnostics import ERROR, Diagnostic, Findings, ScriptErrors
 from opensips_py.script.environment import Environment
+from opensips_py.script.event_names import events
 from opensips_py.script.flag_names import branch_flags, message_flags
 from opensips_py.script.parameters import Settings
 from opensips_py.script.runtime import Runtime
@@ -82,6 +83,8 @@ class Program:
         self._codes = compiler.codes
         self.timer_routes: dict[str, int] = {r.name: r.interval for r in script.routes if r.kind is RouteKind.TIMER}
         """Seconds between two runs of each timer route."""
+        self.event_routes: dict[str, bool] = {r.name: r.sync for r in script.routes if r.kind is RouteKind.EVENT}
+        """Whether each event route runs at once, inside what raises the event."""
 
     @property
     def frame(self) -> tuple[Any, ...]:
@@ -152,6 +155,7 @@ def _load(path: str, options: LoadOptions | None) -> Program:
     findings = Findings()
     message_flags.clear()
     branch_flags.clear()
+    events.clear()
     try:
         source = preprocess.flatten(path, findings, options.preprocessor)
     except preprocess.Unreadable:

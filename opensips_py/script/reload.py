@@ -14,8 +14,10 @@ from contextlib import contextmanager
 import msgspec
 
 from opensips_py.script import ast, check, lexer, parser, preprocess
+from opensips_py.script.declarations import Event
 from opensips_py.script.diagnostics import ERROR, WARNING, Diagnostic, Findings, ScriptErrors
 from opensips_py.script.environment import Environment
+from opensips_py.script.event_names import events
 from opensips_py.script.flag_names import branch_flags, message_flags
 from opensips_py.script.program import Program, deep
 from opensips_py.script.shape import shape
@@ -44,11 +46,11 @@ def read(program: Program) -> tuple[Text, list[Diagnostic]]:
             raise ScriptErrors(findings.sorted()) from None
     index = {file: i for i, file in enumerate(findings.sources)}
     text = Text(source.text, list(findings.sources), [(index[file], number) for file, number in source.lines])
-    known = [list(flags.names) for flags in (message_flags, branch_flags)]
+    known = [list(flags.names) for flags in (message_flags, branch_flags)], dict(events.known)
     try:
         made = _compile(program, text, findings)
     finally:  # the process gets its new names when it takes the routes, as every other one
-        message_flags.names[:], branch_flags.names[:] = known
+        _forget_names(*known)
     warnings = findings.sorted()
     if made.frame != program.frame:
         place = _first_difference(program, made)
@@ -67,11 +69,11 @@ def compile_routes(program: Program, text: Text) -> Program:
     """A program with the settings and modules of ``program`` and the routes of ``text``. Raises ScriptErrors."""
     findings = Findings()
     findings.sources = {file: [] for file in text.files}
-    known = [list(flags.names) for flags in (message_flags, branch_flags)]
+    known = [list(flags.names) for flags in (message_flags, branch_flags)], dict(events.known)
     try:
         return _compile(program, text, findings)
     except BaseException:
-        message_flags.names[:], branch_flags.names[:] = known
+        _forget_names(*known)
         raise
 
 
@@ -90,6 +92,12 @@ def _compile(program: Program, text: Text, findings: Findings) -> Program:
     made.directory, made.preprocessor = program.directory, program.preprocessor
     made.generation = program.generation + 1
     return made
+
+
+def _forget_names(flags: list[list[str]], known: dict[str, Event]) -> None:
+    """Flags and events are again those that there were."""
+    message_flags.names[:], branch_flags.names[:] = flags
+    events.known = known
 
 
 def _first_difference(old: Program, new: Program) -> ast.Node:

@@ -23,7 +23,9 @@ def process(monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNamespace]:
     keeper, rows = Keeper(), Rows()
     for name, value in {"reactor": reactor, "fd_keeper": keeper, "store": rows}.items():
         monkeypatch.setattr(this, name, value, raising=False)
-    monkeypatch.setattr(this, "program", SimpleNamespace(settings=SimpleNamespace(db_max_async_connections=1000)), raising=False)
+    monkeypatch.setattr(
+        this, "program", SimpleNamespace(settings=SimpleNamespace(db_max_async_connections=1000), event_routes={}), raising=False
+    )
     yield SimpleNamespace(reactor=reactor, keeper=keeper, store=rows, errors=errors)
     keeper.close()
     reactor.close()

@@ -188,7 +188,7 @@ def take(fd: int, modules: list[str], setup: str) -> None:
     process.fd_keeper = Keeper()
     process.store = Rows()
     process.incarnation = 2
-    process.program = SimpleNamespace(settings=SimpleNamespace(db_max_async_connections=1000))
+    process.program = SimpleNamespace(settings=SimpleNamespace(db_max_async_connections=1000), event_routes={})
     for module in modules:
         importlib.import_module(module)
     exec(setup)

@@ -121,7 +121,8 @@ def routes(draw: st.DrawFn) -> ast.Route:
     named = kind not in (RouteKind.LOCAL, RouteKind.STARTUP)
     name = draw(st.sampled_from([*_ROUTES, "0"])) if named else "0"
     interval = draw(st.integers(1, 3600)) if kind is RouteKind.TIMER else 0
-    return ast.Route(kind, name, draw(blocks), interval, keyword, **P)
+    sync = draw(st.booleans()) if kind is RouteKind.EVENT else False
+    return ast.Route(kind, name, draw(blocks), interval, keyword, sync, **P)
 
 
 endpoints = st.builds(

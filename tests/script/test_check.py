@@ -157,7 +157,9 @@ def test_wrong_parameter(scripts: Scripts, line: str, message: str, hint: str | 
         ("subst_uri('/a/$nothing/');", "unknown variable $nothing", ""),
         ('script_trace(1, "$nothing");', "unknown variable $nothing", ""),
         ('use_blacklist("x");', "not supported: function use_blacklist()", "leave it out"),
-        ('subscribe_event("E_X", "udp:1.2.3.4:5");', "not supported: function subscribe_event()", "event_route"),
+        ('raise_event("E_X", "$avp(a)");', "Param [2] expected to be an AVP", "write $avp(a) without quotes"),
+        ('raise_event("E_X", $avp($var(a)));', "Param [2] expected to be an AVP", ""),
+        ("raise_event($var(a));", "Param [1] expected to be a name", ""),
     ],
 )
 def test_literals_that_functions_read_at_run_time_are_checked(scripts: Scripts, statement: str, message: str, hint: str) -> None:
@@ -256,3 +258,22 @@ def test_async_timeout_gives_limits_by_function(scripts: Scripts) -> None:
     assert [deadlines.of(name) for name in ("exec", "fetch")] == [30, 2.5]
     assert scripts.load("async_timeout = 4\nroute { exit; }\n").settings.async_timeout.of("fetch") == 4
     assert scripts.load("route { exit; }\n").settings.async_timeout.of("fetch") == 0
+
+
+def test_events_that_nothing_raises_are_warned_of(scripts: Scripts) -> None:
+    head = 'loadmodule "usrloc.so"\nloadmodule "event_routing.so"\n'
+    found = scripts.findings(
+        head + "route { async(wait_for_event(\"E_UL_AOR_INSRT\", $avp(a), 5), r); }\nroute[r] { raise_event('E_MINE'); }\n"
+        "event_route[E_MINE] { xlog('mine'); }\nevent_route[E_OTHER] { xlog('other'); }\n"
+    )
+    assert [(f.severity, f.line, f.message) for f in found] == [
+        ("warning", 7, "there is no event E_UL_AOR_INSRT"),
+        ("warning", 10, "there is no event E_OTHER"),
+    ]
+    assert found[0].hint == 'did you mean "E_UL_AOR_INSERT"?'
+
+
+def test_a_notification_route_must_exist(scripts: Scripts) -> None:
+    head = 'loadmodule "usrloc.so"\nloadmodule "event_routing.so"\n'
+    (found,) = scripts.findings(head + 'route { notify_on_event("E_UL_AOR_INSERT", $avp(a), "noone", 5); }\n')
+    assert (found.severity, found.message) == ("error", "route [noone] is not defined")

@@ -17,6 +17,7 @@ from typing import Protocol
 
 import pymysql
 
+from opensips_py.core import events
 from opensips_py.core.log import ERROR, NOTICE, WARNING, log
 from opensips_py.core.mysql.connection import Connection
 from opensips_py.core.mysql.url import DatabaseUrl, parse_database_url
@@ -28,6 +29,7 @@ QUEUE = 65536
 """Operations that may wait for a connection."""
 BACK_OFF = (0.1, 5.0)
 """First and longest pause between attempts to connect, in seconds."""
+CONNECTION_EVENT = "E_MYSQL_CONNECTION"
 _WARN_EVERY = 1.0
 
 
@@ -118,6 +120,7 @@ class Pool:
         if self.down:
             self.down = False
             log(NOTICE, "db_mysql", "connected", f"database {self.url.name} is back")
+            self._tell("connected")
         self.call_next()
 
     def failed(self, connection: Connection, error: Exception) -> None:
@@ -135,6 +138,7 @@ class Pool:
         if not self.down:
             self.down = True
             log(ERROR, "db_mysql", "connect", f"database {self.url.name} cannot be reached: {text}")
+            self._tell("disconnected")
         self._refuse_all()
 
     def abandoned(self, connection: Connection) -> None:
@@ -202,6 +206,10 @@ class Pool:
         waiting, self.waiting = self.waiting, deque()
         for waiter in waiting:
             waiter.refused()
+
+    def _tell(self, status: str) -> None:
+        if events.wanted(CONNECTION_EVENT):
+            events.raise_event(CONNECTION_EVENT, [("url", self.url.text), ("status", status)])
 
     def _warn(self, text: str) -> None:
         now = time.monotonic()

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 import msgspec
 import pymysql
 
+from opensips_py.core import events
 from opensips_py.core.log import ERROR, WARNING, log
 from opensips_py.core.mysql.connection import Connection
 from opensips_py.core.mysql.pool import Pool, Unavailable, pool, settings
@@ -209,7 +210,9 @@ class AvpDbQuery(Operation):
     def _note_slowness(self) -> None:
         took = time.monotonic() - self._began
         if took >= settings.slow_query:
-            log(WARNING, "db_mysql", "query", f"slow query: {took * 1e6:.0f} us for [{self._query[:200].decode('latin-1')}]")
+            query = self._query[:200].decode("latin-1")
+            log(WARNING, "db_mysql", "query", f"slow query: {took * 1e6:.0f} us for [{query}]")
+            events.raise_threshold("mysql", int(took * 1e6), query)
 
     def _result(self) -> Done:
         reader = self._reader

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from opensips_py.modules.usrloc import location
+from opensips_py.modules.usrloc import contact_events, location
 from opensips_py.script.declarations import ConfigError, Module
 from opensips_py.script.flag_names import branch_flags
 
@@ -32,6 +32,9 @@ for _name in ("skip_replicated_db_ops", "max_contact_delete", "regen_broken_cont
     module.param(_name, int, 0, doc="database", no_effect=_NO_DATABASE)
 for _name in ("location_cluster", "shared_pinging"):
     module.param(_name, int, 0, doc="cluster", no_effect=_ONE_SERVER)
+
+for _event in contact_events.ALL:
+    module.events[_event.name] = _event
 
 module.statistic("registered_users", doc="addresses of record with contacts", gauge=location.users)
 

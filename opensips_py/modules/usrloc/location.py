@@ -12,6 +12,7 @@ from time import monotonic
 import msgspec
 
 from opensips_py.core.process import this
+from opensips_py.modules.usrloc import contact_events
 from opensips_py.modules.usrloc.contact import Contact
 
 PREFIX = b"c"
@@ -56,23 +57,29 @@ def change(table: str, aor: str, update: Callable[[list[Contact]], list[Contact]
     now = monotonic()
     with this.store.batch() as batch:
         data = batch.get(key)
-        found = [] if data is None else [contact for contact in _decode(data) if contact.valid(now)]
-        changed = update(found)
+        stored = [] if data is None else _decode(data)
+        found = [contact for contact in stored if contact.valid(now)]
+        changed = update(list(found))
         if changed is None:
             return found
         if changed:
             batch.put(key, _encode(changed))
         elif data is not None:
             batch.delete(key)
+    if contact_events.wanted():
+        contact_events.raise_for(table, aor, stored, changed)
     return changed
 
 
 def remove(table: str, aor: str) -> bool:
     """Remove all contacts; tells whether there was an entry."""
     try:
-        return this.store.delete(_key(table, aor))
+        data = this.store.take(_key(table, aor))
     except AorTooLong:
         return False
+    if data is not None and contact_events.wanted():
+        contact_events.raise_for(table, aor, _decode(data), [])
+    return data is not None
 
 
 def entries(table: str | None = None) -> Iterator[tuple[str, str, list[Contact]]]:
