@@ -195,6 +195,11 @@ def _send(target: str, event: str, parameters: Parameters) -> None:
 # --- waiting --------------------------------------------------------------------------------------------------------------
 
 
+def told(token: bytes) -> bool:
+    """Whether a script that waits has been told something that it has not taken yet."""
+    return this.store.get(TOLD + token) is not None
+
+
 def take_told(token: bytes) -> list[tuple[str, str | int]] | None:
     """What a script that waits has been told, once."""
     data = this.store.take(TOLD + token)

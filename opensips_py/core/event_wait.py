@@ -34,6 +34,7 @@ class WaitForEvent(Operation):
     """Return code 1: the event was raised, and its parameters are AVPs of their names; -1: it was not, in time."""
 
     name = "wait_for_event"
+    takes_default_deadline = False
 
     def __init__(self, at: bytes, filters: list[tuple[str, str]], deadline: float, *, known: bool = False) -> None:
         self._at = at
@@ -66,6 +67,11 @@ class WaitForEvent(Operation):
     def fileno(self) -> int:
         """Of a plain wait the mailbox; else none: the reactor reads the mailbox for all."""
         return mailbox.fileno() if self.mode == "plain" else -1
+
+    @property
+    def counts_as_timeout(self) -> bool:
+        """Whether nothing has been told in the last moment."""
+        return not subscriptions.told(self._token)
 
     def advance(self) -> Done | None:
         if self.mode == "plain":
