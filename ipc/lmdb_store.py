@@ -21,6 +21,7 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Callable
+from threading import get_ident
 from types import TracebackType
 from typing import Any
 
@@ -64,13 +65,13 @@ class LmdbBatch:
 
     def __enter__(self) -> LmdbBatch:
         store = self._store
-        if store._writing:
-            raise StoreError("a batch is open in this process: make the change through it")
+        if store._writer:
+            store._refuse_second()
         store._writes += 1
         if not store._writes & _LOOK_EVERY or store._is_full:
             store._look()
         txn = self._txn = store._begin(None, None, True)
-        store._writing = True
+        store._writer = get_ident()
         self.get = txn.get
         self.put = self._put = store._refuse if store._is_full else txn.put
         self.delete = txn.delete
@@ -82,7 +83,7 @@ class LmdbBatch:
         return self._put(key, value, True, False)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._store._writing = False
+        self._store._writer = 0
         if kind is None:
             try:
                 self._txn.commit()
@@ -104,7 +105,8 @@ class LmdbStore:
         self._directory = directory
         self._map_size = map_size
         self._open()
-        self._writing = False
+        self._writer = 0
+        """The thread that has a batch open, 0 if none. Another one waits for its end; the same would wait for ever."""
         self._writes = -1
         self._is_full = False
         self._locks = Locks(os.path.join(directory, _LOCK_FILE))
@@ -173,8 +175,8 @@ class LmdbStore:
 
     def put(self, key: bytes, value: bytes) -> None:
         """Set a value."""
-        if self._writing:
-            raise StoreError("a batch is open in this process: make the change through it")
+        if self._writer:
+            self._refuse_second()
         self._writes += 1
         if not self._writes & _LOOK_EVERY or self._is_full:
             self._look()
@@ -195,8 +197,8 @@ class LmdbStore:
 
     def delete(self, key: bytes) -> bool:
         """Delete an entry; tells whether it was there."""
-        if self._writing:
-            raise StoreError("a batch is open in this process: make the change through it")
+        if self._writer:
+            self._refuse_second()
         txn = self._begin(None, None, True)
         try:
             there: bool = txn.delete(key)
@@ -224,6 +226,10 @@ class LmdbStore:
     def _used(self) -> int:
         pages = self._env.stat()
         return int((pages["branch_pages"] + pages["leaf_pages"] + pages["overflow_pages"]) * pages["psize"])
+
+    def _refuse_second(self) -> None:
+        if self._writer == get_ident():
+            raise StoreError("a batch is open in this thread: make the change through it")
 
     def _refuse(self, *arguments: object) -> bool:
         raise self._full()

@@ -114,7 +114,7 @@ class EpollReactor:
         self._stopping = True
 
     def run(self) -> None:
-        """Turn until :meth:`stop`."""
+        """Turn until :meth:`stop`. May be called again after that."""
         poll = self._epoll.poll
         callbacks = self._callbacks
         timers = self._timers
@@ -152,6 +152,7 @@ class EpollReactor:
                     self._on_error(error)
             status.busy_since_ns = 0
             status.busy_total_ns += clock() - began
+        self._stopping = False
 
     def _fire(self) -> None:
         now = time.monotonic()

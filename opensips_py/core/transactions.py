@@ -347,7 +347,11 @@ def park(ctx: Context) -> bool:
         keep_rport(ctx)
         if not rec.branches:
             rec.flags |= PARKED
-        return commit(tx)
+        unsettled.set(tx.key)  # until the engine has put down what the script waits for
+        if commit(tx):
+            return True
+        unsettled.clear()
+        return False
     finally:
         release(tx)
 

@@ -29,6 +29,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Generic, Protocol, TypeVar
 
 from opensips_py.script.context import Context, RouteKind, Value
+from opensips_py.script.outputs import Out
 
 R, F, O, B, L, E, S, T, V = (  # noqa: E741  (the letters of the OpenSIPS manual)
     RouteKind.REQUEST,
@@ -123,6 +124,8 @@ class ModuleParameter(Generic[ParamValue]):
     multiple: bool = False
     no_effect: str | None = None
     """Why the parameter has no effect here (accepted, with a notice at check), or None."""
+    convert: Callable[[Any], Any] | None = None
+    """What a value of the script becomes; None: as it is."""
 
 
 @dataclass(slots=True)
@@ -240,13 +243,20 @@ class Module:
         return declare
 
     def _add(
-        self, call: Callable[..., Any], routes: RouteKind, name: str | None, *, waits: bool, async_only: bool = False
+        self,
+        call: Callable[..., Any],
+        routes: RouteKind,
+        name: str | None,
+        *,
+        waits: bool,
+        async_only: bool = False,
+        parameters: list[Parameter] | None = None,
     ) -> None:
         spec = Function(
             name=name or call.__name__,
             module=self.name,
             call=call,
-            parameters=parameters_of(call),
+            parameters=parameters_of(call) if parameters is None else parameters,
             routes=routes,
             waits=waits,
             async_only=async_only,
@@ -325,11 +335,18 @@ class Module:
         return hook
 
 
-def parameters_of(call: Callable[..., Any]) -> list[Parameter]:
-    """Script parameters of ``call``, read from its annotations; the first argument is the Context."""
+def parameters_of(call: Callable[..., Any], skip: int = 1) -> list[Parameter]:
+    """Script parameters of ``call``, read from its annotations behind the first ``skip`` arguments (the Context).
+
+    Raises TypeError for what a script cannot give.
+    """
     hints = typing.get_type_hints(call, include_extras=True)
     out = []
-    for p in list(inspect.signature(call).parameters.values())[1:]:
+    for p in list(inspect.signature(call).parameters.values())[skip:]:
+        if p.kind not in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD):
+            raise TypeError(f"{call.__name__}(): parameter {p.name} cannot be given by a script, which gives arguments in order")
+        if p.name not in hints:
+            raise TypeError(f"{call.__name__}(): parameter {p.name} has no type annotation; scripts are checked by it")
         hint = hints[p.name]
         # one before a mandatory one cannot have a default: its type alone says that it may be omitted
         optional = p.default is not inspect.Parameter.empty or type(None) in typing.get_args(hint)
@@ -346,6 +363,13 @@ def _fault(hint: Any) -> Callable[[str, Any], str | None] | None:
     return None
 
 
+def _is_output(hint: Any) -> bool:
+    if typing.get_origin(hint) is not Out:
+        return False
+    (held,) = typing.get_args(hint)
+    return held in (int, str) or set(typing.get_args(held)) == {int, str}
+
+
 def _kind(hint: Any, call: Callable[..., Any], name: str) -> str:
     args = [a for a in typing.get_args(hint) if a is not type(None)]
     if typing.get_origin(hint) is not Annotated and type(None) in typing.get_args(hint):
@@ -354,10 +378,14 @@ def _kind(hint: Any, call: Callable[..., Any], name: str) -> str:
         return "int"
     if hint is str:
         return "str"
-    if hint is Var:
+    if hint is Var or _is_output(hint):
         return "var"
     if hint == Pattern:
         return "regex"
     if typing.get_origin(hint) is Annotated:
         return str(typing.get_args(hint)[1])
-    raise TypeError(f"{call.__module__}.{call.__name__}: parameter {name} has the unsupported type {hint!r}")
+    shown = hint.__name__ if isinstance(hint, type) else str(hint)
+    raise TypeError(
+        f"{call.__name__}(): parameter {name} has the type {shown}, which scripts do not have; "
+        "there are int, str, Pattern, Static, Out[str], Out[int], Var, VarList, each also with '| None = None'"
+    )

@@ -1,7 +1,8 @@
 """``loadmodule`` and ``modparam``: finding modules, and giving their parameters values.
 
-A module of the server is ``opensips_py.modules.NAME``; a path that ends in ``.py`` is a module of the user's own. Both
-have an attribute ``module``. Functions and variables of the core come the same way, from ``opensips_py.core.functions``.
+A module of the server is ``opensips_py.modules.NAME``; a path that ends in ``.py``, or a name that an installed package
+offers, is a module of the user's own (``own_modules``). All have an attribute ``module``. Functions and variables of the core
+come the same way, from ``opensips_py.core.functions``.
 """
 
 from __future__ import annotations
@@ -12,13 +13,14 @@ import importlib.util
 import os
 import pkgutil
 import re
-import sys
 from typing import Any
 
-from opensips_py.script import ast, known_modules
+from opensips_py.script import ast, known_modules, own_modules
+from opensips_py.script.commands import CommandParser
 from opensips_py.script.declarations import Module, ModuleParameter
 from opensips_py.script.diagnostics import Findings
 from opensips_py.script.environment import Environment
+from opensips_py.script.statements import StatementParser
 from opensips_py.script.suggest import did_you_mean
 
 _PACKAGE = "opensips_py.modules"
@@ -31,17 +33,22 @@ def load(script: ast.Script, env: Environment, findings: Findings, *, strict: bo
     """Load every module of the script and set its parameters. With ``strict`` a missing dependency is an error."""
     env.add(core_module())
     loaded: dict[str, tuple[Module, ast.LoadModule]] = {}
+    by_name: set[str] = set()
+    """As loadmodule names them: a file may have another name than the module in it."""
     for node in script.modules:
         name = _name(node.path)
-        if name in loaded or name in env.unsupported:
+        if name in by_name or name in env.unsupported:
             findings.warning(node, f"module {name} is loaded twice")
             continue
         module = _find(node, name, env, findings)
         if module is None:
             env.unsupported.add(name)
             continue
+        if not _fits(module, node, env, findings):
+            continue
         _reset(module)
-        loaded[name] = (module, node)
+        by_name.add(name)
+        loaded[module.name] = (module, node)
         env.add(module)
     for module, node in loaded.values():
         for other in module.depends:
@@ -76,56 +83,43 @@ def _name(path: str) -> str:
 
 def _find(node: ast.LoadModule, name: str, env: Environment, findings: Findings) -> Module | None:
     if node.path.endswith(".py"):
-        return _from_file(node, name, env, findings)
+        return own_modules.from_file(node, name, env.settings.mpath or "", findings)
     full = f"{_PACKAGE}.{name}"
     if not name.isidentifier() or importlib.util.find_spec(full) is None:
-        if name in known_modules.FUNCTIONS:
-            findings.error(node, f"not supported yet: module {name}", f"modules that exist: {', '.join(available())}")
-        else:
-            findings.error(
-                node, f"failed to load module {node.path}", did_you_mean(name, [*available(), *known_modules.FUNCTIONS])
-            )
-        return None
+        offered, module = own_modules.from_package(node, name, findings)
+        if not offered:
+            _unknown(node, name, findings)
+        return module
     try:
         loaded = importlib.import_module(full)
     except ImportError as e:
         findings.error(node, f"failed to load module {node.path}: {e}", "a package that it needs is not installed")
         return None
-    return _declared(loaded, node, findings)
+    return own_modules.declared(loaded, node, findings)
 
 
-def _from_file(node: ast.LoadModule, name: str, env: Environment, findings: Findings) -> Module | None:
-    """A module of the user's own. A relative path is looked up in ``mpath``, beside the script, in the working directory."""
-    places = [env.settings.mpath or "", os.path.dirname(node.file), ""]
-    path = next((p for p in (os.path.join(place, node.path) for place in places) if os.path.isfile(p)), None)
-    if path is None:
-        findings.error(
-            node,
-            f"failed to load module {node.path}",
-            "there is no such file in mpath, beside the script or in the working directory",
-        )
-        return None
-    known = f"opensips_py_user_module_{name}"
-    spec = importlib.util.spec_from_file_location(known, path)
-    if spec is None or spec.loader is None:
-        findings.error(node, f"failed to load module {node.path}")
-        return None
-    loaded = importlib.util.module_from_spec(spec)
-    sys.modules[known] = loaded
-    try:
-        spec.loader.exec_module(loaded)
-    except Exception as e:
-        findings.error(node, f"failed to load module {node.path}: {type(e).__name__}: {e}")
-        return None
-    return _declared(loaded, node, findings)
+def _unknown(node: ast.LoadModule, name: str, findings: Findings) -> None:
+    existing = [*available(), *own_modules.packaged()]
+    if name in known_modules.FUNCTIONS:
+        findings.error(node, f"not supported yet: module {name}", f"modules that exist: {', '.join(existing)}")
+    else:
+        findings.error(node, f"failed to load module {node.path}", did_you_mean(name, [*existing, *known_modules.FUNCTIONS]))
 
 
-def _declared(loaded: Any, node: ast.LoadModule, findings: Findings) -> Module | None:
-    module = getattr(loaded, "module", None)
-    if not isinstance(module, Module):
-        findings.error(node, f"{node.path} declares no module", "it needs an attribute module = Module(name, doc=...)")
-        return None
-    return module
+def _fits(module: Module, node: ast.LoadModule, env: Environment, findings: Findings) -> bool:
+    """Whether nothing that is there already has the name of the module, or of something in it."""
+    if module.name in env.modules:
+        findings.error(node, f"there is a module {module.name} already", "give the one in this file another name")
+        return False
+    taken = [
+        f"function {name}() is one of module {env.functions[name].module}" for name in module.functions if name in env.functions
+    ]
+    taken += [f"variable ${name} exists already" for name in module.variables if name in env.registry.kinds]
+    words = {*CommandParser._special, *StatementParser._compound}
+    taken += [f"{name} is a word of the language, and no name for a function" for name in module.functions if name in words]
+    for text in taken:
+        findings.error(node, f"module {module.name} cannot be loaded: {text}")
+    return not taken
 
 
 def _reset(module: Module) -> None:
@@ -196,6 +190,8 @@ def _assign(node: ast.ModParam, parameter: ModuleParameter[Any], findings: Findi
         return
     if parameter.no_effect is not None:
         findings.notice(node, f"parameter {node.name} of module {node.module} has no effect", parameter.no_effect)
+    if parameter.convert is not None:
+        value = parameter.convert(value)
     if parameter.multiple:
         parameter.value.append(value)
     else:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from types import TracebackType
+from types import CodeType, TracebackType
 from typing import Any, Protocol
 
 from opensips_py.script import ast, check, lexer, modules, parameters, parser, preprocess, sockets, variables
@@ -115,13 +115,17 @@ class Program:
         place = None
         trace: TracebackType | None = error.__traceback__
         while trace is not None:
-            if trace.tb_frame.f_code in self._codes:
-                file, line = trace.tb_frame.f_code.co_filename, trace.tb_lineno
-                if line >= FOREIGN:
-                    file, line = self.files[line // FOREIGN - 1], line % FOREIGN
-                place = (file, line)
+            place = self.place(trace.tb_frame.f_code, trace.tb_lineno) or place
             trace = trace.tb_next
         return place
+
+    def place(self, code: CodeType, line: int) -> tuple[str, int] | None:
+        """File and line of the script for a line of ``code``; None when that is not a route."""
+        if code not in self._codes:
+            return None
+        if line >= FOREIGN:
+            return self.files[line // FOREIGN - 1], line % FOREIGN
+        return code.co_filename, line
 
 
 _NESTING = 5000

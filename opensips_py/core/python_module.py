@@ -1,0 +1,305 @@
+"""Modules that users write: :class:`Module` with functions that may block or are coroutines.
+
+One declaration serves the plain call, ``async()`` and ``launch()``. A function that waits never sees the message or the
+script's variables: its arguments are computed before, its outputs are assigned after, both in the process' own thread.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar, overload
+
+from opensips_py.core import shared_data
+from opensips_py.core.coroutine_job import CoroutineJob, Slots, loop
+from opensips_py.core.guard import report_error
+from opensips_py.core.process import this
+from opensips_py.core.python_call import Job, PythonCall
+from opensips_py.core.python_command import at_once, later
+from opensips_py.core.python_function import Signature, immediate, reader, waiting, writer
+from opensips_py.core.shared_data import Shared
+from opensips_py.core.thread_job import ThreadJob, Threads
+from opensips_py.core.timed_call import TimedCall
+from opensips_py.script import declarations
+from opensips_py.script.context import Context, RouteKind, Value
+from opensips_py.script.declarations import ALL, ConfigError, ModuleParameter
+from opensips_py.script.outputs import to_unicode
+
+F = TypeVar("F", bound=Callable[..., Any])
+P = TypeVar("P")
+
+SECONDS = 30.0
+"""Default deadline of a function that waits."""
+THREADS = 8
+COROUTINES = 1000
+QUEUE = 1000
+CLEAN_SECONDS = 60.0
+"""How often shared data that have expired are removed."""
+
+
+class Module(declarations.Module):
+    """A module of one's own: ``module = Module("crm", doc="Customers")`` in a file that scripts load.
+
+    ``name`` is the one that ``modparam`` uses, and the group of its statistics. ``depends`` names modules that a script must
+    load too.
+    """
+
+    def __init__(self, name: str, *, doc: str = "", depends: Sequence[str] = ()) -> None:
+        super().__init__(name, doc=doc, depends=depends)
+        self._threads = Threads(THREADS, QUEUE, name)
+        self._slots = Slots(COROUTINES, QUEUE)
+        self._sizes: dict[str, ModuleParameter[int]] = {}
+        self._timed: list[TimedCall] = []
+
+    # --- functions --------------------------------------------------------------------------------------------------
+
+    @overload
+    def function(self, call: F, /) -> F: ...
+
+    @overload
+    def function(
+        self,
+        call: None = None,
+        /,
+        *,
+        routes: RouteKind = ALL,
+        name: str | None = None,
+        seconds: float | ModuleParameter[int] | None = SECONDS,
+    ) -> Callable[[F], F]: ...
+
+    def function(
+        self,
+        call: Any = None,
+        /,
+        *,
+        routes: RouteKind = ALL,
+        name: str | None = None,
+        seconds: float | ModuleParameter[int] | None = SECONDS,
+    ) -> Any:
+        """Declare a script function: a ``def`` that returns at once, or an ``async def``.
+
+        A ``def`` runs where the script runs and must not block; its first parameter may be ``ctx: Context``. An ``async def``
+        runs on the process' asyncio loop and can be called plainly (the worker waits), in async() and in launch();
+        after ``seconds`` (also a module parameter; None: any time) it is cancelled.
+
+        Returns an int (>0 true, <0 false, 0 ends the script), a bool (1 or -1) or None (1). An exception is logged
+        with the script's line, and ``$rc`` is -1.
+        """
+
+        def declare(body: F) -> F:
+            if inspect.iscoroutinefunction(body):
+                self._size("coroutines", COROUTINES, "coroutines of one process that run at the same time; more of them wait")
+                self._waiting(body, routes, name, seconds, lambda run: CoroutineJob(run, self._slots))
+                self.on_exit(loop.stop)
+            else:
+                signature = Signature(body, waits=False)
+                self._new(body, immediate(body, signature, name or body.__name__), signature, routes, name, waits=False)
+            return body
+
+        return declare if call is None else declare(call)
+
+    @overload
+    def blocking(self, call: F, /) -> F: ...
+
+    @overload
+    def blocking(
+        self,
+        call: None = None,
+        /,
+        *,
+        routes: RouteKind = ALL,
+        name: str | None = None,
+        seconds: float | ModuleParameter[int] | None = SECONDS,
+    ) -> Callable[[F], F]: ...
+
+    def blocking(
+        self,
+        call: Any = None,
+        /,
+        *,
+        routes: RouteKind = ALL,
+        name: str | None = None,
+        seconds: float | ModuleParameter[int] | None = SECONDS,
+    ) -> Any:
+        """Declare a script function that may block (a library for a database, ``requests``, files): it runs on a thread.
+
+        Scripts can call it plainly (the worker waits), in async() and in launch(). After ``seconds`` (also a module
+        parameter; None: any time) the script goes on with :data:`TIMED_OUT`, and what the thread comes up with later is
+        thrown away. For the result see :meth:`function`.
+        """
+
+        def declare(body: F) -> F:
+            if inspect.iscoroutinefunction(body):
+                raise TypeError(f"{body.__name__}() is async: declare it with @{self.name}.function, it needs no thread")
+            self._size("threads", THREADS, "threads of one process; more calls wait")
+            self._waiting(body, routes, name, seconds, lambda run: ThreadJob(run, threads=self._threads))
+            return body
+
+        return declare if call is None else declare(call)
+
+    def _waiting(
+        self,
+        body: Callable[..., Any],
+        routes: RouteKind,
+        name: str | None,
+        seconds: float | ModuleParameter[int] | None,
+        begin: Callable[[Callable[[], Any]], Job],
+    ) -> None:
+        self._size("queue", QUEUE, "calls of one process that may wait for their turn; one more gets $rc -12 at once")
+        signature = Signature(body, waits=True)
+        shown = name or body.__name__
+        if shown in self.functions:
+            raise ValueError(f"function {shown}() is declared twice in module {self.name}")
+        operation = type(f"{shown} of {self.name}", (PythonCall,), {"name": shown, "module": self.name})
+        self._new(body, waiting(body, signature, operation, begin, seconds), signature, routes, name, waits=True)
+
+    def _new(self, body: Any, call: Any, signature: Signature, routes: RouteKind, name: str | None, *, waits: bool) -> None:
+        shown = name or body.__name__
+        if shown in self.functions:
+            raise ValueError(f"function {shown}() is declared twice in module {self.name}")
+        self._add(functools.wraps(body)(call), routes, name, waits=waits, parameters=signature.parameters)
+
+    def _size(self, name: str, default: int, doc: str) -> None:
+        """A module parameter that exists in modules that need it."""
+        if name in self._sizes:
+            return
+        if not self._sizes:
+            self.on_config(self._sized)
+        self._sizes[name] = self.param(name, int, default, doc=doc)
+
+    def _sized(self) -> None:
+        for name, parameter in self._sizes.items():
+            if parameter.value < (0 if name == "queue" else 1):
+                raise ConfigError(f"{self.name}: {name} is {parameter.value}; it must be at least {int(name != 'queue')}")
+            if name == "threads":
+                self._threads.most = parameter.value
+            elif name == "coroutines":
+                self._slots.most = parameter.value
+            else:
+                self._threads.queue = self._slots.queue = parameter.value
+
+    # --- management commands and variables ------------------------------------------------------------------------------
+
+    def mi(self, name: str, *recipes: tuple[str, ...], blocking: bool = False) -> Callable[[F], F]:
+        """Declare a management command with its accepted parameter lists (none given: no parameters).
+
+        The function returns what becomes the JSON result, or raises MIError. It runs in the process of the
+        management interface: an ``async def`` on its asyncio loop, a ``def`` there itself or, with ``blocking``, on a thread.
+        """
+
+        def declare(body: F) -> F:
+            if name in self.mi_commands:
+                raise ValueError(f"management command {name} is declared twice in module {self.name}")
+            handler: Callable[..., Any]
+            if inspect.iscoroutinefunction(body):
+                self.on_exit(loop.stop)
+                handler = later(body, lambda run: CoroutineJob(run, self._slots))
+            elif blocking:
+                handler = later(body, lambda run: ThreadJob(run, threads=self._threads))
+            else:
+                handler = at_once(body)
+            super(Module, self).mi(name, *recipes)(functools.wraps(body)(handler))
+            return body
+
+        return declare
+
+    def variable(
+        self,
+        name: str,
+        *,
+        argument: str = "no",
+        write: Callable[[Context, str | None, Any, Value], None] | None = None,
+        assign: Callable[[Context, str | None, Any, Value], None] | None = None,
+        doc: str | None = None,
+    ) -> Callable[[F], F]:
+        """Declare a pseudo-variable. The decorated function reads it: ``read(ctx, argument, index)``.
+
+        ``argument`` says whether ``$name`` takes one in parentheses: ``no``, ``optional`` or ``required``. ``write(ctx, argument,
+        index, value)`` is called for ``=`` and ``assign`` for ``:=``; a variable without them cannot be written.
+        """
+
+        def declare(read: F) -> F:
+            if name in self.variables:
+                raise ValueError(f"variable ${name} is declared twice in module {self.name}")
+            super(Module, self).variable(
+                name,
+                argument=argument,
+                write=None if write is None else writer(write),
+                assign=None if assign is None else writer(assign),
+                doc=doc,
+            )(functools.wraps(read)(reader(read)))
+            return read
+
+        return declare
+
+    # --- parameters, data, time -------------------------------------------------------------------------------------
+
+    def param(
+        self,
+        name: str,
+        type: type,
+        default: P,
+        *,
+        doc: str = "",
+        multiple: bool = False,
+        no_effect: str | None = None,
+    ) -> ModuleParameter[P]:
+        """Declare a module parameter, a number or a text: ``modparam("module", "name", value)``. Read its ``value``."""
+        if type not in (int, str):
+            raise TypeError(f"parameter {name} of module {self.name}: scripts have int and str, not {type!r}")
+        if name in self.params:
+            raise ValueError(f"parameter {name} is declared twice in module {self.name}")
+        made = super().param(name, type, default, doc=doc, multiple=multiple, no_effect=no_effect)
+        made.convert = _unicode
+        return made
+
+    def shared(self, name: str, kind: Any = Any) -> Shared[Any]:
+        """A table in shared memory that all processes see; ``kind`` is the type of its values, which is checked on reading."""
+        if not any(hook is _clean_shared for hook in self.process_hooks):
+            self.on_process(_clean_shared)
+        return Shared(self.name, name, kind)
+
+    def every(self, seconds: float | ModuleParameter[int]) -> Callable[[F], F]:
+        """Call the decorated function every ``seconds``, in one process of the server.
+
+        A ``def`` runs on a thread, an ``async def`` on the asyncio loop. It is never run twice at the same time.
+        """
+
+        def declare(body: F) -> F:
+            if inspect.signature(body).parameters:
+                raise TypeError(f"{body.__name__}() has parameters, and runs without any")
+            run: Callable[[], Any] = body
+            if inspect.iscoroutinefunction(body):
+                self.on_exit(loop.stop)
+                begin: Callable[[], Job] = lambda: CoroutineJob(run, self._slots)  # noqa: E731
+            else:
+                begin = lambda: ThreadJob(run, threads=self._threads)  # noqa: E731
+            self.on_process(TimedCall(self.name, body.__name__, begin, seconds).begin)
+            return body
+
+        return declare
+
+
+def _unicode(value: Any) -> Any:
+    return to_unicode(value) if isinstance(value, str) else value
+
+
+def _clean_shared() -> None:
+    """The timer process removes what has expired, whichever modules it is of."""
+    if this.kind != "timer" or _cleaning:
+        return
+    _cleaning.append(True)
+
+    def tick() -> None:
+        try:
+            shared_data.remove_expired()
+        except Exception as error:  # the next turn may succeed
+            report_error(error, "shared data")
+        this.reactor.call_at(time.monotonic() + CLEAN_SECONDS, tick)
+
+    this.reactor.call_at(time.monotonic() + CLEAN_SECONDS, tick)
+
+
+_cleaning: list[bool] = []

@@ -1,0 +1,92 @@
+"""What a module of one's own needs: everything that may be imported from the server, in one place.
+
+::
+
+    from opensips_py.module_api import Module, Out
+
+    module = Module("crm", doc="Customers by number")
+
+
+    @module.blocking(seconds=5)
+    def customer(number: str, name: Out[str]) -> bool:
+        '''Who calls?'''
+        name.set(look_it_up(number))
+        return True
+
+A script loads it with ``loadmodule "crm.py"`` and writes ``async(customer("$fU", $avp(name)), answer);``. The manual is
+``docs/modules.md``. These names stay as they are from version to version.
+"""
+
+from __future__ import annotations
+
+from opensips_py.core.log import ALERT, CRITICAL, DBG, ERROR, INFO, NOTICE, WARNING, log
+from opensips_py.core.mi import Later
+from opensips_py.core.operation import LOST
+from opensips_py.core.process import this
+from opensips_py.core.python_call import QUEUE_FULL, TIMED_OUT
+from opensips_py.core.python_module import Module
+from opensips_py.core.shared_data import Shared
+from opensips_py.script.context import Context, RouteKind, Value
+from opensips_py.script.declarations import (
+    ALL,
+    B,
+    ConfigError,
+    E,
+    F,
+    L,
+    MIError,
+    ModuleParameter,
+    O,
+    Pattern,
+    R,
+    S,
+    Static,
+    Statistic,
+    T,
+    V,
+    Var,
+    VarList,
+)
+from opensips_py.script.outputs import Out, to_script, to_unicode
+
+__all__ = [
+    "ALERT",
+    "ALL",
+    "CRITICAL",
+    "DBG",
+    "ERROR",
+    "INFO",
+    "LOST",
+    "NOTICE",
+    "QUEUE_FULL",
+    "TIMED_OUT",
+    "WARNING",
+    "B",
+    "ConfigError",
+    "Context",
+    "E",
+    "F",
+    "L",
+    "Later",
+    "MIError",
+    "Module",
+    "ModuleParameter",
+    "O",
+    "Out",
+    "Pattern",
+    "R",
+    "RouteKind",
+    "S",
+    "Shared",
+    "Static",
+    "Statistic",
+    "T",
+    "V",
+    "Value",
+    "Var",
+    "VarList",
+    "log",
+    "this",
+    "to_script",
+    "to_unicode",
+]

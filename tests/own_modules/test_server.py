@@ -1,0 +1,221 @@
+"""A user's module in a real server: several processes, one that dies, the end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from scripts.testbed.server import Server
+from tests.own_modules.conftest import OWN
+from tests.support.sip_client import SipClient
+
+StartServer = Callable[..., Server]
+MakeClient = Callable[..., SipClient]
+
+HEAD = 'loadmodule "sl.so"\nloadmodule "tm.so"\n'
+INVITE = (
+    "INVITE sip:{user}@{server} SIP/2.0\nVia: SIP/2.0/UDP {ip}:{port};branch={branch}\nMax-Forwards: 70\n"
+    "From: <sip:alice@{ip}>;tag={tag}\nTo: <sip:bob@{ip}>\nCall-ID: {call_id}\nCSeq: 1 INVITE\n\n"
+)
+
+
+def start(server: StartServer, tmp_path: Path, code: str, script: str, workers: int = 2) -> Server:
+    (tmp_path / "own.py").write_text(OWN + code)
+    return server(f'{HEAD}loadmodule "{tmp_path}/own.py"\n{script}', workers=workers)
+
+
+def wait_until(true: Callable[[], bool], seconds: float = 10) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+HOLDING = """
+import os
+
+@module.blocking
+def hold(out: Out[str]):
+    time.sleep(60)
+
+@module.function(seconds=60)
+async def hold_async(out: Out[str]):
+    await asyncio.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("function", ["hold", "hold_async"])
+def test_a_call_lost_with_its_worker_is_told_once(server: StartServer, client: MakeClient, tmp_path: Path, function: str) -> None:
+    script = f"""route {{ xlog("held by $pp\\n"); async({function}($avp(out)), end); }}
+route[end] {{ $var(rc) = $rc; xlog("resumed with $var(rc)\\n"); t_reply(480, "$var(rc)"); }}"""
+    running = start(server, tmp_path, HOLDING, script)
+    caller = client(running.address)
+    caller.request("INVITE")
+    assert caller.receive().status == 100
+    wait_until(lambda: running.mi("async_list")["Count"] == 1)
+    os.kill(int(running.wait_log("held by")[0].rsplit(" ", 1)[1]), signal.SIGKILL)
+    reply = caller.receive(10)
+    assert (reply.status, reply.reason) == (480, "-10")
+    assert len(running.wait_log("resumed with")) == 1
+    time.sleep(0.3)
+    assert len(running.lines("resumed with")) == 1
+    assert running.mi("async_list")["Count"] == 0
+
+
+def test_a_worker_that_dies_as_it_suspends_leaves_no_call_unanswered(
+    server: StartServer, client: MakeClient, tmp_path: Path
+) -> None:
+    """The 100 goes out before what the script waits for is put down: that moment belongs to nobody else."""
+    code = (
+        """
+import os
+from opensips_py.core import engine
+
+def die(record):
+    os.kill(os.getpid(), 9)
+
+@module.on_process
+def patch():
+    engine.parking.encode = die
+"""
+        + HOLDING
+    )
+    running = start(server, tmp_path, code, "route { async(hold($avp(out)), end); }\nroute[end] { exit; }")
+    caller = client(running.address)
+    caller.request("INVITE")
+    assert [caller.receive(10).status for _ in range(2)] == [100, 500]
+
+
+def test_suspended_calls_are_listed_by_the_function_s_name(server: StartServer, client: MakeClient, tmp_path: Path) -> None:
+    running = start(server, tmp_path, HOLDING, "route { async(hold_async($avp(out)), end, 30); }\nroute[end] { exit; }")
+    caller = client(running.address)
+    caller.request("INVITE")
+    assert caller.receive().status == 100
+    wait_until(lambda: running.mi("async_list")["Count"] == 1)
+    [operation] = running.mi("async_list")["Operations"]
+    assert operation["Function"] == "hold_async"
+    assert 20 < operation["Deadline"] <= 30
+    running.kill()
+
+
+def test_a_worker_serves_others_while_functions_run(server: StartServer, client: MakeClient, tmp_path: Path) -> None:
+    code = """
+@module.blocking
+def slow():
+    time.sleep(0.5)
+
+@module.function
+async def slow_async():
+    await asyncio.sleep(0.5)
+"""
+    script = """route {
+    if ($rU == "threads") async(slow(), end);
+    if ($rU == "loop") async(slow_async(), end);
+    sl_send_reply(200, "OK");
+}
+route[end] { t_reply(486, "Busy"); }"""
+    running = start(server, tmp_path, code, script, workers=1)
+    waiting = []
+    for user in ["threads"] * 4 + ["loop"] * 4:
+        waiting.append(client(running.address))
+        waiting[-1].send(INVITE, user=user)
+        assert waiting[-1].receive().status == 100
+    other = client(running.address)
+    other.request("OPTIONS")
+    assert other.receive().status == 200
+    began = time.monotonic()
+    assert [one.receive().status for one in waiting] == [486] * 8
+    assert time.monotonic() - began < 3
+
+
+def test_coroutines_clean_up_when_the_server_stops(server: StartServer, client: MakeClient, tmp_path: Path) -> None:
+    code = f"""
+tasks = []
+
+@module.function
+async def begin():
+    tasks.append(asyncio.create_task(forever()))
+    await asyncio.sleep(0)
+
+async def forever():
+    try:
+        await asyncio.sleep(3600)
+    finally:
+        with open({str(tmp_path / "cleaned")!r}, "w") as file:
+            file.write("yes")
+
+@module.on_exit
+def leave():
+    with open({str(tmp_path / "left")!r}, "a") as file:
+        file.write("process\\n")
+"""
+    running = start(server, tmp_path, code, 'route { begin(); sl_send_reply(200, "OK"); }')
+    caller = client(running.address)
+    caller.request("OPTIONS")
+    assert caller.receive().status == 200
+    assert running.stop(20) == 0
+    assert (tmp_path / "cleaned").read_text() == "yes"
+    assert (tmp_path / "left").read_text().count("process") >= 3
+
+
+def test_shared_data_are_the_same_in_every_process_and_on_every_thread(
+    server: StartServer, client: MakeClient, tmp_path: Path
+) -> None:
+    code = """
+seen = module.shared("seen", int)
+
+@module.function
+def count():
+    seen.add("calls")
+
+@module.blocking
+def count_slowly():
+    for _ in range(20):
+        seen.add("calls")
+
+@module.function
+async def count_async():
+    for _ in range(20):
+        seen.add("calls")
+        await asyncio.sleep(0)
+
+@module.mi("seen")
+def show() -> dict[str, int]:
+    return dict(seen.items())
+"""
+    script = """route {
+    count();
+    launch(count_slowly(), done);
+    launch(count_async(), done);
+    async(count_slowly(), end);
+}
+route[done] { count(); }
+route[end] { count(); t_reply(486, "Busy"); }"""
+    running = start(server, tmp_path, code, script, workers=3)
+    callers = [client(running.address) for _ in range(12)]
+    for caller in callers:
+        caller.request("INVITE")
+    for caller in callers:
+        assert caller.receive().status == 100
+        assert caller.receive().status == 486
+    wait_until(lambda: running.mi("seen") == {"calls": 12 * 64}, 20)
+
+
+def test_every_runs_in_one_process_only(server: StartServer, tmp_path: Path) -> None:
+    code = f"""
+import os
+
+@module.every(0.02)
+def tick():
+    with open({str(tmp_path / "ticks")!r}, "a") as file:
+        file.write(f"{{os.getpid()}}\\n")
+"""
+    running = start(server, tmp_path, code, "route { exit; }")
+    path = tmp_path / "ticks"
+    wait_until(lambda: path.exists() and path.read_text().count("\n") >= 5)
+    assert set(path.read_text().split()) == {str(pid) for pid in running.pids("timer")}
