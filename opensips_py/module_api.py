@@ -21,9 +21,8 @@ from __future__ import annotations
 
 from opensips_py.core.log import ALERT, CRITICAL, DBG, ERROR, INFO, NOTICE, WARNING, log
 from opensips_py.core.mi import Later
-from opensips_py.core.operation import LOST
+from opensips_py.core.operation import BUSY, CANCELLED, LOST, TIMEOUT
 from opensips_py.core.process import this
-from opensips_py.core.python_call import QUEUE_FULL, TIMED_OUT
 from opensips_py.core.python_module import Module
 from opensips_py.core.shared_data import Shared
 from opensips_py.script.context import Context, RouteKind, Value
@@ -52,14 +51,15 @@ from opensips_py.script.outputs import Out, to_script, to_unicode
 __all__ = [
     "ALERT",
     "ALL",
+    "BUSY",
+    "CANCELLED",
     "CRITICAL",
     "DBG",
     "ERROR",
     "INFO",
     "LOST",
     "NOTICE",
-    "QUEUE_FULL",
-    "TIMED_OUT",
+    "TIMEOUT",
     "WARNING",
     "B",
     "ConfigError",

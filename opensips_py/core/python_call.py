@@ -15,16 +15,12 @@ from typing import Any, ClassVar, Protocol
 import opensips_py
 from opensips_py.core.guard import report_error
 from opensips_py.core.log import WARNING, log
-from opensips_py.core.operation import LOST, Done, Operation
+from opensips_py.core.operation import BUSY, LOST, TIMEOUT, Done, Operation
 from opensips_py.core.thread_job import QueueFull
 from opensips_py.script.outputs import Out, to_script
 
 ERROR = -1
 """``$rc`` when the function raised an exception; the log has its traceback."""
-TIMED_OUT = -11
-"""``$rc`` when the deadline passed first."""
-QUEUE_FULL = -12
-"""``$rc`` when too many calls were waiting for their turn already; the function was not called."""
 
 
 _SERVER = os.path.dirname(opensips_py.__file__) + os.sep
@@ -65,7 +61,7 @@ class PythonCall(Operation):
             self._job = self._begin()
         except QueueFull as full:
             log(WARNING, self.module, self.name, f"{self._place}: {self.name}() is not called: {full}")
-            return Done(QUEUE_FULL)
+            return Done(BUSY)
         except Exception as error:  # no threads left, no descriptors left
             report_error(error, self._place)
             return Done(ERROR)
@@ -93,7 +89,7 @@ class PythonCall(Operation):
 
     def expire(self) -> Done:
         self.close()
-        return Done(TIMED_OUT)
+        return Done(TIMEOUT)
 
     def close(self) -> None:
         job, self._job = self._job, None

@@ -126,7 +126,7 @@ class Module(declarations.Module):
         """Declare a script function that may block (a library for a database, ``requests``, files): it runs on a thread.
 
         Scripts can call it plainly (the worker waits), in async() and in launch(). After ``seconds`` (also a module
-        parameter; None: any time) the script goes on with :data:`TIMED_OUT`, and what the thread comes up with later is
+        parameter; None: any time) the script goes on with :data:`TIMEOUT`, and what the thread comes up with later is
         thrown away. For the result see :meth:`function`.
         """
 
@@ -147,7 +147,7 @@ class Module(declarations.Module):
         seconds: float | ModuleParameter[int] | None,
         begin: Callable[[Callable[[], Any]], Job],
     ) -> None:
-        self._size("queue", QUEUE, "calls of one process that may wait for their turn; one more gets $rc -12 at once")
+        self._size("queue", QUEUE, "calls of one process that may wait for their turn; one more gets $rc -4 at once")
         signature = Signature(body, waits=True)
         shown = name or body.__name__
         if shown in self.functions:

@@ -144,7 +144,7 @@ def test_a_deadline_ends_the_wait_and_the_late_result_is_thrown_away(own: Own, k
     code = declared(kind, HOLD, arguments)
     script = own.script(code, f"route {{ {call} }}\nroute[end] {{ $avp(rc) = $rc; }}")
     run = script.request()
-    assert run["$avp(rc)"] == -11
+    assert run["$avp(rc)"] == -3
     if kind == "coroutine":
         script.wait(lambda: bool(own.python.cleaned))
         assert not own.python.ended.is_set(), "it is cancelled"
@@ -157,7 +157,7 @@ def test_a_deadline_ends_the_wait_and_the_late_result_is_thrown_away(own: Own, k
 def test_a_deadline_may_be_a_module_parameter(own: Own) -> None:
     code = 'limit = module.param("limit", int, 30)\n' + declared("coroutine", HOLD, "(seconds=limit)")
     script = own.script(code, 'modparam("own", "limit", 1)\nroute { hold(); $avp(rc) = $rc; }')
-    assert script.request()["$avp(rc)"] == -11
+    assert script.request()["$avp(rc)"] == -3
 
 
 @BOTH
@@ -175,7 +175,7 @@ route[end] {{ xlog("$param(1) $rc\\n"); }}"""
     run = own.script(declared(kind, HOLD), text).request()
     warning, *lines = run.log
     assert "opensips.cfg:" in warning and "hold() is not called" in warning
-    assert lines == ["3 -12", "1 1", "2 1"]
+    assert lines == ["3 -4", "1 1", "2 1"]
 
 
 @BOTH
@@ -188,7 +188,7 @@ route[held] {{ xlog("held $rc\\n"); note(); xlog("$rc\\n"); }}
 route[end] {{ xlog("$rc\\n"); }}
 route[last] {{ xlog("$rc\\n"); release(); }}"""
     script = own.script(code, text)
-    assert script.request().log == ["-11", "-11", "held 1", "1"]
+    assert script.request().log == ["-3", "-3", "held 1", "1"]
     assert own.python.calls == [1]
 
 
