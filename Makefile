@@ -4,10 +4,10 @@ PYTEST_ARGS ?=
 CODE := opensips_py workers ipc scripts tests examples
 
 .DEFAULT_GOAL := help
-.PHONY: help run prepare prepare-test test lint format load soak bench golden torture reference clean
+.PHONY: help run prepare prepare-test test lint format load soak bench bench-script golden torture reference clean
 
 help: ## what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 prepare:
 	@scripts/prepare.sh run
@@ -40,6 +40,9 @@ soak: prepare-test ## memory over 100,000 calls
 bench: prepare-test ## CPU per request; against Kamailio where ../shared/bench is there
 	@if [ -d ../shared/bench ]; then OPENSIPS_PY="$(CURDIR)/.venv/bin/opensips-py" $(PY) ../shared/bench/compare.py $(BENCH_ARGS); \
 	else $(PY) -m scripts.bench $(BENCH_ARGS); fi
+
+bench-script: prepare-test ## how long a long script takes to check, and a route beside Python written by hand
+	@$(PY) -m scripts.bench_script $(BENCH_ARGS)
 
 golden: prepare-test ## replay behaviour recorded from the C server
 	@$(PY) -m scripts.golden $(GOLDEN_ARGS)
