@@ -61,6 +61,7 @@ class SlotStatus:
     parked = _field(4, "Parked operations that it drives.")
     log_level = _field(5, "Its log level, as the log has it.")
     busy_total_ns = _field(6, "Time spent in callbacks since the start, in nanoseconds.")
+    connections = _field(8, "Connections that it owns; negative (set by the attendant): it cannot take any.")
     unsettled = _field(7, "What it is working on that nobody else would finish (meaning is the user's); 0: nothing.")
 
 

@@ -21,6 +21,7 @@ from ipc.control import ControlHub
 from ipc.counters import Counters
 from ipc.descriptors import FdStore
 from ipc.lmdb_store import LmdbStore
+from ipc.mailbox import Mailboxes
 from ipc.rundir import RunDir, RunDirError
 from opensips_py.core import mi_commands, reload
 from opensips_py.core import parked as parking
@@ -29,12 +30,14 @@ from opensips_py.core.log import CRITICAL, NOTICE, WARNING, log
 from opensips_py.core.operation import READ
 from opensips_py.core.process import this
 from opensips_py.core.statistics import registry
+from opensips_py.core.streams import FD_KEY, RECEIVER
 from opensips_py.core.transactions import unsettled
 from opensips_py.script.context import RouteKind
 from opensips_py.script.declarations import ConfigError
 from opensips_py.script.program import Program
-from workers import sip_receiver, timer
+from workers import sip_receiver, tcp_receiver, timer
 from workers.child import DRAIN_SECONDS, Child, Place, Shared, stuck_key
+from workers.connection_heirs import NOT_TAKING, Taker, give_away
 from workers.daemon import DaemonError, drop_privileges
 from workers.linux import adopt_orphans
 from workers.options import Options
@@ -63,7 +66,7 @@ def run(program: Program, options: Options, ready: Callable[[int], None]) -> int
     ``ready(status)`` is called once: 0 when all processes work, 255 when the server could not start.
     """
     try:
-        handles = open_sockets(program.sockets, program.settings.maxbuffer)
+        handles = open_sockets(program.sockets, program.settings)
     except SocketError as error:
         log(CRITICAL, "core", "udp_init", str(error))
         ready(255)
@@ -113,7 +116,11 @@ class Attendant:
         this.kinds = ["attendant", *(place.kind for place in self._places)]
         registry.collect(program.modules.values())
         self.counters = Counters.create(rundir.path, slots)
-        self.shared = Shared(program, rundir, self.counters, program.sockets, handles, time.time(), options.argv_list)
+        owners = [place.slot for place in self._places if place.kind == RECEIVER]
+        self.mailboxes = Mailboxes(owners) if owners else None
+        self.shared = Shared(
+            program, rundir, self.counters, program.sockets, handles, time.time(), options.argv_list, self.mailboxes
+        )
         self._workers: dict[int, _Worker] = {}
         """By pid."""
         self._incarnations: dict[int, int] = {}
@@ -131,7 +138,7 @@ class Attendant:
         this.slot, this.kind = 0, "attendant"
         this.program, this.store, this.reactor = program, self.store, self.reactor
         this.counters, this.started_at, this.argv = self.counters, self.shared.started, self.shared.argv
-        this.sockets, this.handles = program.sockets, handles
+        this.sockets = program.sockets
         registry.attach(self.counters, place_row=0)
         reload.changed.append(self._routes_changed)
 
@@ -141,7 +148,7 @@ class Attendant:
 
     @staticmethod
     def _process_table(program: Program) -> list[Place]:
-        """OpenSIPS' order: module processes, timer, SIP receivers socket by socket."""
+        """OpenSIPS' order: module processes, timer, SIP receivers socket by socket, TCP receivers."""
         places: list[Place] = []
 
         def add(kind: str, main: Callable[[Child], None], index: int = -1, receives: bool = False) -> None:
@@ -153,9 +160,14 @@ class Attendant:
             add("MI FIFO", mi_process.main)
         add("timer", timer.main)
         for listen in program.sockets:
+            if listen.proto != "udp":
+                continue
             host = f"[{listen.host}]" if ":" in listen.host else listen.host
             for _ in range(listen.workers or program.settings.udp_workers):
                 add(f"SIP receiver {listen.proto}:{host}:{listen.port}", sip_receiver.main, listen.index, receives=True)
+        if any(listen.proto == "tcp" for listen in program.sockets):
+            for _ in range(program.settings.tcp_workers):
+                add(RECEIVER, tcp_receiver.main, receives=True)
         return places
 
     # --- start --------------------------------------------------------------------------------------------------
@@ -326,14 +338,16 @@ class Attendant:
         self.fd_store.line_closed(place.slot)
         self.counters.status(place.slot).busy_since_ns = 0
         self.counters.status(place.slot).parked = 0
+        self.counters.status(place.slot).connections = NOT_TAKING
         if number := self.counters.status(place.slot).unsettled:
             self.counters.status(place.slot).unsettled = 0
             self._interrupted.append(unsettled.key(number))
         self._hand_over_from_dead()
+        self._connections_of_dead()
         # pooled connections of the dead process that nobody took: their peers must see them closed
         of_dead = f":{place.slot}:{worker.incarnation}:"
         for key in self.fd_store.names():
-            if of_dead in key:
+            if of_dead in key and not key.startswith(FD_KEY):
                 self.fd_store.drop(key)
         if time.monotonic() - worker.started < RESPAWN_PAUSE:
             self.reactor.call_at(time.monotonic() + RESPAWN_PAUSE, lambda: self._respawn(place))
@@ -352,6 +366,7 @@ class Attendant:
             if alive:
                 log(NOTICE, "core", "handle_sigs", f"process {place.slot} ({place.kind}) is back")
                 self._hand_over_from_dead()
+                self._connections_of_dead()
 
         self.reactor.add(reader, READ, ready)
 
@@ -399,6 +414,16 @@ class Attendant:
             self.fd_store.hand_over(receivers[0].place.slot, b"T" + self._interrupted.pop(), [])
         alive = {(worker.place.slot, worker.incarnation) for worker in self._workers.values()}
         self._hand_over(lambda token, record: self._holder(token, record, alive) not in alive)
+
+    def _connections_of_dead(self) -> None:
+        """Connections whose owner has died go on in other TCP receivers; until there is one, they wait here."""
+        if self.mailboxes is None:
+            return
+        takers = [Taker(w.place.slot, w.incarnation) for w in self._receivers(but=-1) if w.place.kind == RECEIVER]
+        if takers:
+            alive = {(worker.place.slot, worker.incarnation) for worker in self._workers.values()}
+            self.fd_store.drain()
+            give_away(self.store, self.fd_store, self.mailboxes, alive, takers)
 
     def _holder(self, token: bytes, record: parking.Parked, alive: set[tuple[int, int]]) -> tuple[int, int]:
         """Who drives the operation, as (slot, incarnation)."""

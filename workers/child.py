@@ -17,6 +17,7 @@ from ipc.control import ControlLine
 from ipc.counters import Counters
 from ipc.descriptors import FdLine
 from ipc.lmdb_store import LmdbStore
+from ipc.mailbox import Mailboxes
 from ipc.rundir import RunDir
 from opensips_py.core import mi_commands, reload, transactions
 from opensips_py.core.engine import Engine
@@ -24,6 +25,7 @@ from opensips_py.core.guard import report_error
 from opensips_py.core.process import this
 from opensips_py.core.runtime import ScriptRuntime
 from opensips_py.core.statistics import registry
+from opensips_py.core.streams import StreamHandle, streams
 from opensips_py.script import variables
 from opensips_py.script.context import ListenSocket
 from opensips_py.script.program import Program
@@ -46,6 +48,8 @@ class Shared:
     handles: list[socket.socket]
     started: float
     argv: list[str] = field(default_factory=list)
+    mailboxes: Mailboxes | None = None
+    """Of the TCP receivers; None when there are none."""
 
 
 @dataclass(slots=True)
@@ -58,7 +62,7 @@ class Place:
     main: Callable[[Child], None]
     socket_index: int = -1
     receives: bool = False
-    """A SIP receiver: may take over operations of others."""
+    """A SIP or TCP receiver: may take over operations of others."""
 
 
 class Child:
@@ -76,7 +80,10 @@ class Child:
         this.incarnation = incarnation
         this.kind = place.kind
         this.sockets = shared.sockets
-        this.handles = shared.handles
+        this.handles = [
+            handle if listen.proto == "udp" else StreamHandle(listen)
+            for listen, handle in zip(shared.sockets, shared.handles, strict=True)
+        ]
         this.program = shared.program
         this.counters = shared.counters
         this.started_at = shared.started
@@ -98,6 +105,9 @@ class Child:
         this.store = LmdbStore.open(self.shared.rundir.path)
         self.fd_line = FdLine(self._fd_socket, self.reactor)
         this.fd_keeper = self.fd_line
+        if self.shared.mailboxes is not None:
+            streams.mailboxes = self.shared.mailboxes
+            streams.mailboxes.attach(self.reactor)
         registry.attach(self.shared.counters, place_row=this.slot)
         this.engine = Engine(status)
         transactions.unsettled.row = status

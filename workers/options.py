@@ -27,6 +27,8 @@ class Options:
     """``[proto:]address[:port]`` of sockets to add to those of the script."""
     udp_workers: int | None = None
     """SIP receivers per UDP socket."""
+    tcp_workers: int | None = None
+    """TCP receivers."""
     foreground: bool = False
     """Stay attached to the terminal (workers are forked all the same)."""
     log_stderr: bool = False
@@ -129,7 +131,7 @@ OPTIONS = [
     Option("C", None, "check the script with all functions, parameters and routes, then exit", _on("check", "check_all")),
     Option("l", "address", "listen on [proto:]address[:port]; may be repeated; IPv6 in brackets", _listen),
     Option("n", "processes", "SIP receivers per UDP socket (default 8)", _number("udp_workers", "process number", "n")),
-    Option("N", "processes", "only UDP sockets are served", None),
+    Option("N", "processes", "TCP receivers (default 8)", _number("tcp_workers", "process number", "N")),
     Option("r", None, "source addresses are compared as they are: names are not looked up", None),
     Option("R", None, "source addresses are compared as they are: names are not looked up", None),
     Option("v", None, "addresses in Via headers are never looked up", None),

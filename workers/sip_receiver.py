@@ -7,7 +7,7 @@ import time
 from opensips_py.core.failure import interrupted
 from opensips_py.core.guard import run_guarded
 from opensips_py.core.process import this
-from opensips_py.core.receive import receive_datagram
+from opensips_py.core.receive import receive_message
 from opensips_py.core.report import report_context
 from opensips_py.script.context import RouteKind
 from workers.child import DRAIN_SECONDS, Child
@@ -21,9 +21,9 @@ BURST = 8
 def main(child: Child) -> None:
     """Body of a SIP receiver."""
     index = child.place.socket_index
-    handle, listen = this.handles[index], this.sockets[index]
+    handle, listen = child.shared.handles[index], this.sockets[index]
     recvfrom = handle.recvfrom
-    receive = receive_datagram
+    receive = receive_message
 
     single = 0
     """How many of the next wake-ups read only one datagram, because the last attempt to read a second was in vain."""

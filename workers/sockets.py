@@ -7,18 +7,22 @@ import os
 import socket
 
 from opensips_py.script.context import ListenSocket
+from opensips_py.script.parameters import Settings
 
 
 class SocketError(Exception):
     """A socket could not be opened; the text says which and what to do."""
 
 
-def open_sockets(sockets: list[ListenSocket], receive_buffer: int) -> list[socket.socket]:
-    """Bind every UDP socket, non-blocking, with ``receive_buffer`` bytes of kernel buffer where the kernel allows it."""
+def open_sockets(sockets: list[ListenSocket], settings: Settings) -> list[socket.socket]:
+    """Bind every socket, non-blocking; ``maxbuffer`` bytes for UDP where the kernel allows it, ``tcp_socket_backlog`` for TCP."""
     handles: list[socket.socket] = []
     try:
         for listen in sockets:
-            handles.append(_open_udp(listen, receive_buffer))
+            if listen.proto == "udp":
+                handles.append(_open_udp(listen, settings.maxbuffer))
+            else:
+                handles.append(_open_tcp(listen, settings.tcp_socket_backlog))
     except SocketError:
         for handle in handles:
             handle.close()
@@ -46,9 +50,27 @@ def _open_udp(listen: ListenSocket, receive_buffer: int) -> socket.socket:
     return handle
 
 
+def _open_tcp(listen: ListenSocket, backlog: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in listen.host else socket.AF_INET
+    handle = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if family == socket.AF_INET6:
+            handle.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        # connections of the last run that are just ending do not keep the port
+        handle.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        handle.setblocking(False)
+        handle.bind((listen.host, listen.port))
+        handle.listen(backlog)
+    except OSError as error:
+        handle.close()
+        raise SocketError(_explain(f"{listen.proto}:{listen.host}:{listen.port}", error)) from error
+    return handle
+
+
 def _explain(place: str, error: OSError) -> str:
     if error.errno == errno.EADDRINUSE:
-        return f"{place}: address already in use; is another SIP server running on it? (ss -lunp shows who holds it)"
+        shows = "ss -lunp" if place.startswith("udp") else "ss -ltnp"
+        return f"{place}: address already in use; is another SIP server running on it? ({shows} shows who holds it)"
     if error.errno == errno.EADDRNOTAVAIL:
         return f"{place}: this machine has no such address; give one of its own in socket=, or -l"
     if error.errno == errno.EACCES:

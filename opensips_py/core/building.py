@@ -8,6 +8,7 @@ from dataclasses import replace
 from opensips_py.script.context import Q_UNSPECIFIED, Context, ListenSocket
 from opensips_py.sip.edits import Edit
 from opensips_py.sip.forward import build_forward
+from opensips_py.sip.message import SipMessage
 from opensips_py.sip.reply import DEFAULT_SERVER, build_reply
 
 REPLY_HEADERS = "reply_headers"
@@ -68,6 +69,8 @@ def forwarded(ctx: Context, uri: str, socket: ListenSocket, branch: str, path: s
     if path is None and not headers and socket is ctx.socket:
         return build_forward(msg, via=via, ruri=uri)
     edits = list(msg.edits)
+    if socket.proto != "udp":
+        with_length(msg, edits)
     if socket is not ctx.socket:
         for adapt in other_socket:
             edits = adapt(ctx, socket, edits)
@@ -77,6 +80,12 @@ def forwarded(ctx: Context, uri: str, socket: ListenSocket, branch: str, path: s
     if headers:
         edits.append((msg.headers_end, 0, headers))
     return build_forward(msg, via=via, ruri=uri, edits=edits)
+
+
+def with_length(msg: SipMessage, edits: list[Edit]) -> None:
+    """A message that came in a datagram may lack Content-Length; on a stream it must say where it ends (RFC 3261 18.3)."""
+    if not msg.has("content-length") and not any(offset >= msg.body_start for offset, _, _ in edits):
+        edits.append((msg.headers_end, 0, f"Content-Length: {len(msg.body)}\r\n"))
 
 
 def _as_advertised(socket: ListenSocket, host: str | None, port: int | None) -> ListenSocket:

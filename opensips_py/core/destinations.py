@@ -19,9 +19,6 @@ _TRANSPORT = re.compile(r";transport=([A-Za-z]+)", re.IGNORECASE).search
 _MADDR = re.compile(r";maddr=(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)", re.IGNORECASE).search
 _PROXY = re.compile(r"(?:(?P<proto>[A-Za-z]+):)?(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::(?P<port>[0-9]{1,5}))?").fullmatch
 
-PROTOCOLS = frozenset(("udp",))
-"""Transports that can be sent over."""
-
 
 class Hop(NamedTuple):
     """A next hop before name resolution; an IPv6 address is without brackets."""
@@ -37,6 +34,11 @@ class Destination(NamedTuple):
     ip: str
     port: int
     socket: ListenSocket
+
+
+def protocols() -> frozenset[str]:
+    """Transports that can be sent over: those that the server has a socket of."""
+    return frozenset(socket.proto for socket in this.sockets)
 
 
 LIMIT = 4096
@@ -92,7 +94,7 @@ def locate(hop: Hop, preferred: ListenSocket | None, received_on: ListenSocket) 
     known = _located.get((hop, preferred, received_on))
     if known is not None:
         return known
-    if hop.proto not in PROTOCOLS:
+    if hop.proto not in protocols():
         return None
     family = address_family(hop.host)
     ip: str | None = hop.host
@@ -125,10 +127,15 @@ def _fitting(family: int, proto: str, preferred: ListenSocket | None, received_o
 
 
 def reply_address(ctx: Context) -> tuple[str, int]:
-    """Where the replies to a request go: RFC 3261 18.2.2, RFC 3581 4."""
+    """Where the replies to a request go: RFC 3261 18.2.2, RFC 3581 4.
+
+    Over a stream that is the connection of the request; when it has gone the reply's own Via tells the way.
+    """
     msg = ctx.msg
     via = msg.via
     source = ctx.source
+    if ctx.socket.proto != "udp":
+        return source.ip, source.port
     if msg.force_rport or (not via.plain and "rport" in via.params):
         return source.ip, source.port
     return source.ip, via.port or 5060

@@ -79,9 +79,14 @@ def request_context(rec: Record, kind: RouteKind = RouteKind.REQUEST) -> Context
         ctx = Context.thaw(rec.context, this.sockets)
         ctx.route_kind = kind
     else:
-        ctx = Context(parse(rec.raw), Source(rec.ip, rec.port), this.sockets[rec.socket], kind)
+        ctx = Context(parse(rec.raw), source_of(rec), this.sockets[rec.socket], kind)
     transactions.mark_source(ctx)
     return ctx
+
+
+def source_of(rec: Record) -> Source:
+    """Where the request of a transaction came from."""
+    return Source(rec.ip, rec.port, this.sockets[rec.socket].proto)
 
 
 def interrupted(key: bytes) -> None:
@@ -124,7 +129,7 @@ def _branch_view(ctx: Context) -> Context | None:
     if rec is None or not 0 <= ctx.branch_index < len(rec.branches):
         return None
     branch = rec.branches[ctx.branch_index]
-    view = Context(parse(branch.sent), Source(rec.ip, rec.port), this.sockets[rec.socket])
+    view = Context(parse(branch.sent), source_of(rec), this.sockets[rec.socket])
     view.dst_uri = f"sip:{branch.host}:{branch.port}"
     view.branch_flags = branch.script_flags
     view.send_socket = this.sockets[branch.socket]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from opensips_py.core import building, relay
+from opensips_py.core import building, relay, streams
 from opensips_py.core.core_module import module
 from opensips_py.core.destinations import hop_of_proxy, locate
 from opensips_py.core.own_address import is_own_address
@@ -28,6 +28,9 @@ def send(ctx: Context, destination: str, headers: str | None = None) -> int:
     if to is None:
         return -1
     data = ctx.msg.raw
+    headers = headers or ""
+    if to.socket.proto != "udp" and not ctx.msg.has("content-length"):
+        headers = f"Content-Length: {len(ctx.msg.body)}\r\n{headers}"
     if headers:
         if not headers.endswith("\n"):
             headers += "\r\n"
@@ -72,8 +75,13 @@ def set_advertised_port(ctx: Context, port: int) -> int:
 
 @module.function(routes=ALL)
 def force_tcp_alias(ctx: Context, port: int | None = None) -> int:
-    """Reuse the TCP connection for requests to the sender. UDP has no connections: 1, as in OpenSIPS."""
-    return 1
+    """Let requests to ``port`` of the sender (default: the port in its Via) go over the connection that this request came in on.
+
+    1 done, or the request came over UDP; -1 the connection has gone, or another one has that address already.
+    """
+    if ctx.socket.proto == "udp":
+        return 1
+    return 1 if streams.add_alias(ctx, port or ctx.msg.via.effective_port) else -1
 
 
 def socket_named(text: str) -> ListenSocket | None:

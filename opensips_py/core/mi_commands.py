@@ -14,6 +14,7 @@ from opensips_py.core.log import ALERT, DBG, state
 from opensips_py.core.mi import Later
 from opensips_py.core.process import this
 from opensips_py.core.statistics import registry
+from opensips_py.core.streams import streams
 from opensips_py.script.declarations import MICommand, MIError, Module
 
 module = Module("core", doc="Management commands of the core")
@@ -217,3 +218,27 @@ def reload_routes() -> Later:
     """Read the script's routes again, in every process; parameters, modules and sockets stay. All or nothing: when
     the script is wrong the error names the first mistake, and nothing changes."""
     return reload.reload_routes()
+
+
+# --- connections ----------------------------------------------------------------------------------------------------
+
+
+@module.mi("list_tcp_conns")
+def list_tcp_conns() -> Later:
+    """Connections over TCP: ID, Type (protocol), State (0 open, 1 being opened), Remote, Local, Lifetime (when it is closed if
+    nothing moves until then), Alias ports, and the process that owns it."""
+    later = Later()
+
+    def told(answers: Any, error: str | None) -> None:
+        found = [connection for slot in sorted(answers or {}, key=int) for connection in answers[slot]]
+        later.done({"Connections": found})
+
+    this.control.send_all("connections", {}, told)
+    return later
+
+
+def _connections() -> list[dict[str, Any]]:
+    return [] if streams.local is None else streams.local.describe()
+
+
+CONTROL["connections"] = _connections

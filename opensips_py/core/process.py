@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -39,6 +38,15 @@ class Reactor(Protocol):
 
     def call_soon(self, callback: Callable[[], None]) -> None:
         """Call ``callback`` at the end of this turn of the loop."""
+
+
+class Handle(Protocol):
+    """What messages are sent with: the OS socket of a UDP socket, or what finds the connections of a TCP one."""
+
+    def sendto(self, data: bytes, address: tuple[str, int]) -> object:
+        """Send. Raises OSError when it is known at once that this fails."""
+
+    def getsockname(self) -> Any: ...
 
 
 class FdKeeper(Protocol):
@@ -76,17 +84,29 @@ class Process:
     engine: Engine
     fd_keeper: FdKeeper
     sockets: list[ListenSocket]
-    handles: list[socket.socket]
-    """The OS sockets, in the order of ``sockets``."""
+    handles: list[Handle]
+    """In the order of ``sockets``."""
     rundir: str
     """Directory in memory that the processes share."""
     draining: bool = False
     """The server is stopping: new requests are refused, what is under way goes on."""
 
     def send(self, via: ListenSocket, data: bytes, host: str, port: int) -> bool:
-        """Send one datagram from socket ``via``; False when the kernel refuses (unreachable, no buffer)."""
+        """Send one message from socket ``via``; False when that fails at once (unreachable, no buffer).
+
+        Over a connection it may fail later, which then ends the branch that it belongs to.
+        """
         try:
             self.handles[via.index].sendto(data, (host, port))
+        except OSError:
+            return False
+        return True
+
+    def send_open(self, via: ListenSocket, data: bytes, host: str, port: int) -> bool:
+        """As :meth:`send`, but not over a new connection: False when a request has none that is open."""
+        handle = self.handles[via.index]
+        try:
+            getattr(handle, "send_open", handle.sendto)(data, (host, port))
         except OSError:
             return False
         return True

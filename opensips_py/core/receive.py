@@ -1,13 +1,13 @@
-"""Reception: from a datagram to the script.
+"""Reception: from a received message to the script.
 
-Nothing that comes from the network makes :func:`receive_datagram` raise: a message that cannot be read is answered
+Nothing that comes from the network makes :func:`receive_message` raise: a message that cannot be read is answered
 with 400 where RFC 3261 8.2 allows it and otherwise dropped with one line in the log; an exception in the script is logged with
 its line there, answered with 500 if nothing has been answered, and handed to error_route.
 """
 
 from __future__ import annotations
 
-from opensips_py.core import reply_reception, stateless, traffic, transactions
+from opensips_py.core import reply_reception, stateless, streams, traffic, transactions
 from opensips_py.core.guard import report_error, run_guarded
 from opensips_py.core.log import NOTICE, log
 from opensips_py.core.process import this
@@ -25,8 +25,8 @@ _error_replies = traffic.err_replies
 _bad_headers = traffic.bad_msg_hdr
 
 
-def receive_datagram(data: bytes, addr: tuple[str, int], socket: ListenSocket) -> None:
-    """Process one datagram that came from ``addr`` on ``socket``."""
+def receive_message(data: bytes, addr: tuple[str, int], socket: ListenSocket) -> None:
+    """Process one message (a whole datagram, or one message of a stream) that came from ``addr`` on ``socket``."""
     try:
         _receive(data, addr, socket)
     except Exception as error:
@@ -59,6 +59,8 @@ def _receive(data: bytes, addr: tuple[str, int], socket: ListenSocket) -> None:
         _dropped_requests.add()
         return
     ctx = Context(msg, source, socket, REQUEST)
+    if choices.accept_aliases and socket.proto != "udp" and "alias" in msg.via.params:
+        streams.add_alias(ctx, msg.via.effective_port)
     if this.draining and _is_new(ctx):
         stateless.send(ctx, 503, "Service Unavailable")
         return
@@ -98,6 +100,23 @@ def _refuse(error: ParseError, ip: str, port: int, socket: ListenSocket) -> None
         transactions.script_end(ctx)
     elif stateless.SENT not in ctx.slots:
         stateless.send(ctx, code, reason)
+
+
+def refuse(head: bytes, code: int, reason: str, addr: tuple[str, int], socket: ListenSocket) -> None:
+    """Answer a message of a stream whose body has no certain end; ``head`` is empty when not even its headers have one."""
+    try:
+        _refuse(_error_of(head, code, reason), *addr, socket)
+    except Exception as error:
+        report_error(error, f"message from {addr[0]}:{addr[1]}")
+
+
+def _error_of(head: bytes, code: int, reason: str) -> ParseError:
+    if not head:
+        return ParseError(reason)
+    try:
+        return ParseError(reason, parse(head), code)
+    except ParseError as error:  # that it has more faults does not matter
+        return ParseError(reason, error.message, code)
 
 
 PARSER, SCRIPT = 1, 4

@@ -8,6 +8,7 @@ from opensips_py.core import building, destinations, traffic, transactions
 from opensips_py.core.destinations import Hop
 from opensips_py.core.guard import run_guarded
 from opensips_py.core.process import this
+from opensips_py.core.streams import tuning
 from opensips_py.core.transaction import Transaction, commit, hold, release
 from opensips_py.core.transactions import (
     E_BAD_ADDRESS,
@@ -21,7 +22,7 @@ from opensips_py.core.transactions import (
 )
 from opensips_py.script.context import Branch, Context, RouteKind
 from opensips_py.tm import identity, machine
-from opensips_py.tm.record import CANCELLED, MINOR, NO_NEW_BRANCHES, PARKED, PASS_REASON, Record, UacBranch
+from opensips_py.tm.record import CANCELLED, MINOR, NO_NEW_BRANCHES, OVER_STREAM, PARKED, PASS_REASON, Record, UacBranch
 
 MAX_BRANCHES = 12
 
@@ -158,7 +159,7 @@ def _branch(ctx: Context, tx: Transaction, rec: Record, target: Branch, proxy: H
         via=via,
         sent=sent,
         state=0,
-        flags=MINOR if minor and target.flags & minor else 0,
+        flags=(MINOR if minor and target.flags & minor else 0) | (0 if sock.proto == "udp" else OVER_STREAM),
         script_flags=target.flags,
     )
 
@@ -222,7 +223,8 @@ def _send(tx: Transaction, rec: Record, first: int) -> int:
     failed = []
     for n in range(first, len(rec.branches)):
         branch = rec.branches[n]
-        if not this.send(this.sockets[branch.socket], branch.sent, branch.host, branch.port):
+        send = this.send_open if branch.script_flags & tuning.open_branch_flag else this.send
+        if not send(this.sockets[branch.socket], branch.sent, branch.host, branch.port):
             failed.append(n)
     if not failed:
         return 0
@@ -288,8 +290,11 @@ def forward(ctx: Context, proxy: Hop | None = None) -> int:
         return -4
     msg = ctx.msg
     via = identity.stateless_branch_id(msg.via.branch or msg.via.value, msg.via.sent_by, msg.method)
+    if ctx.socket.proto != "udp":  # the reply finds the connection again by it, as in OpenSIPS
+        via += f";i={ctx.source.port:x}"
     data = building.forwarded(ctx, ctx.ruri, destination.socket, via, ctx.path)
-    if not this.send(destination.socket, data, destination.ip, destination.port):
+    send = this.send_open if ctx.branch_flags & tuning.open_branch_flag else this.send
+    if not send(destination.socket, data, destination.ip, destination.port):
         ctx.slots["tm.error"] = E_SEND
         return -6
     traffic.fwd_requests.add()

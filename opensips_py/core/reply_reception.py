@@ -6,6 +6,7 @@ from time import monotonic
 
 from opensips_py.core import failure, success_ack, traffic, transactions
 from opensips_py.core.address_headers import restore_addresses
+from opensips_py.core.building import with_length
 from opensips_py.core.destinations import Hop, locate
 from opensips_py.core.guard import run_guarded
 from opensips_py.core.process import this
@@ -14,7 +15,7 @@ from opensips_py.core.transactions import hooks
 from opensips_py.script.context import Context, ListenSocket, RouteKind, Source
 from opensips_py.sip.message import SipMessage
 from opensips_py.tm import identity, machine, messages
-from opensips_py.tm.record import NOT_RELAYED, RESTORE_FROM, RESTORE_TO, Record
+from opensips_py.tm.record import NOT_RELAYED, RELIABLE, RESTORE_FROM, RESTORE_TO, Record
 
 
 def reply_received(msg: SipMessage, source: Source, socket: ListenSocket, global_route: transactions.Route | None) -> bool:
@@ -109,6 +110,8 @@ def _received(tx: Transaction, rec: Record, n: int, method: str, msg: SipMessage
     now = monotonic()
     if rec.flags & (RESTORE_FROM | RESTORE_TO):
         restore_addresses(rec, n, msg)
+    if rec.flags & RELIABLE:
+        with_length(msg, msg.edits)
     if rec.flags & NOT_RELAYED:
         relayed = msg.serialise()
         if 200 <= code < 300 and rec.method == "INVITE":
@@ -135,9 +138,20 @@ def stray(ctx: Context | None, msg: SipMessage) -> bool:
         return False
     via = vias[1]
     host = via.received or via.address
-    port = via.rport or via.effective_port
+    port = via.rport or _connection_port(msg) or via.effective_port
     destination = locate(Hop(host, port, via.transport.lower()), None, this.sockets[0])
     if destination is None:
         return False
+    if destination.socket.proto != "udp":
+        with_length(msg, msg.edits)
     traffic.fwd_replies.add()
     return this.send(destination.socket, messages.relayed_reply(msg), destination.ip, destination.port)
+
+
+def _connection_port(msg: SipMessage) -> int | None:
+    """Source port of the connection that the request came in on: ``i`` in our Via (see ``relay.forward``)."""
+    text = msg.via.params.get("i")
+    try:
+        return None if text is None else int(text, 16) & 0xFFFF
+    except ValueError:
+        return None

@@ -26,6 +26,7 @@ _next_route = re.compile(
     re.IGNORECASE | re.VERBOSE | re.DOTALL,
 ).match
 _lr = re.compile(r"(?:^|;)\s*lr\s*(?:[;=]|$)", re.IGNORECASE).search
+_transport = re.compile(r"(?:^|;)\s*transport=([A-Za-z]+)", re.IGNORECASE).search
 _r2 = re.compile(r"(?:^|;)r2=", re.IGNORECASE).search
 
 Route = tuple[re.Match[str], Header]
@@ -169,7 +170,8 @@ def _ours(ctx: Context, routes: list[Route], ignored_user: str, double: bool, wa
     second = routes[1][0]
     if _r2(second["params"] or "") is None:
         return 1
-    socket = _socket(second["host"], int(second["port"] or 5060))
+    transport = _transport(second["params"] or "")
+    socket = _socket(second["host"], int(second["port"] or 5060), "udp" if transport is None else transport[1].lower())
     if socket is not None:
         ctx.send_socket = socket
     elif warn:
@@ -177,9 +179,11 @@ def _ours(ctx: Context, routes: list[Route], ignored_user: str, double: bool, wa
     return 2
 
 
-def _socket(host: str, port: int) -> ListenSocket | None:
+def _socket(host: str, port: int, proto: str) -> ListenSocket | None:
     host = host.strip("[]").lower()
     for socket in this.sockets:
+        if socket.proto != proto:
+            continue
         if (socket.host.lower() == host and socket.port == port) or (
             socket.advertised_host is not None
             and socket.advertised_host.strip("[]").lower() == host

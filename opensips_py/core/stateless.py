@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from opensips_py.core import building, destinations
 from opensips_py.core.process import this
+from opensips_py.core.streams import tuning
 from opensips_py.script.context import Context
 from opensips_py.script.declarations import Module
 from opensips_py.sip.message import SipMessage
@@ -50,7 +51,8 @@ def send(ctx: Context, code: int, reason: str) -> int:
         return 1
     data = building.reply(ctx, code, reason, to_tag=to_tag(msg) if code > 100 else None)
     host, port = destinations.reply_address(ctx)
-    if not this.send(ctx.socket, data, host, port):
+    send_it = this.send_open if ctx.flags & tuning.open_reply_flag else this.send
+    if not send_it(ctx.socket, data, host, port):
         return -1
     ctx.slots[SENT] = True
     if Switch.statistics:

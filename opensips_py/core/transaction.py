@@ -19,7 +19,7 @@ from typing import Any
 from opensips_py.core.process import this
 from opensips_py.sip.message import SipMessage, note_source, parse
 from opensips_py.tm import identity, machine, rows
-from opensips_py.tm.record import LOCAL_SUCCESS, NEVER, Record, decode, encode
+from opensips_py.tm.record import LOCAL_SUCCESS, NEVER, OPEN_ONLY, Record, decode, encode
 
 RELAYED, ANSWERED = b"r", b"a"
 """First byte of what the ACK for a 2xx finds (the rest is the transaction's key): who made that reply."""
@@ -201,8 +201,11 @@ def send_out(tx: Transaction) -> None:
     out = tx.out
     if out:
         tx.out = []
+        rec = tx.record
+        only_open = rec is not None and rec.flags & OPEN_ONLY
         for index, data, host, port in out:
-            this.send(this.sockets[index], data, host, port)
+            send = this.send_open if only_open and data.startswith(b"SIP/2.0") else this.send
+            send(this.sockets[index], data, host, port)
 
 
 def answer_retransmission(key: bytes) -> bool:

@@ -9,13 +9,14 @@ from typing import Any
 from ipc.counters import SlotStatus
 from opensips_py.core import building, destinations
 from opensips_py.core.process import this
+from opensips_py.core.streams import tuning
 from opensips_py.core.transaction import RELAYED, Transaction, answer_retransmission, commit, hold, look, release
 from opensips_py.script.context import Context, RouteKind
 from opensips_py.sip.forward import DEFAULT_USER_AGENT
 from opensips_py.sip.message import SipMessage, note_source
 from opensips_py.sip.reply import DEFAULT_SERVER
 from opensips_py.tm import identity, machine, messages
-from opensips_py.tm.record import CANCELLED, LOCAL, LOCAL_SUCCESS, NEVER, PARKED, Record
+from opensips_py.tm.record import CANCELLED, LOCAL, LOCAL_SUCCESS, NEVER, OPEN_ONLY, PARKED, RELIABLE, Record
 from opensips_py.tm.settings import settings
 from opensips_py.tm.states import Uas
 
@@ -127,6 +128,7 @@ def new_transaction(ctx: Context) -> int:
         to_tag=identity.to_tag(key),
         fr=settings.fr_timeout,
         fr_inv=settings.fr_inv_timeout,
+        flags=0 if ctx.socket.proto == "udp" else RELIABLE,
     )
     if slots:
         rec.fr = slots.pop("tm.fr", rec.fr)
@@ -169,6 +171,8 @@ class Hooks:
     """The script has onreply routes with names."""
     stateless_forwarding = False
     """Replies without transaction are passed on."""
+    accept_aliases = False
+    """tcp_accept_aliases."""
     main_route: Route | None = None
     reply_route: Route | None = None
     """The onreply route without a name."""
@@ -206,6 +210,7 @@ def prepare() -> Hooks:
     hooks.stateless_forwarding = "forward" in program.called and not program.settings.disable_stateless_fwd
     hooks.named_reply_routes = any(kind == RouteKind.ONREPLY and name != MAIN for kind, name in program.routes)
     given = program.settings
+    hooks.accept_aliases = bool(given.tcp_accept_aliases)
     building.Identification.server = (given.server_header or DEFAULT_SERVER) if given.server_signature else ""
     messages.Identification.user_agent = (given.user_agent_header or DEFAULT_USER_AGENT) if given.server_signature else ""
     hooks.program = program
@@ -264,9 +269,11 @@ def original(ctx: Context) -> Transaction | None:
 
 
 def take_over_routes(ctx: Context, rec: Record | None) -> None:
-    """Give the routes that the script has armed to the transaction."""
+    """Give the routes that the script has armed to the transaction, and what its flags say about replies."""
     if rec is None:
         return
+    if ctx.flags & tuning.open_reply_flag:
+        rec.flags |= OPEN_ONLY
     if ctx.armed_failure is not None:
         rec.on_failure, ctx.armed_failure = ctx.armed_failure, None
     if ctx.armed_reply is not None:

@@ -38,7 +38,6 @@ class CoreParameter:
 
 
 _PYTHON_MEMORY = "Python manages memory by itself"
-_NO_TCP = "only UDP sockets are served"
 _NO_DNS_CACHE = "the resolver of the system decides"
 
 
@@ -119,7 +118,12 @@ PARAMETERS: dict[str, CoreParameter] = {
         _p("event_shm_threshold", "int", 0, "percentage of shared memory that raises an event", _PYTHON_MEMORY, low=0, high=100),
         _p("exec_dns_threshold", "int", 0, "microseconds of a look-up that are logged", "look-ups are not measured"),
         _p("exec_msg_threshold", "int", 0, "microseconds of processing a message that are logged", "processing is not measured"),
-        _p("tcp_threshold", "int", 0, "microseconds of sending that are logged", _NO_TCP),
+        _p(
+            "tcp_threshold",
+            "int",
+            0,
+            "a TCP message that takes more microseconds to be handed to the kernel is logged; 0: none is",
+        ),
         _p("listen", "socket", None, "as socket; the name of older versions"),
         _p("socket", "socket", None, "proto:address[:port] [as address[:port]] [use_workers N] [tag ID]; may be repeated"),
         _p("log_facility", "word", "LOG_DAEMON", "syslog facility"),
@@ -153,20 +157,33 @@ PARAMETERS: dict[str, CoreParameter] = {
         _p("shm_hash_split_percentage", "int", 1, "tuning of an allocator", _PYTHON_MEMORY),
         _p("shm_secondary_hash_size", "int", 8, "tuning of an allocator", _PYTHON_MEMORY),
         _p("sip_warning", "bool", 0, "put a Warning header into own replies", "replies have no Warning"),
-        _p("tcp_workers", "int", 8, "TCP workers", _NO_TCP),
-        _p("tcp_accept_aliases", "bool", 0, "use connections as aliases", _NO_TCP),
-        _p("tcp_connect_timeout", "int", 100, "milliseconds for a connection", _NO_TCP),
-        _p("tcp_connection_lifetime", "int", 120, "seconds of an idle connection", _NO_TCP),
-        _p("tcp_socket_backlog", "int", 10, "connections not yet accepted", _NO_TCP),
-        _p("tcp_listen_backlog", "int", 10, "connections not yet accepted", _NO_TCP),
-        _p("tcp_max_connections", "int", 2048, "connections at once", _NO_TCP),
-        _p("tcp_max_msg_time", "int", 4, "seconds for one message", _NO_TCP),
-        _p("tcp_no_new_conn_bflag", "word", None, "branch flag that forbids a new connection", _NO_TCP),
-        _p("tcp_no_new_conn_rplflag", "word", None, "message flag that forbids a new connection", _NO_TCP),
-        _p("tcp_keepalive", "bool", 1, "TCP keep-alive", _NO_TCP),
-        _p("tcp_keepcount", "int", 9, "TCP keep-alive", _NO_TCP),
-        _p("tcp_keepidle", "int", 7200, "TCP keep-alive", _NO_TCP),
-        _p("tcp_keepinterval", "int", 75, "TCP keep-alive", _NO_TCP),
+        _p("tcp_workers", "int", 8, "TCP receivers, which serve all TCP sockets together", low=1),
+        _p("tcp_accept_aliases", "bool", 0, "a Via with alias makes its connection the way to its port (RFC 5923)"),
+        _p(
+            "tcp_connect_timeout",
+            "int",
+            100,
+            "milliseconds that opening a connection may take; with proto_tcp's tcp_async and not set: 10 s",
+            low=1,
+        ),
+        _p("tcp_connection_lifetime", "int", 120, "seconds after which a connection is closed on which nothing moves", low=1),
+        _p("tcp_socket_backlog", "int", 10, "connections that wait to be accepted", low=1),
+        _p("tcp_listen_backlog", "int", 10, "as tcp_socket_backlog; the name of older versions", low=1),
+        _p(
+            "tcp_max_connections", "int", 2048, "connections at once; further ones are closed as soon as they are accepted", low=0
+        ),
+        _p("tcp_max_msg_time", "int", 4, "seconds that a message may take to arrive; then its connection is closed", low=1),
+        _p("tcp_no_new_conn_bflag", "word", None, "branch flag: the request goes over an open connection or not at all"),
+        _p(
+            "tcp_no_new_conn_rplflag",
+            "word",
+            None,
+            "message flag: replies go over an open connection or not at all",
+        ),
+        _p("tcp_keepalive", "bool", 1, "have the kernel probe idle connections"),
+        _p("tcp_keepcount", "int", 0, "unanswered probes that end a connection; 0: the system's number", low=0),
+        _p("tcp_keepidle", "int", 0, "seconds of silence before the first probe; 0: the system's number", low=0),
+        _p("tcp_keepinterval", "int", 0, "seconds between probes; 0: the system's number", low=0),
         _p("timer_workers", "int", 1, "timer processes", "one process runs the timers"),
         _p("tos", "word", None, "type of service of sent packets: a number or IPTOS_ name", "packets are sent with the system's"),
         _p("udp_workers", "int", 8, "SIP receivers per UDP socket", low=1),
@@ -232,6 +249,8 @@ def apply(nodes: list[ast.Setting], findings: Findings) -> Settings:
             getattr(settings, attribute).append(value)
         else:
             setattr(settings, attribute, value)
+    if "tcp_socket_backlog" not in settings.given and "tcp_listen_backlog" in settings.given:
+        settings.tcp_socket_backlog = settings.tcp_listen_backlog
     if settings.workdir is None:
         settings.workdir = settings.wdir
     return settings

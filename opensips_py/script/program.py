@@ -30,6 +30,7 @@ class LoadOptions(Protocol):
     check_all: bool
     listen: list[str]
     udp_workers: int | None
+    tcp_workers: int | None
     max_buffer: int | None
     debug_mode: bool
     preprocessor: str | None
@@ -45,6 +46,7 @@ class Defaults:
     check_all: bool = False
     listen: list[str] = field(default_factory=list)
     udp_workers: int | None = None
+    tcp_workers: int | None = None
     max_buffer: int | None = None
     debug_mode: bool = False
     preprocessor: str | None = None
@@ -170,7 +172,7 @@ def _load(path: str, options: LoadOptions | None) -> Program:
     env = Environment(settings, variables.Registry(), argv=dict(options.argv))
     modules.load(script, env, findings, strict=options.check_all or not getattr(options, "check", False))
     check.check(script, env, findings, path)
-    listening, aliases = sockets.resolve(settings, options.listen, findings, path)
+    listening, aliases = sockets.resolve(settings, env.modules, options.listen, findings, path)
     if findings.failed:
         raise ScriptErrors(findings.sorted())
     variables.use(env.registry)
@@ -185,10 +187,12 @@ def _override(settings: Settings, options: LoadOptions) -> None:
     """The command line wins over the script."""
     if options.debug_mode or settings.debug_mode:
         settings.debug_mode = 1
-        settings.udp_workers = 2
+        settings.udp_workers = settings.tcp_workers = 2
         settings.log_level = 4
         settings.log_stderror = 1
     if options.udp_workers is not None:
         settings.udp_workers = options.udp_workers
+    if options.tcp_workers is not None:
+        settings.tcp_workers = options.tcp_workers
     if options.max_buffer is not None:
         settings.maxbuffer = options.max_buffer

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+from collections.abc import Mapping
 
 from opensips_py.script import ast, settings
 from opensips_py.script.context import ListenSocket
+from opensips_py.script.declarations import Module
 from opensips_py.script.diagnostics import Findings
 from opensips_py.script.lexer import tokens
 from opensips_py.script.parameters import Settings
 from opensips_py.script.preprocess import Source
 from opensips_py.script.token_stream import SyntaxFault
 
-SIP_PORT = 5060
+SERVED = ("udp", "tcp")
+"""Transports that exist here."""
 
 
 def resolve(
-    given: Settings, extra: list[str], findings: Findings, path: str
+    given: Settings, modules: Mapping[str, Module], extra: list[str], findings: Findings, path: str
 ) -> tuple[list[ListenSocket], list[tuple[str | None, str, int | None]]]:
-    """All sockets in order, and the aliases. ``extra`` are the addresses of ``-l``."""
+    """All sockets in order, and the aliases. ``extra`` are the addresses of ``-l``; ``modules`` are the loaded ones by name."""
     out: list[ListenSocket] = []
     endpoints: list[ast.Endpoint] = [*given.socket, *given.listen]
     for text in extra:
@@ -27,11 +30,12 @@ def resolve(
         if endpoint is not None:
             endpoints.append(endpoint)
     if not endpoints:
-        anywhere = ast.Endpoint("udp", "*", None, file=path, line=1, column=1, end=2)
-        endpoints.append(anywhere)
+        for proto in SERVED:
+            if f"proto_{proto}" in modules:
+                endpoints.append(ast.Endpoint(proto, "*", None, file=path, line=1, column=1, end=2))
     seen: set[tuple[str, str, int]] = set()
     for endpoint in endpoints:
-        _add(endpoint, given, findings, out, seen)
+        _add(endpoint, given, modules, findings, out, seen)
     aliases = [(None if e.proto == "any" else e.proto, e.host, e.port) for e in given.alias]
     return out, aliases
 
@@ -48,22 +52,35 @@ def _option(text: str, findings: Findings) -> ast.Endpoint | None:
 
 
 def _add(
-    endpoint: ast.Endpoint, given: Settings, findings: Findings, out: list[ListenSocket], seen: set[tuple[str, str, int]]
+    endpoint: ast.Endpoint,
+    given: Settings,
+    modules: Mapping[str, Module],
+    findings: Findings,
+    out: list[ListenSocket],
+    seen: set[tuple[str, str, int]],
 ) -> None:
     proto = endpoint.proto or "udp"
     if proto == "any":
         proto = "udp"
-    if proto != "udp":
+    if proto not in SERVED:
         if proto in settings.PROTOCOLS:
-            findings.error(endpoint, f"not supported yet: sockets of protocol {proto}", "use udp")
+            findings.error(endpoint, f"not supported yet: sockets of protocol {proto}", f"use {' or '.join(SERVED)}")
         return
+    module = modules.get(f"proto_{proto}")
+    if module is None:
+        findings.error(
+            endpoint, f"listeners found for protocol {proto}, but no module can handle it", f'add loadmodule "proto_{proto}.so"'
+        )
+        return
+    if proto != "udp" and endpoint.workers is not None:
+        findings.notice(endpoint, "use_workers has no effect", "tcp_workers processes serve all TCP sockets")
     if endpoint.anycast:
         findings.notice(endpoint, "anycast has no effect", "one server does not share transactions with others")
     if endpoint.scaling_profile:
         findings.notice(endpoint, "use_auto_scaling_profile has no effect", "the number of workers is fixed")
     if endpoint.workers is not None and endpoint.workers < 1:
         findings.error(endpoint, "use_workers needs at least 1")
-    port = endpoint.port or SIP_PORT
+    port: int = endpoint.port or module.params[f"{proto}_port"].value
     for host in addresses(endpoint.host, endpoint, findings):
         key = (proto, host, port)
         if key in seen:

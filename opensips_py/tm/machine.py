@@ -17,7 +17,9 @@ from opensips_py.tm.record import (
     LOCAL_SUCCESS,
     NEVER,
     NO_NEW_BRANCHES,
+    OVER_STREAM,
     PARKED,
+    RELIABLE,
     Record,
     UacBranch,
 )
@@ -48,12 +50,13 @@ def replied(rec: Record, code: int, data: bytes, now: float, *, local: bool) -> 
     if code < 200:
         return
     if not invite or (code < 300 and not local):
-        rec.end_at = now + settings.wt_timer
+        rec.end_at = now + _linger(rec)
         return
     if code < 300:
-        rec.flags |= LOCAL_SUCCESS
-    rec.interval = settings.t1
-    rec.retransmit_at = now + settings.t1
+        rec.flags |= LOCAL_SUCCESS  # 13.3.1.4: repeated until its ACK arrives over whatever transport
+    if code < 300 or not rec.flags & RELIABLE:
+        rec.interval = settings.t1
+        rec.retransmit_at = now + settings.t1
     rec.end_at = now + settings.fr_timeout
 
 
@@ -71,7 +74,19 @@ def acknowledged(rec: Record, now: float) -> None:
         return
     rec.state = state
     rec.retransmit_at = NEVER
-    rec.end_at = now + settings.wt_timer
+    rec.end_at = now + _linger(rec)
+
+
+def _linger(rec: Record) -> float:
+    """How long a completed transaction absorbs what is repeated: timers I, J, K are zero where nothing is (17.2.1, 17.2.2).
+
+    What is downstream counts too: a reply that is repeated there has to be acknowledged, or kept from going upstream.
+    """
+    if rec.flags & RELIABLE and not rec.flags & LOCAL_SUCCESS:
+        accepted = rec.method == "INVITE" and rec.code < 300  # RFC 6026: the Accepted state lasts over any transport
+        if not accepted and all(branch.flags & OVER_STREAM for branch in rec.branches):
+            return 0.0
+    return settings.wt_timer
 
 
 def released(rec: Record, now: float) -> None:
@@ -83,8 +98,9 @@ def released(rec: Record, now: float) -> None:
 def branch_started(rec: Record, branch: UacBranch, now: float) -> None:
     """A copy of the request is sent: timers A/E and B/F start (17.1.1.2, 17.1.2.2)."""
     branch.state = Uac.CALLING
-    branch.interval = settings.t1
-    branch.retransmit_at = now + settings.t1
+    if not branch.flags & OVER_STREAM:
+        branch.interval = settings.t1
+        branch.retransmit_at = now + settings.t1
     branch.fr_at = now + rec.fr
 
 
@@ -128,7 +144,9 @@ def reply_received(rec: Record, n: int, code: int, reply: SipMessage, relayed: b
 def _provisional(rec: Record, branch: UacBranch, code: int, invite: bool, now: float, out: list[Send]) -> int:
     last = branch.code
     branch.code = code
-    if not invite:
+    if not invite and branch.flags & OVER_STREAM:
+        pass  # nothing is repeated
+    elif not invite:
         branch.interval = settings.t2
         branch.retransmit_at = now + settings.t2
     else:
@@ -199,8 +217,9 @@ def cancel_branch(rec: Record, branch: UacBranch, reason: str | None, now: float
 def _cancel(rec: Record, branch: UacBranch, reason: str | None, now: float, out: list[Send]) -> None:
     branch.flags &= ~CANCEL_WANTED
     branch.cancel = messages.cancel(branch.sent, reason, rec.headers)
-    branch.cancel_interval = settings.t1
-    branch.cancel_at = now + settings.t1
+    if not branch.flags & OVER_STREAM:
+        branch.cancel_interval = settings.t1
+        branch.cancel_at = now + settings.t1
     branch.cancel_until = branch.fr_at = now + settings.fr_timeout
     out.append((branch.socket, branch.cancel, branch.host, branch.port))
 

@@ -33,6 +33,10 @@ LOCAL = 128
 REPLICATED = 256
 """A copy of a received request (t_replicate): what comes back is not relayed."""
 NOT_RELAYED = LOCAL | REPLICATED
+RELIABLE = 512
+"""The request came over a connection: replies are not repeated (RFC 3261 17.2)."""
+OPEN_ONLY = 1024
+"""Replies go over an open connection or not at all (tcp_no_new_conn_rplflag)."""
 
 # Branch.flags
 LOCAL_REPLY = 1
@@ -41,6 +45,8 @@ CANCEL_WANTED = 2
 """To be cancelled as soon as a provisional reply arrives (RFC 3261 9.1)."""
 MINOR = 4
 """Does not hold back the final reply (minor_branch_flag)."""
+OVER_STREAM = 8
+"""Sent over a connection: nothing is repeated (RFC 3261 17.1)."""
 
 
 class UacBranch(msgspec.Struct, array_like=True):

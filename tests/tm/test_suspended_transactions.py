@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from opensips_py.core import relay, transactions
-from opensips_py.core.receive import receive_datagram
+from opensips_py.core.receive import receive_message
 from opensips_py.modules.tm import functions as tm
 from opensips_py.script.context import Context
 from opensips_py.tm.record import PARKED
@@ -159,7 +159,7 @@ def test_two_processes_that_receive_one_request_make_one_transaction(world: Worl
         if not answers:
             answers.append("first")
             world.script(quick)
-            receive_datagram(request("OPTIONS"), UAC, world.socket)
+            receive_message(request("OPTIONS"), UAC, world.socket)
         answers.append(transactions.reply(ctx, 202, "slow"))
         return 1
 

@@ -9,7 +9,7 @@ from typing import Any
 from ipc.lmdb_store import LmdbStore
 from opensips_py.core import failure, relay, reply_reception, timers, transactions
 from opensips_py.core.process import this
-from opensips_py.core.receive import receive_datagram
+from opensips_py.core.receive import receive_message
 from opensips_py.modules.tm import functions as tm_functions
 from opensips_py.script.context import Context, ListenSocket, RouteKind
 from opensips_py.script.parameters import Settings
@@ -77,7 +77,7 @@ class World:
     def receive(self, data: bytes, source: tuple[str, int]) -> list[tuple[tuple[str, int], SipMessage]]:
         """A datagram comes in; what goes out because of it."""
         self.sent.clear()
-        receive_datagram(data, source, self.socket)
+        receive_message(data, source, self.socket)
         return self.taken()
 
     def taken(self) -> list[tuple[tuple[str, int], SipMessage]]:

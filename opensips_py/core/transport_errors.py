@@ -1,0 +1,54 @@
+"""A request that could not be delivered (RFC 3261 17.1.4): its branch ends as if a 477 had come.
+
+Connections tell this when the request's sender has long gone on, in the process that owns the connection. Which
+branch it was stands in the request itself: in our Via.
+"""
+
+from __future__ import annotations
+
+from time import monotonic
+
+from opensips_py.core import failure
+from opensips_py.core.guard import report_error
+from opensips_py.core.log import NOTICE, log
+from opensips_py.core.streams import is_reply
+from opensips_py.core.transaction import Transaction, commit, hold, release
+from opensips_py.sip.errors import ParseError
+from opensips_py.sip.message import parse
+from opensips_py.tm import identity, machine
+from opensips_py.tm.states import Uac
+
+
+def not_sent(data: bytes) -> None:
+    """``data`` was not delivered. Does nothing for a reply, an ACK, a CANCEL and what is no transaction's."""
+    if is_reply(data):
+        log(NOTICE, "core", "tcp_send", f"a reply was not delivered: {data[:40].partition(b' ')[2][:30].decode('latin-1')!r}")
+        return
+    try:
+        msg = parse(data)
+    except ParseError:
+        return  # a keep-alive
+    name = identity.of_branch_id(msg.via.branch or "")
+    if name is None:
+        return
+    try:
+        _end_branch(*name, msg.method)
+    except Exception as error:
+        report_error(error, "transport error")
+
+
+def _end_branch(key: bytes, n: int, method: str) -> None:
+    tx = Transaction(key)
+    rec = hold(tx)
+    if rec is None:
+        return
+    try:
+        if rec.method != method or n >= len(rec.branches) or rec.branches[n].state != Uac.CALLING:
+            return
+        now = monotonic()
+        outcome = machine.send_failed(rec, n, now, tx.out)
+        if outcome >= 0:
+            failure.all_failed(tx, rec, outcome, now)
+        commit(tx)
+    finally:
+        release(tx)

@@ -1,0 +1,70 @@
+"""What becomes of the connections of a process that has died: the attendant gives them to others."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ipc.descriptors import FdStore
+from ipc.mailbox import Mailboxes
+from ipc.store import Store
+from opensips_py.core.log import NOTICE, log
+from opensips_py.core.streams import ADOPT, FD_KEY, PREFIX, REST, Adopt, Row, encode, read_row
+
+NOT_TAKING = -1
+"""``SlotStatus.connections`` of a process that is not there."""
+
+
+class Taker(NamedTuple):
+    """A process that connections can be given to."""
+
+    slot: int
+    incarnation: int
+
+
+def give_away(store: Store, held: FdStore, boxes: Mailboxes, alive: set[tuple[int, int]], takers: list[Taker]) -> None:
+    """Give every connection whose owner is not ``alive`` to one of ``takers``; those without a descriptor are forgotten.
+
+    The packet goes first, then the rows change: whoever reads a changed row finds the connection at its new owner.
+    """
+    orphans: dict[Row, list[bytes]] = {}
+    for key, value in store.scan(PREFIX):
+        row = read_row(value)
+        if (row.slot, row.incarnation) not in alive:
+            orphans.setdefault(row, []).append(key)
+    given = 0
+    for number, (row, keys) in enumerate(orphans.items()):
+        taker = takers[number % len(takers)]
+        name = f"{FD_KEY}:{row.slot}:{row.incarnation}:{row.number}"
+        fds = held.get(name)
+        packet = ADOPT + encode(Adopt(row.number, taker.incarnation, row.accepted, keys))
+        if not fds or not boxes.post(taker.slot, packet, fds):
+            held.drop(name)
+            _forget(store, row, keys)
+            continue
+        given += 1
+        held.rename(name, f"{FD_KEY}:{taker.slot}:{taker.incarnation}:{row.number}")
+        heir = Row(taker.slot, taker.incarnation, row.number, row.accepted).pack()
+        with store.batch() as batch:
+            for key in keys:
+                if batch.get(key) is not None:
+                    batch.put(key, heir)
+    if given:
+        log(NOTICE, "core", "tcp", f"{given} connections go on in another process")
+    _drop_left_over(held, alive)
+
+
+def _forget(store: Store, row: Row, keys: list[bytes]) -> None:
+    with store.batch() as batch:
+        for key in keys:
+            batch.delete(key)
+        batch.delete(REST + row.number.to_bytes(8, "big"))
+
+
+def _drop_left_over(held: FdStore, alive: set[tuple[int, int]]) -> None:
+    """Descriptors of the dead that no row speaks of any more."""
+    for name in held.names():
+        kind, _, rest = name.partition(":")
+        if kind == FD_KEY:
+            slot, incarnation, _ = rest.split(":")
+            if (int(slot), int(incarnation)) not in alive:
+                held.drop(name)

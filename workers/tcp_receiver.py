@@ -1,0 +1,393 @@
+"""A TCP receiver: accepts and opens connections, and runs the script over what comes on them.
+
+All receivers watch the listening sockets; who accepts a connection gives it to the one that has the fewest. Requests of other
+processes come by the mailbox (:mod:`opensips_py.core.streams`), and so do the connections of a receiver that has died.
+"""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import socket
+import time
+from functools import partial
+from typing import Any
+
+from ipc.mailbox import Mailboxes
+from opensips_py.core import streams as names
+from opensips_py.core.log import ERROR, WARNING, log
+from opensips_py.core.process import this
+from opensips_py.core.streams import (
+    ACCEPTED,
+    ADOPT,
+    ALIAS,
+    PROLONG,
+    REST,
+    SEND,
+    Adopt,
+    Outgoing,
+    find,
+    is_reply,
+    key_of,
+    opener,
+    post,
+    streams,
+    tuning,
+)
+from opensips_py.core.transport_errors import not_sent
+from opensips_py.script.context import ListenSocket
+from opensips_py.sip.errors import ParseError
+from opensips_py.sip.message import parse
+from workers.child import Child
+from workers.sip_receiver import drain, handed_over
+from workers.stream_connection import BACKGROUND_CONNECT, Connection
+
+ACCEPT_BURST = 16
+"""Connections accepted per wake-up."""
+PACKET_BURST = 64
+"""Packets taken from the mailbox per wake-up."""
+LOOK_SECONDS = 0.5
+"""How often connections are looked at that may have become idle, or have half a message."""
+PAUSE_SECONDS = 0.5
+"""For how long nothing is accepted when there are no descriptors left."""
+MAX_HOPS = 3
+"""Owners that one message is handed to: connections may move while it is under way."""
+
+_IP_BIND_ADDRESS_NO_PORT = 24
+
+
+def main(child: Child) -> None:
+    """Body of a TCP receiver."""
+    boxes = child.shared.mailboxes
+    assert boxes is not None
+    receiver = TcpReceiver(child, boxes)
+    child.fd_line.on_hand_over = handed_over
+    receiver.start()
+
+    def stop() -> None:
+        receiver.stop_accepting()
+        drain(child)
+
+    child.watch_termination(stop)
+    child.ready()
+    try:
+        child.reactor.run()
+    finally:
+        receiver.close()
+
+
+class TcpReceiver:
+    """All connections of this process (implements ``core.streams.LocalConnections``)."""
+
+    def __init__(self, child: Child, boxes: Mailboxes) -> None:
+        self._reactor = child.reactor
+        self._status = child.status
+        self._boxes = boxes
+        self._others = names.receivers()
+        self._listeners: dict[int, tuple[socket.socket, ListenSocket]] = {}
+        """By descriptor."""
+        for listen in child.shared.sockets:
+            if listen.proto == "tcp":
+                sock = child.shared.handles[listen.index]
+                self._listeners[sock.fileno()] = (sock, listen)
+        self._numbers = itertools.count((this.incarnation << 40) + (this.slot << 24) + 1)
+        self.here: dict[bytes, Connection] = {}
+        self.by_number: dict[int, Connection] = {}
+        self._looking = False
+        self._accepting = False
+
+    def start(self) -> None:
+        """Begin to serve."""
+        self._status.connections = 0
+        streams.local = self
+        self._reactor.add(self._boxes.fileno(this.slot), 1, self._packets)
+        self._accept_again()
+
+    def close(self) -> None:
+        """The process ends: hang up."""
+        for connection in list(self.by_number.values()):
+            connection.end("the server stops", retry=False, quiet=True)
+
+    # --- accepting ----------------------------------------------------------------------------------------------
+
+    def _accept_again(self) -> None:
+        if self._accepting or this.draining:
+            return
+        self._accepting = True
+        for fd, (sock, listen) in self._listeners.items():
+            self._reactor.add_shared(fd, partial(self._accept, sock, listen))
+
+    def stop_accepting(self) -> None:
+        """Leave new connections to others, or to nobody."""
+        if self._accepting:
+            self._accepting = False
+            for fd in self._listeners:
+                self._reactor.remove(fd)
+
+    def _accept(self, listener: socket.socket, listen: ListenSocket, events: int) -> None:
+        for _ in range(ACCEPT_BURST):
+            try:
+                sock, address = listener.accept()
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError as error:
+                if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                    log(ERROR, "core", "handle_new_connect", f"cannot accept connections: {error.strerror}")
+                    self.stop_accepting()
+                    self._reactor.call_at(time.monotonic() + PAUSE_SECONDS, self._accept_again)
+                    return
+                continue  # that peer has gone already
+            self._place(sock, address[:2], listen)
+
+    def _place(self, sock: socket.socket, address: tuple[str, int], listen: ListenSocket) -> None:
+        """Give a new connection to the receiver that has the fewest."""
+        counts = {slot: this.counters.status(slot).connections for slot in self._others}
+        limit = this.program.settings.tcp_max_connections
+        if sum(max(count, 0) for count in counts.values()) >= limit:
+            log(ERROR, "core", "handle_new_connect", f"maximum number of connections exceeded: {limit} (tcp_max_connections)")
+            sock.close()
+            return
+        sock.setblocking(False)
+        slot = min(self._others, key=lambda slot: (counts[slot] < 0, counts[slot], slot != this.slot))
+        if slot != this.slot and counts[slot] >= 0:
+            packet = ACCEPTED + listen.index.to_bytes(2, "big")
+            if self._boxes.post(slot, packet, [sock.fileno()]):
+                sock.close()
+                return
+        self._accepted(sock, address, listen)
+
+    def _accepted(self, sock: socket.socket, address: tuple[str, int], listen: ListenSocket) -> None:
+        connection = Connection(self, next(self._numbers), sock, listen, address, accepted=True)
+        self._register(connection, key_of(listen.index, *address))
+        connection.open()
+
+    def _register(self, connection: Connection, key: bytes) -> None:
+        connection.keys.append(key)
+        self.here[key] = connection
+        self.by_number[connection.number] = connection
+        self._status.connections += 1
+        this.store.put(key, connection.row())
+        self._watch()
+
+    # --- the mailbox --------------------------------------------------------------------------------------------
+
+    def _packets(self, events: int) -> None:
+        for _ in range(PACKET_BURST):
+            packet = self._boxes.receive(this.slot)
+            if packet is None:
+                return
+            self._packet(*packet)
+
+    def _packet(self, data: bytes, fds: list[int]) -> None:
+        kind, rest = data[:1], data[1:]
+        if kind == SEND:
+            self.deliver(names.decode_outgoing(rest))
+        elif kind == ACCEPTED and fds:
+            sock = socket.socket(fileno=fds[0])
+            try:
+                address = sock.getpeername()[:2]
+            except OSError:  # gone again
+                sock.close()
+                return
+            self._accepted(sock, address, this.sockets[int.from_bytes(rest, "big")])
+        elif kind == ADOPT:
+            self._adopt(names.decode_adopt(rest), fds)
+        elif kind == ALIAS:
+            alias = names.decode_alias(rest)
+            if (connection := self.by_number.get(alias.number)) is not None:
+                self._add_key(connection, alias.key)
+            else:
+                this.store.delete(alias.key)
+        elif kind == PROLONG:
+            wish = names.decode_prolong(rest)
+            if (connection := self.here.get(key_of(wish.socket, wish.host, wish.port))) is not None:
+                connection.prolong(wish.seconds)
+
+    def _add_key(self, connection: Connection, key: bytes) -> None:
+        connection.add_key(key)
+        self.here.setdefault(key, connection)
+
+    # --- sending ------------------------------------------------------------------------------------------------
+
+    def deliver(self, message: Outgoing) -> None:
+        """Send a message: here, or through the owner of its connection, or over a new connection."""
+        key = key_of(message.socket, message.host, message.port)
+        connection = self.here.get(key)
+        if connection is not None:
+            self._send(connection, message)
+            return
+        found = find(key)
+        if found is not None:
+            key, row = found
+            message.socket = names.address_of(key)[0]
+            if row.number in self.by_number:  # known by an alias
+                self._add_key(self.by_number[row.number], key)
+                self._send(self.by_number[row.number], message)
+                return
+            if row.slot != this.slot and self._pass_on(row.slot, message):
+                return
+            if row.slot == this.slot:
+                this.store.delete(key)  # a connection that has ended
+        if is_reply(message.data) and (other := _other_way(message)) is not None:
+            self.deliver(other)
+            return
+        if message.only_open:
+            self.failed(message.data)
+            return
+        slot = opener(key)
+        if slot == this.slot or not self._pass_on(slot, message):
+            self._open(key, message)
+
+    def _pass_on(self, slot: int, message: Outgoing) -> bool:
+        if message.hops >= MAX_HOPS:
+            return False
+        message.hops += 1
+        return post(slot, SEND, message)
+
+    def _open(self, key: bytes, message: Outgoing) -> None:
+        """Open the connection for a message."""
+        listen = this.sockets[message.socket]
+        try:
+            sock = _connect(listen, message.host, message.port)
+        except OSError as error:
+            log(WARNING, "proto_tcp", "tcp_connect", f"{message.host}:{message.port}: {error.strerror}")
+            self.failed(message.data)
+            return
+        connection = Connection(self, next(self._numbers), sock, listen, (message.host, message.port), accepted=False)
+        self._register(connection, key)
+        connection.connect(_connect_seconds())
+        self._send(connection, message)
+
+    @staticmethod
+    def _send(connection: Connection, message: Outgoing) -> None:
+        connection.last_try |= message.again
+        connection.send(message.data)
+
+    def failed(self, data: bytes) -> None:
+        """A message could not be delivered."""
+        self._reactor.call_soon(lambda: not_sent(data))
+
+    # --- the end of connections ---------------------------------------------------------------------------------
+
+    def closed(self, connection: Connection, unsent: list[bytes], retry: bool) -> None:
+        """A connection has ended."""
+        del self.by_number[connection.number]
+        self._status.connections -= 1
+        row = connection.row()
+        with this.store.batch() as batch:
+            for key in connection.keys:
+                if self.here.get(key) is connection:
+                    del self.here[key]
+                if batch.get(key) == row:
+                    batch.delete(key)
+        host, port = connection.address
+        for data in unsent:
+            if retry and not connection.last_try and not this.draining and (not connection.accepted or is_reply(data)):
+                message = Outgoing(connection.listen.index, host, port, data, again=True)
+                self._reactor.call_soon(partial(self.deliver, message))
+            else:
+                self.failed(data)
+
+    def _watch(self) -> None:
+        if not self._looking:
+            self._looking = True
+            self._reactor.call_at(time.monotonic() + LOOK_SECONDS, self._look)
+
+    def _look(self) -> None:
+        self._looking = False
+        settings = this.program.settings
+        now = time.monotonic()
+        for connection in list(self.by_number.values()):
+            connection.look_after(now, settings.tcp_connection_lifetime, settings.tcp_max_msg_time)
+        if self.by_number:
+            self._watch()
+
+    # --- connections of the dead --------------------------------------------------------------------------------
+
+    def _adopt(self, given: Adopt, fds: list[int]) -> None:
+        """Go on with a connection whose owner has died."""
+        if not fds:
+            return
+        sock = socket.socket(fileno=fds[0])
+        if given.incarnation != this.incarnation:  # it was given to this one's predecessor, and is given again
+            sock.close()
+            return
+        sock.setblocking(False)
+        listen = this.sockets[names.address_of(given.keys[0])[0]]
+        try:
+            address = sock.getpeername()[:2]
+        except OSError:  # the peer has hung up meanwhile: the connection ends as soon as it is read
+            address = names.address_of(given.keys[0])[1:]
+        own = key_of(listen.index, *address)
+        connection = Connection(self, given.number, sock, listen, address, accepted=given.accepted)
+        connection.adopted()
+        self._register(connection, own)
+        for key in given.keys:
+            if key != own:
+                self._add_key(connection, key)
+                this.store.put(key, connection.row())
+        connection.open(this.store.get(REST + given.number.to_bytes(8, "big")) or b"")
+
+    # --- management ---------------------------------------------------------------------------------------------
+
+    def describe(self) -> list[dict[str, Any]]:
+        """What ``list_tcp_conns`` shows of this process."""
+        now, today = time.monotonic(), time.time()
+        lifetime = this.program.settings.tcp_connection_lifetime
+        return [
+            {
+                "ID": connection.number,
+                "Type": connection.listen.proto,
+                "State": int(connection.state),
+                "Remote": _printed(*connection.address),
+                "Local": _printed(connection.listen.host, connection.listen.port),
+                "Lifetime": time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(today + connection.ends_at(lifetime) - now)),
+                "Alias ports": [names.address_of(key)[2] for key in connection.keys[1:]],
+                "Process": this.slot,
+            }
+            for connection in self.by_number.values()
+        ]
+
+
+def _printed(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _connect_seconds() -> float:
+    settings = this.program.settings
+    if tuning.asynchronous and "tcp_connect_timeout" not in settings.given:
+        return BACKGROUND_CONNECT
+    return float(settings.tcp_connect_timeout) / 1000
+
+
+def _connect(listen: ListenSocket, host: str, port: int) -> socket.socket:
+    """Begin to open a connection from the address of a listening socket."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    try:
+        # many connections to different peers may share one local port
+        sock.setsockopt(socket.IPPROTO_IP, _IP_BIND_ADDRESS_NO_PORT, 1)
+        sock.bind((listen.host, 0))
+        code = sock.connect_ex((host, port))
+        if code not in (0, errno.EINPROGRESS):
+            raise OSError(code, f"connection failed: {errno.errorcode.get(code, code)}")
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def _other_way(message: Outgoing) -> Outgoing | None:
+    """The connection of a request has gone: its replies go to the address in the Via (RFC 3261 18.2.2)."""
+    try:
+        via = parse(message.data).via
+    except ParseError:
+        return None
+    host = via.received or via.address
+    try:
+        key_of(message.socket, host, via.effective_port)
+    except OSError:  # a name: then the address that the request came from
+        host = message.host
+    if (host, via.effective_port) == (message.host, message.port):
+        return None
+    return Outgoing(message.socket, host, via.effective_port, message.data, message.only_open, message.hops, message.again)
