@@ -14,7 +14,7 @@ from opensips_py.core.log import ALERT, DBG, state
 from opensips_py.core.mi import Later
 from opensips_py.core.process import this
 from opensips_py.core.statistics import registry
-from opensips_py.core.streams import streams
+from opensips_py.core.streams import receivers, streams
 from opensips_py.script.declarations import MICommand, MIError, Module
 
 module = Module("core", doc="Management commands of the core")
@@ -222,18 +222,29 @@ def reload_routes() -> Later:
 
 # --- connections ----------------------------------------------------------------------------------------------------
 
+LISTING_SECONDS = 1.0
+"""How long processes that are just starting are asked again for their connections."""
+
 
 @module.mi("list_tcp_conns")
 def list_tcp_conns() -> Later:
     """Connections over TCP: ID, Type (protocol), State (0 open, 1 being opened), Remote, Local, Lifetime (when it is closed if
     nothing moves until then), Alias ports, and the process that owns it."""
     later = Later()
+    wanted = {str(slot) for slot in receivers()}
+    until = time.monotonic() + LISTING_SECONDS
+
+    def ask() -> None:
+        this.control.send_all("connections", {}, told)
 
     def told(answers: Any, error: str | None) -> None:
-        found = [connection for slot in sorted(answers or {}, key=int) for connection in answers[slot]]
-        later.done({"Connections": found})
+        answers = answers or {}
+        if wanted - answers.keys() and time.monotonic() < until:  # who is just starting cannot be reached yet
+            this.reactor.call_at(time.monotonic() + 0.05, ask)
+            return
+        later.done({"Connections": [found for slot in sorted(answers, key=int) for found in answers[slot]]})
 
-    this.control.send_all("connections", {}, told)
+    ask()
     return later
 
 
