@@ -42,7 +42,7 @@ from opensips_py.core.guard import report_error
 from opensips_py.core.log import LogState
 from opensips_py.core.mi import Dispatcher
 from opensips_py.core.process import this
-from opensips_py.core.receive import receive_datagram
+from opensips_py.core.receive import receive_message
 from opensips_py.core.runtime import ScriptRuntime
 from opensips_py.core.statistics import registry
 from opensips_py.script import program, variables
@@ -210,7 +210,7 @@ class Script:
     def receive(self, data: bytes, source: tuple[str, int] = ("192.0.2.1", 5060), seconds: float = 10.0) -> Run:
         """Have the server receive a datagram, and serve it to its end."""
         self._run = run = Run()
-        receive_datagram(data, source, this.sockets[0])
+        receive_message(data, source, this.sockets[0])
         self.wait(lambda: len(this.engine) == 0, seconds)
         return run
 
