@@ -194,6 +194,10 @@ FUNCTIONS: dict[str, str] = {
     "snmpstats": "",
     "speeddial": "sd_lookup",
     "sql_cacher": "sql_cache_dump",
+    "sqlops": (
+        "sql_avp_delete sql_avp_load sql_avp_store sql_delete sql_insert sql_query sql_query_one sql_replace sql_select "
+        "sql_select_one sql_update"
+    ),
     "sst": "sstCheckMin",
     "statistics": "reset_stat stat_iter_init stat_iter_next update_stat",
     "stir_shaken": "stir_shaken_auth stir_shaken_check stir_shaken_check_cert stir_shaken_verify",

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from opensips_py.core.mysql import databases
 from opensips_py.core.mysql import pool as pools
 from opensips_py.core.mysql.query import AvpDbQuery
 from opensips_py.modules import avpops, db_mysql
@@ -42,7 +43,7 @@ def test_databases_are_chosen_by_number() -> None:
 
 def test_an_unknown_database_number_is_an_error_of_the_call(monkeypatch: pytest.MonkeyPatch) -> None:
     logged: list[str] = []
-    monkeypatch.setattr(avpops, "log", lambda level, module, function, text: logged.append(text))
+    monkeypatch.setattr(databases, "log", lambda level, module, function, text: logged.append(text))
     configure("mysql://u:p@127.0.0.1:1/zero")
     assert avpops.avp_db_query(CTX, "select 1", None, 3) == -1
     assert "number 3" in logged[0]

@@ -221,6 +221,10 @@ class AvpDbQuery(Operation):
             query = self._query[:200].decode("latin-1")
             log(ERROR, "db_mysql", "query", f"{self._pool.url.name}: error {number}: {text} in [{query}]")
             return Done(-1)
+        return self._done(reader)
+
+    def _done(self, reader: ResultReader) -> Done:
+        """What an answer without error means."""
         rows = reader.rows
         if not rows:
             return Done(-2)

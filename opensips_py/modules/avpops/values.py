@@ -1,13 +1,4 @@
-"""Database queries into AVPs, and operations on AVPs (OpenSIPS module avpops).
-
-``avp_db_query(query[, "$avp(a);$avp(b)"[, db_id]])``: the columns go to the variables in order, to ``$avp(1)``,
-``$avp(2)`` … when none are named. Several rows make stacks, the first row on top; NULL leaves its variable alone. Return code
-1: there are rows, -2: there are none (also after INSERT and the like), -1: error.
-
-Queries are texts: escape what comes from outside (``{s.escape.common}``).
-
-``avp_db_load``, ``avp_db_store`` and ``avp_db_delete`` are not supported: query the table with ``avp_db_query``.
-"""
+"""Operations on AVPs: copying, comparing, calculating, substituting."""
 
 from __future__ import annotations
 
@@ -18,81 +9,13 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from opensips_py.core.log import ERROR, INFO, log
-from opensips_py.core.mysql.pool import Pool, pool
-from opensips_py.core.mysql.query import AvpDbQuery
-from opensips_py.core.process import this
+from opensips_py.modules.avpops.declared import module
 from opensips_py.script import variables
 from opensips_py.script.context import Context, Value
-from opensips_py.script.declarations import ALL, ConfigError, Module, Static, VarList
+from opensips_py.script.declarations import ALL, Static
 from opensips_py.script.posix_regex import RegexError, translate
 from opensips_py.script.substitution import Substitution, SubstitutionError, SubstitutionText, parse_substitution
 from opensips_py.script.variables import VariableError
-
-module = Module("avpops", doc="AVP operations and database queries into AVPs (OpenSIPS module avpops)")
-
-_no_urls: list[str] = []
-db_url = module.param(
-    "db_url",
-    str,
-    _no_urls,
-    multiple=True,
-    doc='database, as "URL" or, to have several, "NUMBER URL"; default: core parameter db_default_url',
-)
-
-_urls: dict[int, str] = {}
-_pools: dict[int, Pool] = {}
-
-
-@module.on_config
-def configure() -> None:
-    """Check the databases."""
-    _urls.clear()
-    _pools.clear()
-    for text in db_url.value:
-        number, _, url = text.strip().partition(" ")
-        if not number.isdigit():
-            number, url = "0", text.strip()
-        _add(int(number), url.strip())
-
-
-def _add(number: int, url: str) -> None:
-    if number in _urls:
-        raise ConfigError(f"avpops: db_url: there are two databases with number {number}")
-    try:
-        pool(url)
-    except ValueError as error:
-        raise ConfigError(f"avpops: db_url: {error}") from error
-    _urls[number] = url
-
-
-def _pool(number: int) -> Pool | None:
-    found = _pools.get(number)
-    if found is None:
-        url = _urls.get(number)
-        if url is None and number == 0:
-            url = this.program.settings.db_default_url
-        if not url:
-            log(ERROR, "avpops", "avp_db_query", f"there is no database with number {number}; set db_url")
-            return None
-        try:
-            found = _pools[number] = pool(url)
-        except ValueError as error:
-            log(ERROR, "avpops", "avp_db_query", str(error))
-            return None
-    return found
-
-
-@module.operation(routes=ALL)
-def avp_db_query(ctx: Context, query: str, output: VarList | None = None, db_id: int | None = None) -> AvpDbQuery | int:
-    """Run an SQL query and put the columns of its rows into variables."""
-    number = db_id or 0
-    database = _pools.get(number) or _pool(number)
-    if database is None:
-        return -1
-    return AvpDbQuery(database, query.encode("latin-1"), None if not output else [variable.text for variable in output])
-
-
-# --- operations on AVPs ---------------------------------------------------------------------------------------------
 
 _NAME = re.compile(r"\$\(?avp\(([^()]+)\)\)?|([A-Za-z0-9_]+)")
 

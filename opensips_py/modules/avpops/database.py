@@ -1,0 +1,76 @@
+"""Queries into AVPs, and AVPs of users in a table."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from opensips_py.core.log import ERROR, log
+from opensips_py.core.mysql.preferences import name_fault, source_fault
+from opensips_py.core.mysql.queries import AvpDbDelete, AvpDbLoad, AvpDbStore
+from opensips_py.core.mysql.query import AvpDbQuery
+from opensips_py.core.mysql.statement import StatementError
+from opensips_py.modules.avpops.declared import databases, module, preferences
+from opensips_py.script.context import Context
+from opensips_py.script.declarations import ALL, VarList
+
+SourceText = Annotated[str, "static", source_fault]
+NameText = Annotated[str, "static", name_fault]
+
+
+@module.operation(routes=ALL)
+def avp_db_query(ctx: Context, query: str, output: VarList | None = None, db_id: int | None = None) -> AvpDbQuery | int:
+    """Run an SQL query and put the columns of its rows into variables."""
+    database = databases.get(db_id, "avp_db_query")
+    if database is None:
+        return -1
+    return AvpDbQuery(database, query.encode("latin-1"), None if not output else [variable.text for variable in output])
+
+
+@module.operation(routes=ALL)
+def avp_db_load(
+    ctx: Context, source: SourceText, name: NameText, db_id: int | None = None, prefix: str | None = None
+) -> AvpDbLoad | int:
+    """Load AVPs of a user. 1 when some were found, else -1.
+
+    ``source`` is whose: a variable or a text, with ``/username``, ``/domain``, ``/uri`` or ``/uuid`` for what it is. ``name`` is
+    which: an AVP or ``*``, with ``/table`` or ``/$scheme``. ``prefix`` goes before the names of the AVPs.
+    """
+    database = databases.get(db_id, "avp_db_load")
+    if database is None:
+        return -1
+    try:
+        query, targets = preferences.load(ctx, source, name, prefix or "")
+    except StatementError as error:
+        return _refuse("avp_db_load", error)
+    return AvpDbLoad(database, query.encode("latin-1"), targets)
+
+
+@module.operation(routes=ALL)
+def avp_db_store(ctx: Context, source: SourceText, name: NameText, db_id: int | None = None) -> AvpDbStore | int:
+    """Store AVPs of a user. Those that the table has already are left out. 1, or -1 for an error or when there is no AVP."""
+    database = databases.get(db_id, "avp_db_store")
+    if database is None:
+        return -1
+    try:
+        query = preferences.store(ctx, source, name)
+    except StatementError as error:
+        return _refuse("avp_db_store", error)
+    return -1 if query is None else AvpDbStore(database, query.encode("latin-1"), None)
+
+
+@module.operation(routes=ALL)
+def avp_db_delete(ctx: Context, source: SourceText, name: NameText, db_id: int | None = None) -> AvpDbDelete | int:
+    """Delete AVPs of a user from the table. 1, also when there were none; -1 for an error."""
+    database = databases.get(db_id, "avp_db_delete")
+    if database is None:
+        return -1
+    try:
+        query = preferences.delete(ctx, source, name)
+    except StatementError as error:
+        return _refuse("avp_db_delete", error)
+    return AvpDbDelete(database, query.encode("latin-1"), None)
+
+
+def _refuse(function: str, error: StatementError) -> int:
+    log(ERROR, "avpops", function, str(error))
+    return -1

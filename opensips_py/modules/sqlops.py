@@ -1,0 +1,190 @@
+"""SQL from the script (OpenSIPS module sqlops; since OpenSIPS 3.5, where it takes the place of the database functions of avpops).
+
+``sql_query`` takes the text of a query: escape what comes from outside (``{s.escape.common}``). ``sql_select`` and its kin take
+names and values, as JSON, and quote them. Functions that end in ``_one`` give the first row to any variables, one for each
+column; the others give all rows to AVPs, as stacks with the first row on top.
+
+Return codes: 1 done, or rows; -2 a query without rows; -1 error. All of them may be used in ``async()`` and ``launch()`` (in
+OpenSIPS ``sql_query`` and ``sql_query_one`` alone).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated
+
+from opensips_py.core.log import ERROR, log
+from opensips_py.core.mysql import statement
+from opensips_py.core.mysql.databases import Databases
+from opensips_py.core.mysql.preferences import Preferences, name_fault, source_fault
+from opensips_py.core.mysql.queries import (
+    SqlAvpDelete,
+    SqlAvpLoad,
+    SqlAvpStore,
+    SqlDelete,
+    SqlInsert,
+    SqlQuery,
+    SqlQueryOne,
+    SqlReplace,
+    SqlSelect,
+    SqlSelectOne,
+    SqlUpdate,
+)
+from opensips_py.core.mysql.query import AvpDbQuery
+from opensips_py.core.mysql.statement import StatementError
+from opensips_py.script.context import Context
+from opensips_py.script.declarations import ALL, Module, VarList
+
+module = Module("sqlops", doc="SQL from the script (OpenSIPS module sqlops, since OpenSIPS 3.5)")
+
+db_url = module.param(
+    "db_url",
+    str,
+    list[str](),
+    multiple=True,
+    doc='database, as "URL" or, to have several, "NUMBER URL"; default: core parameter db_default_url',
+)
+databases = Databases("sqlops")
+preferences = Preferences.declared(module, "usr_table")
+module.param("ps_id_max_buf_len", int, 1024, doc="prepared statements", no_effect="statements are not prepared")
+module.param(
+    "bigint_to_str", int, 0, doc="large numbers as text", no_effect="a number that 32 bits cannot hold is always given as text"
+)
+
+SourceText = Annotated[str, "static", source_fault]
+NameText = Annotated[str, "static", name_fault]
+
+
+@module.on_config
+def configure() -> None:
+    """Check databases, tables and schemes."""
+    databases.configure(db_url.value)
+    preferences.configure()
+
+
+def _run(kind: type[AvpDbQuery], db_id: int | None, build: Callable[[], tuple[str | None, list[str] | None]]) -> AvpDbQuery | int:
+    """The operation for the statement that ``build`` makes, with its targets."""
+    database = databases.get(db_id, kind.name)
+    if database is None:
+        return -1
+    try:
+        query, targets = build()
+    except StatementError as error:
+        log(ERROR, "sqlops", kind.name, str(error))
+        return -1
+    return -1 if query is None else kind(database, query.encode("latin-1"), targets)
+
+
+def _texts(variables: VarList | None) -> list[str] | None:
+    return [variable.text for variable in variables] if variables else None
+
+
+# --- queries as texts ---------------------------------------------------------------------------------------------------
+
+
+@module.operation(routes=ALL)
+def sql_query(ctx: Context, query: str, res_col_avps: VarList | None = None, db_id: int | None = None) -> AvpDbQuery | int:
+    """Run a query; its columns go to AVPs, ``$avp(1)``, ``$avp(2)`` … when none are named. NULL becomes the text ``<null>``."""
+    return _run(SqlQuery, db_id, lambda: (query, _texts(res_col_avps)))
+
+
+@module.operation(routes=ALL)
+def sql_query_one(ctx: Context, query: str, res_col_vars: VarList | None = None, db_id: int | None = None) -> AvpDbQuery | int:
+    """Run a query; the first row goes to as many variables as it has columns. NULL is NULL."""
+    return _run(SqlQueryOne, db_id, lambda: (query, _texts(res_col_vars)))
+
+
+# --- queries by names and values ----------------------------------------------------------------------------------------
+
+
+def _selection(columns: str | None, table: str, filter: str | None, order: str | None) -> str:
+    wanted = statement.columns_of(columns) if columns else []
+    return statement.select(wanted, table, statement.conditions_of(filter) if filter else [], order)
+
+
+@module.operation(routes=ALL)
+def sql_select(
+    ctx: Context,
+    columns: str | None,
+    table: str,
+    filter: str | None = None,
+    order: str | None = None,
+    res_col_avps: VarList | None = None,
+    db_id: int | None = None,
+) -> AvpDbQuery | int:
+    """SELECT into AVPs, as sql_query().
+
+    ``columns`` is ``["a","b"]`` (default: all), ``filter`` ``[{"a":"text"},{"b":{">":1}},{"c":{"!=":null}}]``, ``order`` the
+    column to sort by.
+    """
+    return _run(SqlSelect, db_id, lambda: (_selection(columns, table, filter, order), _texts(res_col_avps)))
+
+
+@module.operation(routes=ALL)
+def sql_select_one(
+    ctx: Context,
+    columns: str | None,
+    table: str,
+    filter: str | None = None,
+    order: str | None = None,
+    res_col_vars: VarList | None = None,
+    db_id: int | None = None,
+) -> AvpDbQuery | int:
+    """SELECT of one row into any variables, as sql_query_one(); for the parameters see sql_select()."""
+    return _run(SqlSelectOne, db_id, lambda: (_selection(columns, table, filter, order) + " LIMIT 1", _texts(res_col_vars)))
+
+
+@module.operation(routes=ALL)
+def sql_update(ctx: Context, columns: str, table: str, filter: str | None = None, db_id: int | None = None) -> AvpDbQuery | int:
+    """UPDATE: ``columns`` is ``[{"a":"text"},{"b":1},{"c":null}]``; for ``filter`` see sql_select()."""
+
+    def build() -> tuple[str, None]:
+        conditions = statement.conditions_of(filter) if filter else []
+        return statement.update(table, statement.pairs_of(columns), conditions), None
+
+    return _run(SqlUpdate, db_id, build)
+
+
+@module.operation(routes=ALL)
+def sql_insert(ctx: Context, table: str, columns: str, db_id: int | None = None) -> AvpDbQuery | int:
+    """INSERT of a row: ``columns`` is ``[{"a":"text"},{"b":1},{"c":null}]``."""
+    return _run(SqlInsert, db_id, lambda: (statement.insert(table, statement.pairs_of(columns)), None))
+
+
+@module.operation(routes=ALL)
+def sql_replace(ctx: Context, table: str, columns: str, db_id: int | None = None) -> AvpDbQuery | int:
+    """REPLACE of a row, as sql_insert()."""
+    return _run(SqlReplace, db_id, lambda: (statement.insert(table, statement.pairs_of(columns), "REPLACE"), None))
+
+
+@module.operation(routes=ALL)
+def sql_delete(ctx: Context, table: str, filter: str | None = None, db_id: int | None = None) -> AvpDbQuery | int:
+    """DELETE; without ``filter`` (see sql_select()) of all rows."""
+    return _run(SqlDelete, db_id, lambda: (statement.delete(table, statement.conditions_of(filter) if filter else []), None))
+
+
+# --- AVPs of users ------------------------------------------------------------------------------------------------------
+
+
+@module.operation(routes=ALL)
+def sql_avp_load(
+    ctx: Context, source: SourceText, name: NameText, db_id: int | None = None, prefix: str | None = None
+) -> AvpDbQuery | int:
+    """Load AVPs of a user. 1 when some were found, else -1.
+
+    ``source`` is whose: a variable or a text, with ``/username``, ``/domain``, ``/uri`` or ``/uuid`` for what it is. ``name`` is
+    which: an AVP or ``*``, with ``/table`` or ``/$scheme``. ``prefix`` goes before the names of the AVPs.
+    """
+    return _run(SqlAvpLoad, db_id, lambda: preferences.load(ctx, source, name, prefix or ""))
+
+
+@module.operation(routes=ALL)
+def sql_avp_store(ctx: Context, source: SourceText, name: NameText, db_id: int | None = None) -> AvpDbQuery | int:
+    """Store AVPs of a user. Those that the table has already are left out. 1, or -1 for an error or when there is no AVP."""
+    return _run(SqlAvpStore, db_id, lambda: (preferences.store(ctx, source, name), None))
+
+
+@module.operation(routes=ALL)
+def sql_avp_delete(ctx: Context, source: SourceText, name: NameText, db_id: int | None = None) -> AvpDbQuery | int:
+    """Delete AVPs of a user from the table. 1, also when there were none; -1 for an error."""
+    return _run(SqlAvpDelete, db_id, lambda: (preferences.delete(ctx, source, name), None))
