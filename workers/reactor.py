@@ -5,6 +5,12 @@ callback may add and remove any descriptor; a descriptor removed during a turn g
 
 While callbacks run, the process' status row says since when (``busy_since_ns``), so that the attendant can tell a
 process that is stuck in a blocking call from one that waits for work.
+
+A callback that must wait without giving up its frames calls :meth:`EpollReactor.pause`: the loop goes on in another
+greenlet, a new one or one that has run it before, until :meth:`EpollReactor.resume` switches back. The greenlet that
+called ``resume`` stays where it is until the loop needs one again. So at any time one greenlet turns the loop, the
+others stand still inside a callback, and all state of the loop (events not handled yet, timers, deferred calls) is the
+reactor's, not a frame's: whoever turns it finds it as it is now. Callbacks that never wait pay nothing for this.
 """
 
 from __future__ import annotations
@@ -17,7 +23,10 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from greenlet import getcurrent, greenlet
+
 from opensips_py.core.operation import READ, WRITE
+from opensips_py.core.process import Unwound
 
 _IN = select.EPOLLIN | select.EPOLLHUP | select.EPOLLERR | select.EPOLLRDHUP
 _OUT = select.EPOLLOUT | select.EPOLLHUP | select.EPOLLERR
@@ -57,9 +66,21 @@ class EpollReactor:
         self._sequence = itertools.count()
         self._cancelled = 0
         self._soon: deque[Callable[[], None]] = deque()
+        self._pending: deque[tuple[int, int]] = deque()
+        """Events of the last poll that no callback has been called for yet."""
+        self._began = 0
+        """When this turn began to work."""
         self._status = status
         self._on_error = on_error
         self._stopping = False
+        self.running = False
+        """The loop turns, so that a callback may :meth:`pause`."""
+        self.paused = 0
+        """Callbacks that wait in :meth:`pause`."""
+        self._home: Any = None
+        """The greenlet that called :meth:`run`, and will return from it."""
+        self._idle: list[Any] = []
+        """Greenlets that have turned the loop and can do so again."""
 
     def add(self, fd: int, wants: int, callback: Callable[[int], None]) -> None:
         """Call ``callback(events)`` whenever ``fd`` is ready for what it ``wants`` (READ, WRITE bits)."""
@@ -115,27 +136,68 @@ class EpollReactor:
 
     def run(self) -> None:
         """Turn until :meth:`stop`. May be called again after that."""
+        self._home = getcurrent()
+        self.running = True
+        self._began = time.monotonic_ns()
+        try:
+            self._turn()
+        finally:
+            self.running = self._stopping = False
+
+    # --- waiting inside a callback --------------------------------------------------------------------------------
+
+    def here(self) -> Any:
+        """The place for :meth:`resume` of a callback that is about to :meth:`pause`."""
+        return getcurrent()
+
+    def pause(self) -> None:
+        """Let the loop turn on while this callback stands still here, until :meth:`resume`.
+
+        Raises Unwound when the callback is not to go on: :meth:`unwind`, or the loop has ended.
+        """
+        loop = self._idle.pop() if self._idle else greenlet(self._turn, self._home)
+        self.paused += 1
+        try:
+            if loop.switch() is not True:
+                raise Unwound
+        finally:
+            self.paused -= 1
+
+    def resume(self, place: Any) -> None:
+        """Go on where ``place`` paused. The last thing that a callback does: it returns much later."""
+        self._idle.append(getcurrent())
+        place.switch(True)
+
+    def unwind(self, place: Any) -> None:
+        """Have the callback that paused at ``place`` end there, silently. The last thing that a callback does."""
+        self._idle.append(getcurrent())
+        place.throw(Unwound)
+
+    # --- the loop -------------------------------------------------------------------------------------------------
+
+    def _turn(self) -> None:
         poll = self._epoll.poll
         callbacks = self._callbacks
         timers = self._timers
         soon = self._soon
+        pending = self._pending
         status = self._status
         clock = time.monotonic_ns
         while not self._stopping:
-            if soon:
-                wait = 0.0
-            elif timers:
-                # epoll counts in milliseconds, rounded up by Python: never early
-                wait = min(MAX_WAIT, max(0.0, timers[0][0] - time.monotonic()))
-            else:
-                wait = MAX_WAIT
-            try:
-                events = poll(wait, 64)
-            except InterruptedError:
-                continue
-            began = clock()
-            status.busy_since_ns = began
-            for fd, mask in events:
+            if not pending:  # a greenlet that takes the loop over first ends the turn that it finds
+                if soon:
+                    wait = 0.0
+                elif timers:
+                    # epoll counts in milliseconds, rounded up by Python: never early
+                    wait = min(MAX_WAIT, max(0.0, timers[0][0] - time.monotonic()))
+                else:
+                    wait = MAX_WAIT
+                status.busy_since_ns = 0
+                status.busy_total_ns += clock() - self._began
+                pending.extend(poll(wait, 64))
+                self._began = status.busy_since_ns = clock()
+            while pending:
+                fd, mask = pending.popleft()
                 callback = callbacks.get(fd)
                 if callback is None:
                     continue
@@ -143,16 +205,15 @@ class EpollReactor:
                     callback((READ if mask & _IN else 0) | (WRITE if mask & _OUT else 0))
                 except Exception as error:
                     self._on_error(error)
+                except Unwound:
+                    continue
             if timers and timers[0][0] <= time.monotonic():
                 self._fire()
             for _ in range(len(soon)):
-                try:
-                    soon.popleft()()
-                except Exception as error:
-                    self._on_error(error)
-            status.busy_since_ns = 0
-            status.busy_total_ns += clock() - began
-        self._stopping = False
+                if not soon:  # another greenlet has called them meanwhile
+                    break
+                self._call(soon.popleft())
+        status.busy_since_ns = 0
 
     def _fire(self) -> None:
         now = time.monotonic()
@@ -162,10 +223,15 @@ class EpollReactor:
             if callback is None:
                 self._cancelled -= 1
             else:
-                try:
-                    callback()
-                except Exception as error:
-                    self._on_error(error)
+                self._call(callback)
+
+    def _call(self, callback: Callable[[], None]) -> None:
+        try:
+            callback()
+        except Exception as error:
+            self._on_error(error)
+        except Unwound:
+            return
 
     def close(self) -> None:
         """Release the epoll descriptor."""

@@ -28,8 +28,9 @@ def main(child: Child) -> None:
     pause = min(TICK, settings.t1 / 12)
 
     def tick() -> None:
-        timers.fire_due(time.monotonic())
+        # before, not behind it: a failure route that waits in line (t_relay) must not hold up everybody else's timers
         reactor.call_at(time.monotonic() + pause, tick)
+        timers.fire_due(time.monotonic())
 
     def sweep() -> None:
         local_reply.sweep()

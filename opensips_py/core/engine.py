@@ -10,6 +10,9 @@ The life of a suspended script:
 The process that parked an operation still has everything in memory and decodes nothing. Any other process gets token
 and descriptors from the attendant (:meth:`Engine.take_over`) when the owner has died or is stuck, thaws both and goes
 on. An owner that was stuck finds that its epoch has moved and lets go (:meth:`Engine.check_epoch`).
+
+What happens before and after the route depends on the kind of route that was suspended:
+:mod:`opensips_py.core.continuation`.
 """
 
 from __future__ import annotations
@@ -22,13 +25,15 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 from opensips_py.core import async_statistics as counted
+from opensips_py.core import continuation as continuations
 from opensips_py.core import parked as parking
 from opensips_py.core import transactions
+from opensips_py.core.continuation import Continuation, Interrupted
 from opensips_py.core.guard import report_error, run_guarded
 from opensips_py.core.log import ERROR, WARNING, log
 from opensips_py.core.operation import CANCELLED, LOST, READ, TIMEOUT, WRITE, Done, Operation
 from opensips_py.core.parked import Parked
-from opensips_py.core.process import this
+from opensips_py.core.process import Unwound, this
 from opensips_py.core.report import report_context
 from opensips_py.script import variables
 from opensips_py.script.context import Context, RouteKind
@@ -45,7 +50,7 @@ class Status(Protocol):
 class Running:
     """An operation that this process drives."""
 
-    __slots__ = ("claimed", "ctx", "deadline", "epoch", "fd", "journaled", "op", "record", "timer", "token", "wants")
+    __slots__ = ("ctx", "deadline", "done", "epoch", "fd", "journaled", "op", "place", "record", "timer", "token", "wants")
 
     def __init__(self, token: bytes, op: Operation, record: Parked, ctx: Context | None, epoch: int) -> None:
         self.token = token
@@ -58,6 +63,10 @@ class Running:
         self.timer: Any = None
         self.deadline: float | None = None
         self.journaled = 0
+        self.place: Any = None
+        """Where a script waits in line for it (``Reactor.here``); None: nothing of the route is left but its context."""
+        self.done: Done | None = None
+        """The end, for the script that waits in line."""
 
 
 class Engine:
@@ -68,8 +77,6 @@ class Engine:
         self._running: dict[bytes, Running] = {}
         self._tokens = parking.Tokens(this.slot, this.incarnation)
         self._epoch = status.epoch
-        self._told: set[str] = set()
-        """Statements of which the log has said that they cannot suspend."""
         self.stuck_lock: Callable[[], Any] = lambda: _nothing()
         """Context manager: the lock under which the attendant decides on a take-over of this process."""
 
@@ -113,43 +120,80 @@ class Engine:
 
     def suspend(self, ctx: Context, op: Operation | int, route: str, seconds: float | None, where: str) -> int:
         """``async(f(...), route[, seconds])``. Always ends the run of the script (returns 0)."""
-        made = transactions.new_transaction(ctx)
-        if made == 0:  # a retransmission, absorbed: the first copy is already being served
-            if not isinstance(op, int):
-                op.close()
-            return 0
-        if made < 0:
-            if not isinstance(op, int):
-                op.close()
-            return self._inline(ctx, Done(made), route)
+        continuation = continuations.of(ctx)
+        if continuation.transaction:
+            made = transactions.new_transaction(ctx)
+            if made == 0 or (made < 0 and continuation.needs_transaction):
+                if not isinstance(op, int):
+                    op.close()
+                # 0, a retransmission, absorbed: the first copy is already being served
+                return 0 if made == 0 else self._inline(ctx, Done(made), route)
         if isinstance(op, int):
             return self._inline(ctx, Done(op), route)
+        if continuation.in_line:
+            return self._inline(ctx, self.wait_cooperatively(ctx, op, route=route, seconds=seconds, where=where), route)
         op.mode = "async"
-        if ctx.route_kind is not RouteKind.REQUEST or not transactions.can_park(ctx):
-            self._note_fallback(ctx, where)
-            transactions.flush(ctx)
-            op.mode = "plain"
+        if not this.reactor.running:  # startup_route: the server starts when it is through
+            counted.waited.add()
+            counted.sync_fallbacks.add()
             return self._inline(ctx, self._drive(op, _limit(op, seconds, where)), route)
         done = op.start()
         if done is not None:
             return self._inline(ctx, done, route)
         ctx.suspended = True
-        if not transactions.park(ctx):  # another worker has just made it from a retransmission
+        if ctx.tx is not None:
+            transactions.unsettled.set(ctx.tx.key)
+        if continuation.park(ctx):
+            self._park(ctx, op, "async", route, _limit(op, seconds, where), None, where, continuation)
+        else:  # another worker has just made it from a retransmission
             op.close()
-            return 0
-        self._park(ctx, op, "async", route, _limit(op, seconds, where), None, where)
         transactions.unsettled.clear()
         return 0
 
-    def _note_fallback(self, ctx: Context, where: str) -> None:
-        """The process waits although the script said async(): said once for each statement, counted always."""
-        counted.waited.add()
-        counted.sync_fallbacks.add()
-        if where not in self._told:
-            self._told.add(where)
-            kind = ctx.route_kind
-            what = "a request without transaction" if kind is RouteKind.REQUEST else f"a {kind.name} route"
-            log(WARNING, "core", "async", f"{where}: async() cannot suspend {what}, waiting instead")
+    # --- waiting in line ----------------------------------------------------------------------------------------
+
+    def wait_cooperatively(
+        self,
+        ctx: Context,
+        op: Operation,
+        *,
+        route: str | None = None,
+        seconds: float | None = None,
+        where: str = "",
+        continuation: Continuation | None = None,
+    ) -> Done:
+        """Wait here until ``op`` is done, while this process serves others. Not with ``op.start()`` called before.
+
+        The caller's frames stand still meanwhile; whatever it has read of the process' state before may have changed, and
+        the transaction of ``ctx`` has been stored, its lock released. Afterwards it is held as often as before, and its
+        record is the same object with the present content; ``tx.record`` is None when it is gone.
+
+        When this process dies meanwhile, or is stuck, ``continuation`` (else ``ctx.continuation``) goes on in another
+        process if it is ``in_line``, running ``route`` if there is one; without such a continuation the script's rest is lost
+        and the request answered 500. Here the frames end silently then (Unwound): only their ``finally`` clauses run.
+        """
+        op.mode = "async"
+        if not this.reactor.running:
+            return self._drive(op, _limit(op, seconds, where))
+        done = op.start()
+        if done is not None:
+            return done
+        if continuation is None:
+            continuation = continuations.of(ctx)
+            if not continuation.in_line:
+                continuation = Interrupted(continuation)
+        pause = continuations.Pause(ctx, continuation)
+        if not pause.begin():
+            op.close()
+            pause.parked()
+            raise Unwound
+        running = self._park(ctx, op, "wait", route, _limit(op, seconds, where), None, where, continuation)
+        running.place = this.reactor.here()
+        pause.parked()
+        this.reactor.pause()
+        pause.end()
+        assert running.done is not None
+        return running.done
 
     def _inline(self, ctx: Context, done: Done, route: str) -> int:
         counted.inline.add()
@@ -169,7 +213,7 @@ class Engine:
             op.mode = "launch"
             done = op.start()
             if done is None:
-                self._park(None, op, "launch", route, _limit(op, seconds, where), text, where)
+                self._park(None, op, "launch", route, _limit(op, seconds, where), text, where, None)
                 return 1
         else:
             done = Done(op)
@@ -197,7 +241,8 @@ class Engine:
         limit: float | None,
         text: str | None,
         where: str,
-    ) -> None:
+        continuation: Continuation | None,
+    ) -> Running:
         now = time.monotonic()
         token = self._tokens.next()
         epoch = self._status.epoch
@@ -218,12 +263,15 @@ class Engine:
             text=text,
             where=where,
             limit=limit,
+            continuation=b"" if continuation is None else continuations.pack(continuation),
         )
         this.store.put(parking.PREFIX + token, parking.encode(record))
         if fds:
             this.fd_keeper.keep(parking.fd_key(token), fds)
         counted.began(op.name)
-        self._watch(Running(token, op, record, ctx, epoch))
+        running = Running(token, op, record, ctx, epoch)
+        self._watch(running)
+        return running
 
     def _watch(self, running: Running) -> None:
         self._running[running.token] = running
@@ -291,6 +339,9 @@ class Engine:
 
     def cancel(self, token: bytes) -> None:
         """Drop an operation of this process and run its route with CANCELLED."""
+        this.reactor.call_soon(lambda: self._cancel(token))
+
+    def _cancel(self, token: bytes) -> None:
         if self.drives(token):
             self._finish(self._running[token], Done(CANCELLED), counted.ended_early)
 
@@ -335,6 +386,8 @@ class Engine:
             this.fd_keeper.drop(parking.fd_key(token))
         if not mine:
             running.op.forget()
+            if running.place is not None:
+                this.reactor.unwind(running.place)
             return
         running.op.close()
         took = time.monotonic() - record.started
@@ -342,20 +395,34 @@ class Engine:
         if 0 < this.program.settings.async_slow_threshold <= took * 1000:
             counted.slow.add()
             log(WARNING, "core", "async", f"{record.where}: {record.function}() took {took * 1000:.0f} ms, $rc {done.rc}")
-        if record.mode == "launch":
+        if running.place is not None:
+            running.done = done
+            this.reactor.resume(running.place)
+        elif record.mode == "launch":
             self._report(done, record.route, record.text)
-            return
+        else:
+            self._resume(running, done)
+
+    def _resume(self, running: Running, done: Done) -> None:
+        """Run the resume route, and have what follows it follow."""
+        record = running.record
         ctx = running.ctx
         if ctx is None:
-            ctx = Context.thaw(record.context, this.sockets)
+            ctx = continuations.thaw(record.context, continuations.unpack(record.continuation))
+        continuation = continuations.of(ctx)
         ctx.suspended = False
         ctx.params = ()
         ctx.depth = 0
-        transactions.resume(ctx)
+        if not continuation.resume(ctx):
+            transactions.unsettled.clear()
+            return
         self._apply(ctx, done)
-        self._run_route(ctx, record.route or "")
-        if not ctx.suspended:
-            transactions.script_end(ctx)
+        if record.route is not None:
+            self._run_route(ctx, record.route)
+        if ctx.suspended:
+            continuation.leave(ctx)
+        else:
+            continuation.end(ctx)
 
     @staticmethod
     def _apply(ctx: Context, done: Done) -> int:
@@ -369,7 +436,7 @@ class Engine:
         route = this.program.route(RouteKind.REQUEST, name)
         if route is None:
             log(ERROR, "core", "async", f"route [{name}] is not defined any more: the script has been reloaded without it")
-            if ctx.tx is not None:  # not the report of launch(), which nobody waits for
+            if continuations.of(ctx).transaction and ctx.tx is not None:  # somebody waits for an answer
                 transactions.reply(ctx, 500, "Server Internal Error")
             return
         ctx.route_name = name
@@ -393,7 +460,7 @@ class Engine:
             op: Operation = LostOperation()
         else:
             op = operation.thaw(record.operation, fds, b"".join(data for _, data in rows))
-        op.mode = record.mode
+        op.mode = "launch" if record.mode == "launch" else "async"
         counted.continued(record.function)
         record.fd_key = op.fd_key if not isinstance(op, LostOperation) else None
         record.has_fds = bool(fds)  # also those of a pooled connection lie under the token since the hand-over
@@ -437,7 +504,15 @@ class Engine:
                 op = running.op
                 self._unwatch(running)
                 op.forget()
+                self._unwind_soon(running)
         return False
+
+    @staticmethod
+    def _unwind_soon(running: Running) -> None:
+        """End the script that waits in line for an operation that is no longer here."""
+        place = running.place
+        if place is not None:
+            this.reactor.call_soon(lambda: this.reactor.unwind(place))
 
     # --- shutdown -----------------------------------------------------------------------------------------------
 
@@ -445,16 +520,18 @@ class Engine:
         """Give up what is still parked: suspended requests get ``code``, operations are ended."""
         for running in list(self._running.values()):
             self._unwatch(running)
+            record = running.record
             mine = this.store.claim(parking.PREFIX + running.token)
             if mine:
-                counted.ended_early(running.record.function, 0, 0.0)
-            if mine and running.record.mode == "async":
-                ctx = running.ctx or Context.thaw(running.record.context, this.sockets)
+                counted.ended_early(record.function, 0, 0.0)
+            if mine and record.mode != "launch":
+                continuation = continuations.unpack(record.continuation)
+                ctx = continuations.thaw(record.context, continuation) if running.ctx is None else running.ctx
                 ctx.suspended = False
-                transactions.resume(ctx)
-                transactions.reply(ctx, code, reason)
-                transactions.script_end(ctx)
+                if continuation.resume(ctx):
+                    continuation.give_up(ctx, code, reason)
             running.op.close()
+            self._unwind_soon(running)
 
 
 class LostOperation(Operation):

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from time import monotonic
 
+import msgspec
+
 from opensips_py.core import building, transactions
+from opensips_py.core.continuation import Continuation
 from opensips_py.core.guard import run_guarded
 from opensips_py.core.local_reply import PHRASES, local_reply
 from opensips_py.core.process import this
@@ -38,16 +41,90 @@ def all_failed(tx: Transaction, rec: Record, winner: int, now: float) -> None:
         route = this.program.route(RouteKind.FAILURE, name)
         rec.on_failure = None  # has to be armed again (t_on_failure)
         if route is not None:
-            branches = len(rec.branches)
-            _run(tx, rec, winner, name, route)
-            if rec.code >= 200:  # the route has replied
-                return
-            if len(rec.branches) > branches:
-                if any(pending(b) for b in rec.branches[branches:]):
-                    return
-                again = pick(rec.branches, bool(rec.flags & CANCELLED), rec.first)
-                winner = winner if again is None else again
+            follow = FailureRoute(winner, len(rec.branches))
+            ctx = _run(tx, rec, follow, name, route)
+            if not ctx.suspended:
+                _ended(ctx, tx, rec, follow, now)
+            return
     answer(tx, rec, winner, now)
+
+
+def _ended(ctx: Context, tx: Transaction, rec: Record, follow: FailureRoute, now: float) -> None:
+    """The failure route is through (held transaction; the caller commits)."""
+    transactions.take_over_routes(ctx, rec)
+    if rec.context:
+        rec.context = ctx.freeze()
+    transactions.unsettled.clear()
+    if rec.code >= 200:  # the route has replied, or a 2xx has come while it was suspended
+        return
+    winner, branches = follow.winner, follow.branches
+    if len(rec.branches) > branches:
+        if any(pending(b) for b in rec.branches[branches:]):
+            return
+        again = pick(rec.branches, bool(rec.flags & CANCELLED), rec.first)
+        winner = winner if again is None else again
+    if rec.flags & CANCELLED and not follow.cancelled:
+        transactions.send_reply(ctx, tx, rec, 487, "Request Terminated")
+    else:
+        answer(tx, rec, winner, now)
+
+
+class FailureRoute(Continuation):
+    """A failure route: afterwards a new branch is under way, or the caller gets the best reply (:func:`all_failed`).
+
+    Its resume route runs, as itself does, with the transaction held.
+    """
+
+    kind = "failure"
+
+    def __init__(self, winner: int, branches: int, cancelled: bool = True) -> None:
+        self.winner = winner
+        """Branch with the best reply."""
+        self.branches = branches
+        """How many there were before the route."""
+        self.cancelled = cancelled
+        """The caller had cancelled before the route began to wait, if it ever did: no CANCEL is left to be honoured."""
+
+    def freeze(self) -> bytes:
+        return msgspec.msgpack.encode((self.winner, self.branches, self.cancelled))
+
+    @classmethod
+    def thaw(cls, state: bytes) -> Continuation:
+        return cls(*msgspec.msgpack.decode(state, type=tuple[int, int, bool]))
+
+    def mark(self, ctx: Context, rec: Record) -> None:
+        transactions.take_over_routes(ctx, rec)
+        self.cancelled = bool(rec.flags & CANCELLED)
+        rec.failing = self.winner
+
+    def unmark(self, ctx: Context, rec: Record) -> None:
+        rec.failing = -1
+
+    def resume(self, ctx: Context) -> bool:
+        transactions.resume(ctx)
+        tx: Transaction = ctx.tx
+        rec = hold(tx)
+        if rec is None:
+            return False
+        if rec.failing != self.winner:  # answered meanwhile, by interrupted()
+            release(tx)
+            return False
+        self.unmark(ctx, rec)
+        _show_winner(ctx, rec, self.winner)
+        return True
+
+    def leave(self, ctx: Context) -> None:
+        release(ctx.tx)
+
+    def end(self, ctx: Context) -> None:
+        tx: Transaction = ctx.tx
+        try:
+            rec = tx.record
+            if rec is not None:
+                _ended(ctx, tx, rec, self, monotonic())
+                commit(tx)
+        finally:
+            release(tx)
 
 
 def answer(tx: Transaction, rec: Record, winner: int, now: float) -> None:
@@ -96,13 +173,21 @@ def interrupted(key: bytes) -> None:
     if rec is None:
         return
     try:
-        if rec.code < 200 and not rec.branches:
+        now = monotonic()
+        for n, branch in enumerate(rec.branches):
+            if branch.held:  # its onreply route: the reply will come again, or time out
+                machine.not_held_back(rec, n, branch.held, now)
+        if rec.failing >= 0:
+            winner, rec.failing = rec.failing, -1
+            if rec.code < 200:
+                answer(tx, rec, winner, now)
+        elif rec.code < 200 and not rec.branches:
             rec.flags &= ~PARKED
             if rec.flags & LOCAL:
-                local_reply(tx, rec, 500, b"", monotonic())
+                local_reply(tx, rec, 500, b"", now)
             else:
                 transactions.send_reply(request_context(rec), tx, rec, 500, "Server Internal Error")
-            commit(tx)
+        commit(tx)
     finally:
         release(tx)
 
@@ -141,8 +226,7 @@ def _branch_view(ctx: Context) -> Context | None:
 views.request, views.branch = _request_view, _branch_view
 
 
-def _run(tx: Transaction, rec: Record, winner: int, name: str, route: transactions.Route) -> None:
-    branch = rec.branches[winner]
+def _run(tx: Transaction, rec: Record, follow: FailureRoute, name: str, route: transactions.Route) -> Context:
     ctx = request_context(rec, RouteKind.FAILURE)
     ctx.dst_uri = None
     ctx.branches = []
@@ -150,14 +234,18 @@ def _run(tx: Transaction, rec: Record, winner: int, name: str, route: transactio
     ctx.tx = tx
     ctx.tx_key = tx.key
     ctx.route_name = name
+    ctx.continuation = follow
+    _show_winner(ctx, rec, follow.winner)
+    run_guarded(ctx, route)
+    return ctx
+
+
+def _show_winner(ctx: Context, rec: Record, winner: int) -> None:
+    """What a failure route sees of the best reply."""
+    branch = rec.branches[winner]
     ctx.reply_code = branch.code
     ctx.branch_index = winner
-    if branch.reply:
-        ctx.reply = reply_of(branch.reply)
-    run_guarded(ctx, route)
-    transactions.take_over_routes(ctx, rec)
-    if rec.context:
-        rec.context = ctx.freeze()
+    ctx.reply = reply_of(branch.reply) if branch.reply else None
 
 
 def reply_of(data: bytes) -> SipMessage:

@@ -10,18 +10,21 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from time import monotonic
 
 from opensips_py.core import destinations, local_reply, relay, transactions
+from opensips_py.core.continuation import RequestScript
 from opensips_py.core.guard import run_guarded
 from opensips_py.core.local_reply import Outcome
+from opensips_py.core.log import WARNING, log
 from opensips_py.core.process import this
-from opensips_py.core.transaction import Transaction, hold, release
+from opensips_py.core.transaction import Transaction, commit, hold, release
 from opensips_py.core.transactions import MAIN, hooks
 from opensips_py.script.context import Avps, Context, ListenSocket, RouteKind, Source
 from opensips_py.sip.message import parse
 from opensips_py.sip.request import DEFAULT_CSEQ, build_request
 from opensips_py.tm import identity, messages
-from opensips_py.tm.record import LOCAL, NEVER, Notice, Record
+from opensips_py.tm.record import LOCAL, NEVER, PARKED, Notice, Record
 from opensips_py.tm.settings import settings
 from opensips_py.tm.states import Uas
 
@@ -96,19 +99,30 @@ def send(request: LocalRequest, notice: Notice | None = None) -> bytes:
     ctx, tx = _begin(request, next_hop, socket, key, notice)
     route = this.program.route(RouteKind.LOCAL, MAIN)
     if route is not None:
+        ctx.continuation = LocalRoute()
         run_guarded(ctx, route)
         if ctx.dropped:
             _forget(tx)
             raise NotSent(transactions.E_UNSPEC, DROPPED)
+    try:
+        _go(ctx, tx)
+    except NotSent:
+        _forget(tx)
+        raise
+    return key
+
+
+def _go(ctx: Context, tx: Transaction) -> None:
+    """Send it as local_route has left it. Raises NotSent."""
     # the Via in it was for local_route to see: each branch gets its own
     via = ctx.msg.header("via")
     if via is not None:
         ctx.msg.edits.insert(0, (via.start, via.end - via.start, ""))
-    if request.method == "ACK":
+    if ctx.msg.method == "ACK":
         _forget(tx)
         if relay.forward(ctx) != 1:
             raise NotSent(int(ctx.slots.get("tm.error", transactions.E_UNSPEC)), "the ACK could not be sent")
-        return key
+        return
     rec = hold(tx)
     if rec is None:
         raise NotSent(transactions.E_UNSPEC, "its transaction is gone")
@@ -118,10 +132,42 @@ def send(request: LocalRequest, notice: Notice | None = None) -> bytes:
     finally:
         release(tx)
     if error:
-        _forget(tx)
-        raise NotSent(error, f"{next_hop} cannot be reached")
-    hooks.created_here(key)
-    return key
+        raise NotSent(error, f"{ctx.dst_uri or ctx.ruri} cannot be reached")
+    hooks.created_here(tx.key)
+
+
+class LocalRoute(RequestScript):
+    """local_route that is suspended: whoever sends the request waits for it.
+
+    In another process the request is sent as the route has left it, and fails if that cannot be: its notice holds anywhere.
+    """
+
+    kind = "local"
+    in_line = True
+    transaction = False
+
+    def end(self, ctx: Context) -> None:
+        try:
+            if ctx.dropped:
+                raise NotSent(transactions.E_UNSPEC, DROPPED)
+            _go(ctx, ctx.tx)
+        except NotSent as reason:
+            log(WARNING, "tm", "local_request", f"{ctx.msg.method} {ctx.ruri} is not sent: {reason}")
+            self.give_up(ctx, 500, "")
+
+    def give_up(self, ctx: Context, code: int, reason: str) -> None:
+        tx: Transaction = ctx.tx
+        rec = hold(tx)
+        if rec is None:
+            return
+        try:
+            if rec.code < 200:
+                rec.flags &= ~PARKED
+                local_reply.local_reply(tx, rec, code, b"", monotonic())
+                commit(tx)
+        finally:
+            transactions.unsettled.clear()
+            release(tx)
 
 
 def _forget(tx: Transaction) -> None:

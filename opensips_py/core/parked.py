@@ -25,7 +25,7 @@ class ParkedHead(msgspec.Struct, array_like=True):
     route: str | None
     """Route that runs at the end; None: launch() without a report route."""
     mode: str
-    """``async`` or ``launch``."""
+    """``async``, ``launch``, or ``wait``: the script waits in line and goes on by itself, unless its process dies."""
     started: float
     """time.monotonic() when it began."""
     deadline: float | None
@@ -46,6 +46,8 @@ class ParkedHead(msgspec.Struct, array_like=True):
     """Third argument of launch(): ``$param(1)`` of the report route."""
     where: str = ""
     """``file:line`` of the statement."""
+    continuation: bytes = b""
+    """What follows the route (``continuation.pack``); empty for launch()."""
 
 
 class Parked(ParkedHead, array_like=True):

@@ -39,6 +39,30 @@ class Reactor(Protocol):
     def call_soon(self, callback: Callable[[], None]) -> None:
         """Call ``callback`` at the end of this turn of the loop."""
 
+    @property
+    def running(self) -> bool:
+        """Callbacks run, and may pause."""
+
+    @property
+    def paused(self) -> int:
+        """How many callbacks stand still in :meth:`pause`."""
+
+    def here(self) -> Any:
+        """The place for :meth:`resume` of a callback that is about to :meth:`pause`."""
+
+    def pause(self) -> None:
+        """Let the loop go on while this callback stands still here, until :meth:`resume`. Raises Unwound."""
+
+    def resume(self, place: Any) -> None:
+        """Go on where ``place`` paused. The last thing that a callback does."""
+
+    def unwind(self, place: Any) -> None:
+        """Have the callback that paused at ``place`` end there, silently. The last thing that a callback does."""
+
+
+class Unwound(BaseException):
+    """Ends a paused callback whose work is no longer this process': only the reactor catches it, silently."""
+
 
 class Handle(Protocol):
     """What messages are sent with: the OS socket of a UDP socket, or what finds the connections of a TCP one."""

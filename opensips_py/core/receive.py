@@ -8,6 +8,7 @@ its line there, answered with 500 if nothing has been answered, and handed to er
 from __future__ import annotations
 
 from opensips_py.core import reply_reception, stateless, streams, traffic, transactions
+from opensips_py.core.continuation import ErrorRoute
 from opensips_py.core.guard import report_error, run_guarded
 from opensips_py.core.log import NOTICE, log
 from opensips_py.core.process import this
@@ -146,6 +147,7 @@ def _handled(ctx: Context) -> bool:
     if route is None:
         return False
     ctx.route_kind = RouteKind.ERROR
+    ctx.continuation = ErrorRoute()
     run_guarded(ctx, route)
     return ctx.suspended or ctx.dropped
 

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from time import monotonic
 
+import msgspec
+
 from opensips_py.core import building, destinations, traffic, transactions
+from opensips_py.core import continuation as continuations
+from opensips_py.core.branch_run import BranchRun
+from opensips_py.core.continuation import Continuation
 from opensips_py.core.destinations import Hop
 from opensips_py.core.guard import run_guarded
 from opensips_py.core.process import this
@@ -22,7 +27,7 @@ from opensips_py.core.transactions import (
 )
 from opensips_py.script.context import Branch, Context, RouteKind
 from opensips_py.tm import identity, machine
-from opensips_py.tm.record import CANCELLED, MINOR, NO_NEW_BRANCHES, OVER_STREAM, PARKED, PASS_REASON, Record, UacBranch
+from opensips_py.tm.record import CANCELLED, LOCAL, MINOR, NO_NEW_BRANCHES, OVER_STREAM, PARKED, PASS_REASON, Record, UacBranch
 
 MAX_BRANCHES = 12
 
@@ -67,42 +72,101 @@ def relay(ctx: Context, flags: int = 0, proxy: Hop | None = None) -> int:
     if rec is None:  # answered and gone while the script was suspended
         return _CODES[E_NO_DESTINATION]
     try:
-        error = _forward(ctx, tx, rec, flags, proxy)
-        if error == 0:
-            return 1
-        if error < 0:  # the request was a retransmission after all
-            return 0
-        ctx.slots["tm.error"] = error
-        if made_here and not flags & NO_ERROR_REPLY:
-            transactions.send_reply(ctx, tx, rec, *error_reply(error, "TM"))
-            commit(tx)
-            return 0
-        return _CODES.get(error, -1)
+        work = Forwarding(flags, proxy, [], made_here=made_here)
+        return _result(ctx, tx, work, _forward(ctx, tx, rec, work))
     finally:
         release(tx)
 
 
-def _forward(ctx: Context, tx: Transaction, rec: Record, flags: int, proxy: Hop | None) -> int:
+def _result(ctx: Context, tx: Transaction, work: Forwarding, error: int) -> int:
+    """The return code of t_relay for an internal error number (0: none), with the reply to the caller that it may bring."""
+    if error == 0:
+        return 1
+    if error < 0:  # the request was a retransmission after all
+        return 0
+    ctx.slots["tm.error"] = error
+    rec = tx.record
+    if work.made_here and not work.flags & NO_ERROR_REPLY and rec is not None and rec.code < 200:
+        transactions.send_reply(ctx, tx, rec, *error_reply(error, "TM"))
+        commit(tx)
+        return 0
+    return _CODES.get(error, -1)
+
+
+class Forwarding(msgspec.Struct, array_like=True):
+    """One run of t_relay: what has become of its destinations so far."""
+
+    flags: int
+    proxy: Hop | None
+    targets: list[Branch]
+    """Destinations to come, the present one first."""
+    made_here: bool
+    """t_relay has made the transaction, so that it answers an error itself."""
+    made: list[UacBranch] = []
+    """Branches that are ready: they become the transaction's all at once."""
+    error: int = 0
+    """Last internal error."""
+
+
+def _forward(ctx: Context, tx: Transaction, rec: Record, work: Forwarding) -> int:
     """Add branches and send them. 0, or the number of an internal error; -1 when the transaction was made elsewhere."""
     rec.flags &= ~PARKED
     transactions.take_over_routes(ctx, rec)
-    failing = ctx.route_kind is RouteKind.FAILURE
+    refused = _refused(ctx, tx, rec)
+    if refused:
+        return refused
+    if work.flags & PASS_CANCEL_REASON:
+        rec.flags |= PASS_REASON
+    work.targets = [_own_branch(ctx), *ctx.branches]
+    return _fork(ctx, tx, rec, work)
+
+
+def _fork(ctx: Context, tx: Transaction, rec: Record, work: Forwarding) -> int:
+    """Make all branches and send them. As :func:`_forward`."""
+    outer = ctx.continuation
+    ctx.continuation = Relay(continuations.of(ctx), work)
+    try:
+        _add_branches(ctx, tx, rec, work)
+    finally:
+        ctx.continuation = outer
+    return _forwarded(ctx, tx, work)
+
+
+def _refused(ctx: Context, tx: Transaction, rec: Record) -> int:
+    """The internal error for a transaction that may not be forwarded any more, or 0."""
     if rec.code >= 200:
         return E_NO_DESTINATION
     if rec.flags & (CANCELLED | NO_NEW_BRANCHES):
-        if not rec.branches and not failing:
+        if not rec.branches and ctx.route_kind is not RouteKind.FAILURE and not rec.flags & LOCAL:
             transactions.send_reply(ctx, tx, rec, 487, "Request Terminated")
             commit(tx)
         return E_NO_DESTINATION
-    if flags & PASS_CANCEL_REASON:
-        rec.flags |= PASS_REASON
+    return 0
+
+
+def _forwarded(ctx: Context, tx: Transaction, work: Forwarding) -> int:
+    """All destinations have been looked at: the branches become the transaction's, and are sent."""
+    if not (tx.new or tx.depth):  # a wait has stored the new transaction; from here on it is held like any other
+        hold(tx)
+    rec = tx.record
+    if rec is None:
+        return E_NO_DESTINATION
+    rec.flags &= ~PARKED
+    # a CANCEL may have come, or a reply to an earlier branch, while a branch waited
+    refused = _refused(ctx, tx, rec)
+    if refused:
+        return refused
     first = len(rec.branches)
-    error = _add_branches(ctx, tx, rec, proxy)
+    now = monotonic()
+    for branch in work.made:
+        machine.branch_started(rec, branch, now)
+        rec.branches.append(branch)
     if RECORD_FLAGS in ctx.slots:
         rec.flags |= ctx.slots[RECORD_FLAGS]
-    if len(rec.branches) == first:
-        return error or E_NO_DESTINATION
+    if not work.made:
+        return work.error or E_NO_DESTINATION
     ctx.branches = []
+    failing = ctx.route_kind is RouteKind.FAILURE
     if failing:
         rec.first = first
     if rec.on_failure is not None or hooks.keep_avps_for_replies or failing:
@@ -111,25 +175,27 @@ def _forward(ctx: Context, tx: Transaction, rec: Record, flags: int, proxy: Hop 
     return _send(tx, rec, first)
 
 
-def _add_branches(ctx: Context, tx: Transaction, rec: Record, proxy: Hop | None) -> int:
-    """Make a branch of the R-URI and of each further destination. The last internal error, or 0."""
-    own = _own_branch(ctx)
-    error = 0
+def _add_branches(ctx: Context, tx: Transaction, rec: Record, work: Forwarding) -> None:
+    """Make a branch of each destination. Whatever waits here (names, branch routes) does so without holding the transaction."""
     route = None if rec.on_branch is None else this.program.route(RouteKind.BRANCH, rec.on_branch)
-    now = monotonic()
-    for target in (own, *ctx.branches):
-        if len(rec.branches) >= MAX_BRANCHES:
-            return E_TOO_MANY_BRANCHES
+    while work.targets:
+        if len(rec.branches) + len(work.made) >= MAX_BRANCHES:
+            work.error = E_TOO_MANY_BRANCHES
+            return
+        target = work.targets[0]
         if route is None:
-            branch = _branch(ctx, tx, rec, target, proxy)
+            _add(work, _branch(ctx, tx, rec, target, work))
         else:
-            branch = _branch_through_route(ctx, tx, rec, target, proxy, route)
-        if isinstance(branch, int):
-            error = branch
-            continue
-        machine.branch_started(rec, branch, now)
-        rec.branches.append(branch)
-    return error
+            _add(work, _branch_through_route(ctx, tx, rec, target, work, route))
+
+
+def _add(work: Forwarding, branch: UacBranch | int) -> None:
+    """The first of the destinations to come is done with."""
+    del work.targets[0]
+    if isinstance(branch, int):
+        work.error = branch
+    else:
+        work.made.append(branch)
 
 
 def _own_branch(ctx: Context) -> Branch:
@@ -138,9 +204,9 @@ def _own_branch(ctx: Context) -> Branch:
     return Branch(ctx.ruri, ctx.dst_uri, ctx.path, ctx.q, ctx.branch_flags, None if socket is None else socket.index)
 
 
-def _branch(ctx: Context, tx: Transaction, rec: Record, target: Branch, proxy: Hop | None) -> UacBranch | int:
+def _branch(ctx: Context, tx: Transaction, rec: Record, target: Branch, work: Forwarding) -> UacBranch | int:
     next_hop = target.dst_uri or target.uri
-    hop = proxy or destinations.hop_of_uri(next_hop)
+    hop = work.proxy or destinations.hop_of_uri(next_hop)
     if hop is None:
         return E_BAD_URI
     forced = None if target.socket is None else this.sockets[target.socket]
@@ -148,7 +214,7 @@ def _branch(ctx: Context, tx: Transaction, rec: Record, target: Branch, proxy: H
     if destination is None:
         return E_BAD_ADDRESS
     ip, port, sock = destination
-    via = identity.branch_id(tx.key, len(rec.branches))
+    via = identity.branch_id(tx.key, len(rec.branches) + len(work.made))
     sent = building.forwarded(ctx, target.uri, sock, via, target.path, rec.headers)
     minor = hooks.minor_branch_flag
     return UacBranch(
@@ -165,55 +231,38 @@ def _branch(ctx: Context, tx: Transaction, rec: Record, target: Branch, proxy: H
 
 
 def _branch_through_route(
-    ctx: Context, tx: Transaction, rec: Record, target: Branch, proxy: Hop | None, route: transactions.Route
+    ctx: Context, tx: Transaction, rec: Record, target: Branch, work: Forwarding, route: transactions.Route
 ) -> UacBranch | int:
     """Run the branch route over a branch: what it changes holds for this branch alone."""
-    msg = ctx.msg
-    kept = (ctx.new_uri, ctx.dst_uri, ctx.path, ctx.q, ctx.branch_flags, ctx.send_socket)
-    kept_run = (ctx.route_kind, ctx.route_name, ctx.branch_index, ctx.dropped, ctx.params, ctx.depth, ctx.rc)
-    edits, branches = msg.edits, ctx.branches
-    sender = {name: ctx.slots[name] for name in building.SENDER_SLOTS if name in ctx.slots}
-    msg.edits = list(edits)
-    ctx.new_uri = None if target.uri == msg.ruri else target.uri
-    ctx.dst_uri, ctx.path, ctx.q, ctx.branch_flags = target.dst_uri, target.path, target.q, target.flags
-    ctx.send_socket = None if target.socket is None else this.sockets[target.socket]
-    ctx.route_kind = RouteKind.BRANCH
-    ctx.route_name = rec.on_branch or ""
-    ctx.branch_index = len(rec.branches)
-    ctx.dropped = False
-    ctx.params, ctx.depth = (), 0
-    ctx.slots.pop("tm.bavp", None)
+    run = BranchRun(ctx)
+    before = ctx.continuation
+    ctx.continuation = BranchRoute(before, run)
+    run.begin(target, len(rec.branches) + len(work.made), rec.on_branch or "")
     tx.branch_reply_route = None
     try:
         run_guarded(ctx, route)
-        if ctx.dropped:
-            return E_UNSPEC
-        branch = _branch(ctx, tx, rec, _own_branch(ctx), proxy)
-        if not isinstance(branch, int):
-            branch.on_reply = tx.branch_reply_route
-            branch.avps = ctx.slots.pop("tm.bavp", None)
-        return branch
+        return _branch_of_route(ctx, tx, rec, work)
     finally:
-        msg.edits, ctx.branches = edits, branches
-        for name in building.SENDER_SLOTS:
-            ctx.slots.pop(name, None)
-        ctx.slots.update(sender)
-        ctx.new_uri, ctx.dst_uri, ctx.path, ctx.q, ctx.branch_flags, ctx.send_socket = kept
-        ctx.route_kind, ctx.route_name, ctx.branch_index, ctx.dropped, ctx.params, ctx.depth, ctx.rc = kept_run
+        ctx.continuation = before
+        run.end()
+
+
+def _branch_of_route(ctx: Context, tx: Transaction, rec: Record, work: Forwarding) -> UacBranch | int:
+    """The branch that a branch route has left behind."""
+    if ctx.dropped:
+        return E_UNSPEC
+    branch = _branch(ctx, tx, rec, _own_branch(ctx), work)
+    if not isinstance(branch, int):
+        branch.on_reply = tx.branch_reply_route
+        branch.avps = ctx.slots.pop("tm.bavp", None)
+    return branch
 
 
 def start(ctx: Context, tx: Transaction, rec: Record) -> int:
     """Send a request that was made here; ``tx`` is held. 0, or the number of an internal error. It has one branch only."""
     transactions.take_over_routes(ctx, rec)
     rec.on_branch = None
-    branch = _branch(ctx, tx, rec, _own_branch(ctx), None)
-    if isinstance(branch, int):
-        return branch
-    machine.branch_started(rec, branch, monotonic())
-    rec.branches.append(branch)
-    if rec.on_failure is not None or hooks.keep_avps_for_replies:
-        rec.context = ctx.freeze()
-    return _send(tx, rec, 0)
+    return _fork(ctx, tx, rec, Forwarding(0, None, [_own_branch(ctx)], made_here=False))
 
 
 def _send(tx: Transaction, rec: Record, first: int) -> int:
@@ -247,6 +296,97 @@ def _send(tx: Transaction, rec: Record, first: int) -> int:
     return 0
 
 
+class Relay(Continuation):
+    """t_relay() that waits, for a name for example: the script goes on behind it.
+
+    In another process: the branches are made and sent, or the caller gets an error; the script's rest is lost.
+    """
+
+    kind = "relay"
+    in_line = True
+
+    def __init__(self, outer: Continuation, work: Forwarding) -> None:
+        self.outer = outer
+        """What follows the route that has called t_relay()."""
+        self.work = work
+
+    def freeze(self) -> bytes:
+        return msgspec.msgpack.encode((continuations.pack(self.outer), self.work))
+
+    @classmethod
+    def thaw(cls, state: bytes) -> Continuation:
+        outer, work = msgspec.msgpack.decode(state, type=tuple[bytes, Forwarding])
+        return cls(continuations.unpack(outer), work)
+
+    def mark(self, ctx: Context, rec: Record) -> None:
+        self.outer.mark(ctx, rec)
+
+    def unmark(self, ctx: Context, rec: Record) -> None:
+        self.outer.unmark(ctx, rec)
+
+    def resume(self, ctx: Context) -> bool:
+        return self.outer.resume(ctx)
+
+    def end(self, ctx: Context) -> None:
+        tx: Transaction = ctx.tx
+        rec = hold(tx)
+        ctx.continuation = self
+        code = _CODES[E_NO_DESTINATION]
+        if rec is not None:
+            try:
+                self.outer.unmark(ctx, rec)
+                _add_branches(ctx, tx, rec, self.work)
+                code = _result(ctx, tx, self.work, _forwarded(ctx, tx, self.work))
+            finally:
+                release(tx)
+        ctx.continuation = self.outer
+        if code < 0:
+            self.outer.give_up(ctx, 500, "Server Internal Error")
+        else:
+            self.outer.end(ctx)
+
+    def give_up(self, ctx: Context, code: int, reason: str) -> None:
+        self.outer.give_up(ctx, code, reason)
+
+
+class BranchRoute(Relay):
+    """A branch route that is suspended: t_relay() waits for it, and looks at its other destinations afterwards."""
+
+    kind = "branch"
+
+    def __init__(self, outer: Relay, run: BranchRun) -> None:
+        super().__init__(outer.outer, outer.work)
+        self.run = run
+
+    def freeze(self) -> bytes:
+        return msgspec.msgpack.encode((super().freeze(), self.run.freeze()))
+
+    @classmethod
+    def thaw(cls, state: bytes) -> Continuation:
+        relay_state, run = msgspec.msgpack.decode(state, type=tuple[bytes, bytes])
+        thawed = Relay.thaw(relay_state)
+        assert isinstance(thawed, Relay)
+        return cls(thawed, BranchRun.thaw(run))
+
+    def resume(self, ctx: Context) -> bool:
+        if not self.outer.resume(ctx):
+            return False
+        self.run.show(ctx)
+        return True
+
+    def end(self, ctx: Context) -> None:
+        tx: Transaction = ctx.tx
+        rec = hold(tx)
+        if rec is not None:
+            try:
+                ctx.continuation = self
+                _add(self.work, _branch_of_route(ctx, tx, rec, self.work))
+            finally:
+                release(tx)
+        self.run.end()
+        super().end(ctx)
+
+
 def cancel(ctx: Context, invite: Transaction) -> int:
     """A CANCEL for a known INVITE: 200 at once, and CANCELs downstream (RFC 3261 9.2, 16.10)."""
     rec = hold(invite)
@@ -257,7 +397,7 @@ def cancel(ctx: Context, invite: Transaction) -> int:
         if rec.flags & PASS_REASON:
             reason = (ctx.msg.value("reason") or reason).strip()
         reason = ctx.slots.get("tm.cancel_reason", reason)
-        code, parked = rec.code, bool(rec.flags & PARKED)
+        code, parked = rec.code, bool(rec.flags & PARKED) or rec.failing >= 0
         machine.cancel_received(rec, reason, monotonic(), invite.out)
         if parked and code < 200 and hooks.cancel_parked:
             rec.flags &= ~PARKED  # answered: it lives on like any other

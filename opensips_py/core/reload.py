@@ -89,7 +89,8 @@ def take(generation: int, text: Any) -> str:
     transactions.prepare()
     for tell in changed:
         tell()
-    old.release()
+    if not this.reactor.paused:  # a script that waits in line still runs the old routes
+        old.release()
     if not this.slot:
         log(NOTICE, "core", "reload_routes", f"{len(new.routes)} routes of {new.path} are the new ones")
     return "OK"

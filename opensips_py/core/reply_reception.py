@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from time import monotonic
 
+import msgspec
+
 from opensips_py.core import failure, success_ack, traffic, transactions
 from opensips_py.core.address_headers import restore_addresses
 from opensips_py.core.building import with_length
+from opensips_py.core.continuation import Continuation
 from opensips_py.core.destinations import Hop, locate
 from opensips_py.core.guard import run_guarded
 from opensips_py.core.process import this
@@ -23,12 +26,24 @@ def reply_received(msg: SipMessage, source: Source, socket: ListenSocket, global
     name = identity.of_branch_id(msg.via.branch or "")
     ctx: Context | None = None
     if global_route is not None:
+        if hooks.waiting_scripts and name is not None and _is_held(name, msg):
+            return True
         ctx = Context(msg, source, socket, RouteKind.ONREPLY)
         if name is not None:
             ctx.tx = Transaction(name[0])
             ctx.tx_key = name[0]
             ctx.branch_index = name[1]
+        ctx.continuation = OnreplyRoute(-1 if name is None else name[1], globally=True)
         run_guarded(ctx, global_route)
+        if ctx.suspended:
+            return True
+    return _to_transaction(ctx, msg, source, socket, name)
+
+
+def _to_transaction(
+    ctx: Context | None, msg: SipMessage, source: Source, socket: ListenSocket, name: tuple[bytes, int] | None
+) -> bool:
+    """A reply that has been through the global onreply route, over ``ctx``, if there is one."""
     if name is None:
         return stray(ctx, msg)
     key, n = name
@@ -43,7 +58,9 @@ def reply_received(msg: SipMessage, source: Source, socket: ListenSocket, global
         if rec is None:
             return stray(ctx, msg)
         if n < len(rec.branches) and method == rec.method and (rec.on_reply or rec.branches[n].on_reply):
-            return _through_routes(tx, rec, n, msg, source, socket, dropped)
+            if rec.branches[n].held != msg.status:  # else it is a retransmission of what is held back
+                _through_routes(tx, rec, n, msg, source, socket, dropped)
+            return True
         tx.record = None
     rec = hold(tx)
     if rec is None:
@@ -55,45 +72,150 @@ def reply_received(msg: SipMessage, source: Source, socket: ListenSocket, global
     return True
 
 
+def _is_held(name: tuple[bytes, int], msg: SipMessage) -> bool:
+    """Whether a suspended onreply route holds back this very reply: a retransmission."""
+    rec = look(Transaction(name[0]))
+    return rec is not None and name[1] < len(rec.branches) and rec.branches[name[1]].held == msg.status
+
+
 def _through_routes(
     tx: Transaction, rec: Record, n: int, msg: SipMessage, source: Source, socket: ListenSocket, dropped: bool
-) -> bool:
+) -> None:
     """Run the branch's onreply route, then the transaction's; under the lock, with its AVPs, if onreply_avp_mode=1."""
     locked = hooks.keep_avps_for_replies
     if locked:
         held = hold(tx)
         if held is None:
-            return True
+            return
         rec = held
     try:
         ctx = Context(msg, source, socket, RouteKind.ONREPLY)
         ctx.tx, ctx.tx_key, ctx.branch_index = tx, tx.key, n
-        frozen = failure.request_context(rec) if locked and rec.context else None
-        if frozen is not None:
-            ctx.avps = frozen.avps
-        for name in (rec.branches[n].on_reply, rec.on_reply):
-            route = None if name is None else this.program.route(RouteKind.ONREPLY, name)
-            if route is not None:
-                ctx.route_name = name or ""
-                ctx.params, ctx.depth = (), 0
-                run_guarded(ctx, route)
-        dropped = dropped or ctx.dropped
-        current = hold(tx)
-        if current is None:
-            return True
-        try:
-            transactions.take_over_routes(ctx, current)
-            if "tm.bavp" in ctx.slots:
-                current.branches[n].avps = ctx.slots["tm.bavp"]
-            if frozen is not None:
-                current.context = frozen.freeze()
-            _received(tx, current, n, current.method, msg, dropped)
-        finally:
-            release(tx)
+        if locked:
+            _take_avps(ctx, rec)
+        names = [name for name in (rec.branches[n].on_reply, rec.on_reply) if name]
+        _run_named(ctx, OnreplyRoute(n, names, dropped))
     finally:
         if locked:
             release(tx)
-    return True
+
+
+def _take_avps(ctx: Context, rec: Record) -> None:
+    """Give an onreply route the AVPs of the transaction (onreply_avp_mode=1)."""
+    if rec.context:
+        ctx.avps = failure.request_context(rec).avps
+
+
+def _keep_avps(ctx: Context, rec: Record) -> None:
+    """Give them back."""
+    if rec.context:
+        frozen = failure.request_context(rec)
+        frozen.avps = ctx.avps
+        rec.context = frozen.freeze()
+
+
+def _run_named(ctx: Context, follow: OnreplyRoute) -> None:
+    """Run what is left of the onreply routes with names, and let the reply go its way unless one is suspended."""
+    ctx.continuation = follow
+    while follow.left:
+        name = follow.left.pop(0)
+        route = this.program.route(RouteKind.ONREPLY, name)
+        if route is not None:
+            ctx.route_name = name
+            ctx.params, ctx.depth = (), 0
+            run_guarded(ctx, route)
+            if ctx.suspended:
+                return
+    tx: Transaction = ctx.tx
+    rec = hold(tx)
+    if rec is None:
+        return
+    try:
+        transactions.take_over_routes(ctx, rec)
+        if "tm.bavp" in ctx.slots and follow.branch < len(rec.branches):
+            rec.branches[follow.branch].avps = ctx.slots["tm.bavp"]
+        if hooks.keep_avps_for_replies:
+            _keep_avps(ctx, rec)
+        _received(tx, rec, follow.branch, rec.method, ctx.msg, follow.dropped or ctx.dropped)
+    finally:
+        release(tx)
+
+
+class OnreplyRoute(Continuation):
+    """An onreply route: the reply is held back; afterwards it goes through the remaining routes and to its transaction.
+
+    Its retransmissions are absorbed meanwhile, and a final one stops the timers of its branch.
+    """
+
+    kind = "onreply"
+
+    def __init__(self, branch: int, left: list[str] | None = None, dropped: bool = False, globally: bool = False) -> None:
+        self.branch = branch
+        """Number of the branch; -1: the reply belongs to no transaction."""
+        self.left = [] if left is None else left
+        """Onreply routes that are still to run."""
+        self.dropped = dropped
+        """The global onreply route has dropped it."""
+        self.globally = globally
+        """It is the global onreply route."""
+
+    @property
+    def _locked(self) -> bool:
+        return hooks.keep_avps_for_replies and not self.globally
+
+    def freeze(self) -> bytes:
+        return msgspec.msgpack.encode((self.branch, self.left, self.dropped, self.globally))
+
+    @classmethod
+    def thaw(cls, state: bytes) -> Continuation:
+        return cls(*msgspec.msgpack.decode(state, type=tuple[int, list[str], bool, bool]))
+
+    def mark(self, ctx: Context, rec: Record) -> None:
+        if 0 <= self.branch < len(rec.branches):
+            machine.held_back(rec, self.branch, ctx.msg.status)
+        if self._locked:
+            _keep_avps(ctx, rec)
+
+    def unmark(self, ctx: Context, rec: Record) -> None:
+        if 0 <= self.branch < len(rec.branches):
+            machine.not_held_back(rec, self.branch, ctx.msg.status, monotonic())
+
+    def resume(self, ctx: Context) -> bool:
+        transactions.resume(ctx)
+        ctx.branch_index = self.branch
+        if ctx.tx is None:
+            return True
+        rec = hold(ctx.tx)
+        if rec is None:
+            return True
+        try:
+            self.unmark(ctx, rec)
+            if self._locked:
+                _take_avps(ctx, rec)
+                hold(ctx.tx)  # until leave() or end()
+            else:
+                commit(ctx.tx)
+        finally:
+            release(ctx.tx)
+        return True
+
+    def leave(self, ctx: Context) -> None:
+        if ctx.tx is not None:
+            release(ctx.tx)
+
+    def end(self, ctx: Context) -> None:
+        try:
+            if self.globally:
+                name = None if ctx.tx_key is None else (ctx.tx_key, self.branch)
+                if not _to_transaction(ctx, ctx.msg, ctx.source, ctx.socket, name):
+                    traffic.drop_replies.add()
+            elif ctx.tx is not None:
+                _run_named(ctx, self)
+                if ctx.suspended:
+                    return  # held back again, by the next route
+        finally:
+            transactions.unsettled.clear()
+            self.leave(ctx)
 
 
 def _received(tx: Transaction, rec: Record, n: int, method: str, msg: SipMessage, dropped: bool) -> None:

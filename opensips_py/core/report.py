@@ -5,6 +5,7 @@ OpenSIPS gives them this dummy request (``async.c``, ``dummy_msg``); scripts can
 
 from __future__ import annotations
 
+from opensips_py.core.continuation import Detached
 from opensips_py.core.process import this
 from opensips_py.script.context import Context, RouteKind, Source
 from opensips_py.sip.message import parse
@@ -20,8 +21,11 @@ _DUMMY = (
 )
 
 _SOURCE = Source("127.0.0.1", 5060)
+_NOTHING_FOLLOWS = Detached()
 
 
 def report_context(kind: RouteKind = RouteKind.REQUEST) -> Context:
     """A context of its own, with no AVPs and no transaction, over the dummy request."""
-    return Context(parse(_DUMMY), _SOURCE, this.sockets[0], kind)
+    ctx = Context(parse(_DUMMY), _SOURCE, this.sockets[0], kind)
+    ctx.continuation = _NOTHING_FOLLOWS
+    return ctx

@@ -128,6 +128,31 @@ tellers: list[Callable[[bytes], None]] = []
 """Called with the key of each row of ``told`` when nothing is held any more: who is told may want other transactions."""
 
 
+def let_go(tx: Transaction) -> int:
+    """Release it however often it is held, for a wait; how often it was."""
+    depth, tx.depth = tx.depth, 0
+    if depth:
+        this.store.unlock(tx.key)
+    return depth
+
+
+def take_back(tx: Transaction, depth: int) -> Record | None:
+    """Hold it again, ``depth`` times; None (and not held) when it is gone.
+
+    The record stays the same object and gets the content that is stored now, so that frames which have it see no old one.
+    """
+    before = tx.record
+    rec = hold(tx)
+    if rec is None:
+        return None
+    tx.depth = depth
+    if before is not None:
+        for name in Record.__struct_fields__:
+            setattr(before, name, getattr(rec, name))
+        rec = tx.record = before
+    return rec
+
+
 def commit(tx: Transaction, fired: bytes | None = None) -> bool:
     """Store the record with its timer row, then send what is in ``tx.out``.
 

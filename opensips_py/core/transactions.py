@@ -169,6 +169,8 @@ class Hooks:
     minor_branch_flag = 0
     named_reply_routes = True
     """The script has onreply routes with names."""
+    waiting_scripts = False
+    """The script has ``async()`` or ``await()`` in it."""
     stateless_forwarding = False
     """Replies without transaction are passed on."""
     accept_aliases = False
@@ -209,6 +211,7 @@ def prepare() -> Hooks:
     # as in OpenSIPS: only a script that forwards without state gets replies forwarded so
     hooks.stateless_forwarding = "forward" in program.called and not program.settings.disable_stateless_fwd
     hooks.named_reply_routes = any(kind == RouteKind.ONREPLY and name != MAIN for kind, name in program.routes)
+    hooks.waiting_scripts = bool({"async", "await"} & program.called)
     given = program.settings
     hooks.accept_aliases = bool(given.tcp_accept_aliases)
     building.Identification.server = (given.server_header or DEFAULT_SERVER) if given.server_signature else ""
@@ -336,31 +339,6 @@ def send_reply(
 
 
 # --- the life of a script run ---------------------------------------------------------------------------------------
-
-
-def can_park(ctx: Context) -> bool:
-    """Whether the script may be suspended: it has a transaction (so not for an ACK)."""
-    return ctx.tx is not None
-
-
-def park(ctx: Context) -> bool:
-    """The script is suspended: keep everything, let no timer run. False: the request was a retransmission after all."""
-    tx = ctx.tx
-    rec = hold(tx)
-    if rec is None:
-        return False
-    try:
-        take_over_routes(ctx, rec)
-        keep_rport(ctx)
-        if not rec.branches:
-            rec.flags |= PARKED
-        unsettled.set(tx.key)  # until the engine has put down what the script waits for
-        if commit(tx):
-            return True
-        unsettled.clear()
-        return False
-    finally:
-        release(tx)
 
 
 def resume(ctx: Context) -> None:

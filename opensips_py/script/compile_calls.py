@@ -136,6 +136,7 @@ class CallCompiler(ValueCompiler):
 
     def suspend(self, node: ast.Async) -> list[py.stmt]:
         """``async()``: ends the run of the script, unless a parameter has no value."""
+        self.env.called.add("async")
         function = self.env.functions[node.call.name]
         before, nullable, arguments = self._arguments(node.call, function)
         call = self.call(

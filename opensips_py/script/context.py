@@ -19,7 +19,7 @@ from typing import Any
 
 import msgspec
 
-from opensips_py.sip.message import SipMessage, parse
+from opensips_py.sip.message import ParseError, SipMessage, parse
 
 Value = str | int | None
 """What a script variable holds; None is the script's NULL."""
@@ -157,6 +157,9 @@ class Context:
     depth: int = 0
     """Nesting of ``route()`` calls, cut at 100."""
 
+    continuation: Any = None
+    """What follows the route if it is suspended (``opensips_py.core.continuation``); None: it is a request's main script."""
+
     # transaction layer
     tx: Any = None
     """The transaction (``opensips_py.tm``) that this context works on, if any."""
@@ -211,7 +214,12 @@ class Context:
     def thaw(cls, data: bytes, sockets: list[ListenSocket]) -> Context:
         """The context that :meth:`freeze` wrote. ``sockets`` is the server's socket list."""
         f = _decode(data)
-        msg = parse(f.raw)
+        try:
+            msg = parse(f.raw)
+        except ParseError as error:  # one that error_route was about
+            if error.message is None:
+                raise
+            msg = error.message
         msg.edits = f.edits
         return cls(
             msg=msg,

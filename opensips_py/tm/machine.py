@@ -165,7 +165,9 @@ def _negative(rec: Record, n: int, now: float, out: list[Send]) -> int:
     if rec.branches[n].code >= 600 and not settings.disable_6xx_block:
         rec.flags |= NO_NEW_BRANCHES
         cancel_branches(rec, n, None, now, out)
-        return n
+        return n if rec.failing < 0 else ABSORB
+    if rec.failing >= 0:  # a minor branch: what follows is up to the failure route that is suspended
+        return ABSORB
     winner = pick(rec.branches, bool(rec.flags & CANCELLED), rec.first)
     return ABSORB if winner is None else winner
 
@@ -224,6 +226,25 @@ def _cancel(rec: Record, branch: UacBranch, reason: str | None, now: float, out:
     out.append((branch.socket, branch.cancel, branch.host, branch.port))
 
 
+def held_back(rec: Record, n: int, code: int) -> None:
+    """A reply to branch ``n`` has come but is not processed yet: its onreply route is suspended. The request has arrived."""
+    branch = rec.branches[n]
+    branch.held = code
+    if code >= 200:
+        branch.retransmit_at = branch.fr_at = NEVER
+    elif rec.method == "INVITE":
+        branch.retransmit_at = NEVER
+
+
+def not_held_back(rec: Record, n: int, code: int, now: float) -> None:
+    """It is processed now; when it cannot be after all, the branch must not stay without a timer."""
+    branch = rec.branches[n]
+    if branch.held == code:
+        branch.held = 0
+    if code >= 200 and branch.state < Uac.COMPLETED and branch.fr_at == NEVER:
+        branch.fr_at = now + rec.fr
+
+
 def cancel_answered(branch: UacBranch) -> None:
     """A reply to our CANCEL: it need not be repeated."""
     branch.cancel_at = NEVER
@@ -252,7 +273,7 @@ def timer_fired(rec: Record, now: float, out: list[Send]) -> int:
         out.append((rec.socket, rec.reply, rec.reply_host, rec.reply_port))
         rec.interval = min(2 * rec.interval, settings.t2)
         rec.retransmit_at = _next(rec.retransmit_at, rec.interval, now)
-    if rec.end_at <= now and winner == ABSORB:
+    if rec.end_at <= now and winner == ABSORB and rec.failing < 0:
         limit = max((b.fr_at for b in rec.branches if b.state < Uac.COMPLETED), default=now)
         if now < limit < NEVER:
             rec.end_at = limit  # a cancelled branch still owes its final reply, which must be acknowledged
@@ -301,6 +322,7 @@ def update_deadline(rec: Record) -> None:
         rec.deadline, rec.done = NEVER, False
         return
     earliest = rec.retransmit_at
+    end_at = rec.end_at if rec.failing < 0 else NEVER
     for b in rec.branches:
         if b.retransmit_at < earliest:
             earliest = b.retransmit_at
@@ -309,8 +331,8 @@ def update_deadline(rec: Record) -> None:
         if b.cancel_at < earliest:
             earliest = b.cancel_at
     if earliest == NEVER:
-        rec.done = rec.end_at != NEVER
-        rec.deadline = rec.end_at
+        rec.done = end_at != NEVER
+        rec.deadline = end_at
     else:
         rec.done = False
-        rec.deadline = earliest if earliest < rec.end_at else rec.end_at
+        rec.deadline = earliest if earliest < end_at else end_at

@@ -82,6 +82,8 @@ class UacBranch(msgspec.Struct, array_like=True):
     """``$bavp``."""
     script_flags: int = 0
     """Branch flags of the script."""
+    held: int = 0
+    """Status of the reply that a suspended onreply route holds back; 0: none."""
 
 
 class Notice(msgspec.Struct, array_like=True):
@@ -144,6 +146,8 @@ class Record(msgspec.Struct, array_like=True):
     """Header lines for everything that is sent (t_add_hdrs)."""
     notice: Notice | None = None
     """Who is told of the replies to a request made here."""
+    failing: int = -1
+    """Branch whose reply has won, while its failure route is suspended: nothing else decides meanwhile; -1: none is."""
 
 
 encode = msgspec.msgpack.Encoder().encode

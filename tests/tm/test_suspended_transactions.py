@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from opensips_py.core import relay, transactions
+from opensips_py.core.continuation import REQUEST
 from opensips_py.core.receive import receive_message
 from opensips_py.modules.tm import functions as tm
 from opensips_py.script.context import Context
@@ -27,8 +28,7 @@ class Suspension:
             return tm.t_relay(ctx)
         if transactions.new_transaction(ctx) <= 0:
             return 0
-        assert transactions.can_park(ctx)
-        assert transactions.park(ctx)
+        assert REQUEST.park(ctx)
         ctx.suspended = True
         self.frozen = ctx.freeze()
         return 0
@@ -129,7 +129,7 @@ def test_suspending_twice(world: World, suspension: Suspension) -> None:
     world.receive(request("OPTIONS"), UAC)
     ctx = suspension.resumed()
     assert transactions.new_transaction(ctx) == 1
-    assert transactions.park(ctx)
+    assert REQUEST.park(ctx)
     assert world.pass_time(100) == []
     ctx = suspension.resumed()
     transactions.reply(ctx, 200, "OK")
