@@ -22,7 +22,7 @@ lost = module.statistic("lost", doc="operations that could not be continued by a
 slow = module.statistic("slow", doc="operations that took longer than async_slow_threshold")
 inline = module.statistic("inline", doc="operations that were done at once, without suspending")
 waited = module.statistic("waited", doc="operations for which the process waited (no async(), or where it cannot suspend)")
-sync_fallbacks = module.statistic("sync_fallbacks", doc="those of them in an async() that could not suspend")
+sync_fallbacks = module.statistic("sync_fallbacks", doc="those of them in an async() that could not suspend: in startup_route")
 module.statistic("in_flight", doc="operations parked now", gauge=lambda: in_flight())
 
 BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)

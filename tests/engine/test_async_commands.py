@@ -179,14 +179,14 @@ def test_slow_operations_are_logged_with_their_place(server: StartServer, client
     assert running.statistics("async:slow") == {"async:slow": 1}
 
 
-def test_an_async_that_cannot_suspend_is_said_once(server: StartServer, client: MakeClient) -> None:
-    running = server(
-        MODULES
-        + 'route {\n xlog("@@got $rm\\n");\n async(usleep(1000), resume);\n}\nroute[resume] {\n xlog("@@went on\\n");\n}\n'
-    )
-    caller = client(running.address)
-    for n in range(3):
-        caller.request("ACK", f"sip:x@127.0.0.1:{running.port}")
-        running.wait_log("@@went on", count=n + 1)
-    assert len(running.lines("async() cannot suspend")) <= 2, "once in each of two workers"
-    assert running.statistics("async:sync_fallbacks") == {"async:sync_fallbacks": 3}
+def test_startup_route_alone_waits_in_line(server: StartServer, client: MakeClient) -> None:
+    script = """
+startup_route { async(usleep(1000), resume); }
+route { async(usleep(1000), resume); }
+route[resume] { xlog("@@went on $rT\\n"); }
+"""
+    running = server(MODULES + script)
+    assert len(running.lines("@@went on")) == 1, "before the server was ready"
+    client(running.address).request("ACK", f"sip:x@127.0.0.1:{running.port}")
+    running.wait_log("@@went on", count=2)
+    assert running.statistics("async:sync_fallbacks") == {"async:sync_fallbacks": 1}
