@@ -50,7 +50,21 @@ class Status(Protocol):
 class Running:
     """An operation that this process drives."""
 
-    __slots__ = ("ctx", "deadline", "done", "epoch", "fd", "journaled", "op", "place", "record", "timer", "token", "wants")
+    __slots__ = (
+        "ctx",
+        "deadline",
+        "done",
+        "epoch",
+        "fd",
+        "journaled",
+        "op",
+        "place",
+        "record",
+        "serial",
+        "timer",
+        "token",
+        "wants",
+    )
 
     def __init__(self, token: bytes, op: Operation, record: Parked, ctx: Context | None, epoch: int) -> None:
         self.token = token
@@ -59,7 +73,7 @@ class Running:
         self.ctx = ctx
         self.epoch = epoch
         self.fd = -1
-        self.wants = 0
+        self.wants = self.serial = 0
         self.timer: Any = None
         self.deadline: float | None = None
         self.journaled = 0
@@ -284,13 +298,13 @@ class Engine:
     def _follow(self, running: Running) -> None:
         """Bring reactor and timer in line with what the operation waits for now."""
         op = running.op
-        fd, wants = op.fileno(), op.wants
-        if fd != running.fd:
+        fd, wants, serial = op.fileno(), op.wants, op.serial
+        if fd != running.fd or serial != running.serial:
             if running.fd >= 0:
                 this.reactor.remove(running.fd)
             if fd >= 0:
                 this.reactor.add(fd, wants, lambda events: self._ready(running, events))
-            running.fd, running.wants = fd, wants
+            running.fd, running.wants, running.serial = fd, wants, serial
         elif fd >= 0 and wants != running.wants:
             this.reactor.modify(fd, wants)
             running.wants = wants

@@ -136,3 +136,17 @@ def cancel_here(token: str) -> bool:
         return False
     this.reactor.call_soon(lambda: engine.cancel(key))  # behind the answer: the route may take its time
     return True
+
+
+@module.mi("async_pools")
+def async_pools() -> Later:
+    """Connections to databases and web servers, of each process and destination: open, idle and being opened, operations that
+    wait, what was opened, failed, retried and refused since the process started, and whether the server is reached."""
+    later = Later()
+
+    def told(answers: Any, error: str | None) -> None:
+        rows = [{"Process": int(slot), **row} for slot, found in (answers or {}).items() for row in found]
+        later.done({"Pools": sorted(rows, key=lambda row: (row["Destination"], row["Process"]))})
+
+    this.control.send_all("async_pools", {}, told, _ANSWER_SECONDS)
+    return later

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import opensips_py
-from opensips_py.core import local_reply, mi_async, reload
+from opensips_py.core import local_reply, mi_async, pools, reload
 from opensips_py.core.log import ALERT, DBG, state
 from opensips_py.core.mi import Later
 from opensips_py.core.process import this
@@ -206,6 +206,7 @@ CONTROL: dict[str, Callable[..., Any]] = {
     "reload_routes": reload.take,
     "routes_newer_than": reload.newer_than,
     "async_cancel": mi_async.cancel_here,
+    "async_pools": pools.describe,
 }
 """Commands of the control channel that every process obeys, the attendant included."""
 

@@ -72,6 +72,11 @@ class Operation:
         raise NotImplementedError  # abstract
 
     @property
+    def serial(self) -> int:
+        """Changes when the descriptor is closed and another opened instead, which may get the same number."""
+        return 0
+
+    @property
     def wants(self) -> int:
         """READ, WRITE or both."""
         return READ

@@ -81,6 +81,8 @@ class Registry:
         for stat in (*self._all.values(), *self._unnamed):
             if stat.gauge is None:
                 stat.cells = row
+                if stat.level:
+                    row[stat.index] = 0
         counters.status(place_row).log_level = log.state.level
 
     # --- finding ------------------------------------------------------------------------------------------------

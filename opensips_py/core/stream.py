@@ -14,6 +14,10 @@ from opensips_py.core.process import this
 from opensips_py.core.thread_job import ThreadJob
 
 _numbers = itertools.count(1)
+_serials = itertools.count(1)
+_KEEP_ALIVE = ((socket.TCP_KEEPIDLE, 20), (socket.TCP_KEEPINTVL, 5), (socket.TCP_KEEPCNT, 4), (socket.TCP_USER_TIMEOUT, 40_000))
+"""The kernel asks a silent peer after 20 s whether it is still there, and gives the connection up 20 s later: a host that
+vanishes without a word would otherwise be waited for, and be offered to the next operation, for hours."""
 
 
 class Stream:
@@ -22,7 +26,7 @@ class Stream:
     Call :meth:`step` until it returns True; between calls wait for ``fileno()`` to be ready for ``wants``.
     """
 
-    __slots__ = ("_addresses", "_job", "_target", "connected", "fd", "fd_key", "looked_up", "sock")
+    __slots__ = ("_addresses", "_job", "_target", "connected", "fd", "fd_key", "looked_up", "serial", "sock")
 
     def __init__(self, host: str, port: int, path: str | None = None) -> None:
         self._target = (host, port, path)
@@ -30,6 +34,8 @@ class Stream:
         self._job: ThreadJob[list[Address]] | ThreadJob[socket.socket] | None = None
         self.sock: socket.socket | None = None
         self.fd = -1
+        self.serial = 0
+        """A number for each descriptor that :meth:`fileno` has shown, unique in this process."""
         self.connected = False
         self.looked_up = False
         """The host has an address: what fails afterwards is connecting."""
@@ -42,7 +48,7 @@ class Stream:
         stream = cls("", 0)
         stream.sock = socket.socket(fileno=fd)
         stream.sock.setblocking(False)
-        stream.fd = fd
+        stream.fd, stream.serial = fd, next(_serials)
         stream.connected = True
         return stream
 
@@ -93,7 +99,7 @@ class Stream:
             return self._connect_local(path)
         known = host_lookup.addresses(host, port)
         if known is None:
-            self._job = host_lookup.look_up(host, port)
+            self._job, self.serial = host_lookup.look_up(host, port), next(_serials)
             return False
         self._addresses = list(known)
         return self._next(OSError(errno.EHOSTUNREACH, "no address"))
@@ -106,9 +112,11 @@ class Stream:
             sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            for option, value in _KEEP_ALIVE:
+                sock.setsockopt(socket.IPPROTO_TCP, option, value)
             code = sock.connect_ex(address)
             if code in (0, errno.EINPROGRESS):
-                self.sock, self.fd = sock, sock.fileno()
+                self.sock, self.fd, self.serial = sock, sock.fileno(), next(_serials)
                 self.connected = code == 0
                 return self.connected
             sock.close()
@@ -132,11 +140,11 @@ class Stream:
             sock.setblocking(False)
             return sock
 
-        self._job = ThreadJob(wait, socket.socket.close)
+        self._job, self.serial = ThreadJob(wait, socket.socket.close), next(_serials)
         return False
 
     def _use(self, sock: socket.socket) -> None:
-        self.sock, self.fd, self.connected = sock, sock.fileno(), True
+        self.sock, self.fd, self.serial, self.connected = sock, sock.fileno(), next(_serials), True
 
     # --- the fd store -------------------------------------------------------------------------------------------
 

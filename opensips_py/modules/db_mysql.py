@@ -30,6 +30,15 @@ max_db_retries = module.param(
     doc="attempts to reconnect",
     no_effect="attempts to reconnect go on until the database is back, with growing pauses",
 )
+max_waiting_queries = module.param(
+    "max_waiting_queries",
+    int,
+    65536,
+    doc="queries of one process that may wait for a connection; more are refused, $rc -4 (ours)",
+)
+idle_timeout = module.param(
+    "idle_timeout", int, 300, doc="seconds for which an unused connection is kept; 0: as long as the server keeps it (ours)"
+)
 use_tls = module.param("use_tls", int, 0, doc="TLS to the database; only 0 is supported")
 
 
@@ -40,6 +49,8 @@ module.event(
     doc="when a process finds that a database cannot be reached any more (`disconnected`), or can be again (`connected`)",
 )
 
+pool.statistics.declare(module)
+
 
 @module.on_config
 def configure() -> None:
@@ -48,6 +59,11 @@ def configure() -> None:
         raise ConfigError("db_mysql: use_tls: TLS to the database is not supported; use a Unix socket or a private network")
     if timeout_interval.value < 1:
         raise ConfigError(f"db_mysql: timeout_interval is {timeout_interval.value}; it must be at least 1 second")
+    for parameter in (max_waiting_queries, idle_timeout):
+        if parameter.value < 0:
+            raise ConfigError(f"db_mysql: {parameter.name} is {parameter.value}; it cannot be negative")
+    pool.settings.queue = max_waiting_queries.value
+    pool.settings.idle_seconds = float(idle_timeout.value)
     pool.settings.patience = 3.0 * timeout_interval.value
     pool.settings.attempts = max(1, max_db_queries.value)
     pool.settings.slow_query = max(0, exec_query_threshold.value) / 1e6

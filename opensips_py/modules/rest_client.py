@@ -24,6 +24,16 @@ curl_timeout = module.param("curl_timeout", int, 20, doc="seconds for a whole tr
 max_async_transfers = module.param(
     "max_async_transfers", int, 100, doc="transfers of one process at the same time in async() and launch(); more of them wait"
 )
+max_host_transfers = module.param(
+    "max_host_transfers", int, 0, doc="those of them to one host and port; 0: as many as max_async_transfers (ours)"
+)
+max_waiting_transfers = module.param(
+    "max_waiting_transfers", int, 65536, doc="transfers of one process that may wait; more are refused with $rc -4 (ours)"
+)
+idle_timeout = module.param("idle_timeout", int, 30, doc="seconds for which an unused connection is kept; 0: none is kept (ours)")
+max_idle_connections = module.param(
+    "max_idle_connections", int, 256, doc="unused connections that one process keeps to one host and port (ours)"
+)
 max_transfer_size = module.param("max_transfer_size", int, 0, doc="KB that a response body may have ($rc -10); 0: max_body_size")
 max_body_size = module.param(
     "max_body_size", int, 10240, doc="KB that a response body may have where max_transfer_size is 0; 0: any"
@@ -41,6 +51,8 @@ enable_expect_100 = module.param(
     "enable_expect_100", int, 0, doc="ask before sending a large body", no_effect="bodies are sent without asking"
 )
 
+pool.statistics.declare(module)
+
 SLOT = "rest_client"
 """Where header lines for the next request wait in the context."""
 DEFAULT_TYPE = "application/x-www-form-urlencoded"
@@ -50,7 +62,16 @@ DEFAULT_TYPE = "application/x-www-form-urlencoded"
 @module.on_config
 def configure() -> None:
     """Read the parameters once."""
-    for parameter in (connection_timeout, curl_timeout, max_transfer_size, max_body_size):
+    for parameter in (
+        connection_timeout,
+        curl_timeout,
+        max_transfer_size,
+        max_body_size,
+        max_host_transfers,
+        max_waiting_transfers,
+        idle_timeout,
+        max_idle_connections,
+    ):
         if parameter.value < 0:
             raise ConfigError(f"rest_client: {parameter.name} is {parameter.value}; it cannot be negative")
     if max_async_transfers.value < 1:
@@ -60,6 +81,10 @@ def configure() -> None:
     pool.settings.connect_seconds = float(connection_timeout.value)
     pool.settings.transfer_seconds = float(curl_timeout.value)
     pool.settings.transfers = max_async_transfers.value
+    pool.settings.host_transfers = max_host_transfers.value
+    pool.settings.queue = max_waiting_transfers.value
+    pool.settings.idle_seconds = float(idle_timeout.value)
+    pool.settings.idle_connections = max_idle_connections.value
     pool.settings.body = 1024 * (max_transfer_size.value or max_body_size.value)
     connection.tls_settings.verify_peer = bool(ssl_verifypeer.value)
     connection.tls_settings.verify_host = bool(ssl_verifyhost.value)

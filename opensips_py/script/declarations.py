@@ -144,6 +144,8 @@ class Statistic:
     index: int = 0
     no_reset: bool = False
     """``reset_statistics`` and ``reset_stat()`` leave it alone."""
+    level: bool = False
+    """It goes up and down with what the process has: a new process in the place of a dead one begins at zero."""
 
     def add(self, n: int = 1) -> None:
         """Count ``n`` more."""

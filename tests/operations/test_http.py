@@ -87,6 +87,9 @@ def server(servers: tuple[HttpServer, HttpServer], process: SimpleNamespace, no_
     assert pools.pool.active == 0
     assert not pools.pool.waiting
     pools.pool.close()
+    assert [one for one in pools.pool.destinations.values() if one.open or one.connecting] == []
+    pools.pool.destinations.clear()
+    pools.pool._pruning = False
     assert process.keeper.held == {}
     one.go_on.set()
     servers[1].go_on.set()
@@ -301,16 +304,16 @@ def test_what_may_be_repeated_is_sent_again_when_a_kept_connection_ends(
 
 def test_unused_connections_are_closed_after_a_while() -> None:
     assert run(get("/hello")).rc == 1
-    pools.pool.prune(time.monotonic() + pools.KEEP_IDLE - 1)
+    pools.pool.prune(time.monotonic() + pools.settings.idle_seconds - 1)
     assert pools.pool.idle
-    pools.pool.prune(time.monotonic() + pools.KEEP_IDLE + 1)
+    pools.pool.prune(time.monotonic() + pools.settings.idle_seconds + 1)
     assert not pools.pool.idle
 
 
 def test_more_transfers_than_allowed_wait_in_order(server: HttpServer, limits: Callable[..., None]) -> None:
     limits(transfers=2)
     drivers = [Driver(get("/delay/20")) for _ in range(8)]
-    assert (pools.pool.active, len(pools.pool.waiting)) == (2, 6)
+    assert (pools.pool.active, pools.pool.waiting) == (2, 6)
     assert run(get("/hello"), "plain") == answer("hello")  # a plain call does not wait
     assert [done.rc for done in drive(*drivers)] == [1] * 8
     assert server.connections <= 3

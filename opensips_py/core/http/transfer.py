@@ -1,7 +1,8 @@
 """The operations behind ``rest_get()``, ``rest_post()`` and ``rest_put()``: one HTTP exchange.
 
 Return codes: 1 for any response, whatever its status; -1 the connection was refused; -2 connecting took too long; -3 the
-transfer took too long; -10 anything else (no such host, TLS, a response that is none, that ends early or is too large).
+transfer took too long; -4 too many transfers wait; -10 anything else (no such host, TLS, a response that is none, that ends
+early or is too large).
 The variable for the status code is set in every case, to 0 when there is none.
 
 A kept connection may have been closed by the server when the request arrives. Without any byte of a response, GET and PUT,
@@ -20,11 +21,11 @@ import httptools
 import msgspec
 
 from opensips_py.core.http.connection import HttpConnection
-from opensips_py.core.http.pool import pool, settings
+from opensips_py.core.http.pool import Full, Unavailable, pool, settings
 from opensips_py.core.http.response import Response, TooLarge
 from opensips_py.core.http.url import HttpUrl, Origin
 from opensips_py.core.log import ERROR, log
-from opensips_py.core.operation import LOST, READ, WRITE, Done, Operation
+from opensips_py.core.operation import BUSY, LOST, READ, WRITE, Done, Operation
 from opensips_py.script.context import Value
 
 REFUSED, CONNECT_TIMEOUT, TRANSFER_TIMEOUT, INTERNAL = -1, -2, -3, -10
@@ -84,13 +85,15 @@ class Transfer(Operation):
 
     def start(self) -> Done | None:
         if self._connection is not None:  # thawed
-            pool.enter_adopted()
+            pool.enter_adopted(self._origin)
             self._entered = True
             return self.advance()
-        entered = pool.enter(self)
-        if entered is None:
-            log(ERROR, "rest_client", self.name, "too many transfers wait, refusing more")
-            return Done(INTERNAL)
+        try:
+            entered = pool.enter(self, self._origin)
+        except Unavailable as down:  # the log has said so
+            return self._failure(down.rc)
+        except Full:
+            return self._failure(BUSY)
         self._set_deadlines()
         if not entered:
             self._queued = True
@@ -119,7 +122,9 @@ class Transfer(Operation):
 
     def _connect(self) -> Done | None:
         try:
-            connection = self._connection = pool.connection(self._origin)
+            connection = self._connection = pool.connection(self._origin, fresh=self._retried)
+        except Unavailable as down:
+            return self._failure(down.rc)
         except (OSError, ValueError) as error:  # TLS: unusable certificates or host name
             return self._fail(INTERNAL, str(error))
         if connection.ready:
@@ -133,8 +138,13 @@ class Transfer(Operation):
                 return None
         except OSError as error:
             refused = not connection.stream.connected and connection.stream.looked_up
-            return self._fail(REFUSED if refused else INTERNAL, str(error))
+            return self._unreachable(connection, REFUSED if refused else INTERNAL, str(error))
+        pool.connected(connection)
         return self._begin(connection)
+
+    def _unreachable(self, connection: HttpConnection, rc: int, reason: str) -> Done:
+        news = pool.failed(connection, rc, unreachable=rc in (REFUSED, CONNECT_TIMEOUT))
+        return self._fail(rc, reason) if news else self._failure(rc)
 
     # --- the exchange -------------------------------------------------------------------------------------------
 
@@ -165,6 +175,7 @@ class Transfer(Operation):
         """The connection ended before any byte of the response."""
         if connection.uses > 1 and not self._retried and (self.method != "POST" or not self._sent):
             self._retried = True
+            pool.note_retry(self._origin)
             self._drop()
             self._sent = False
             self._unsent = None
@@ -174,6 +185,12 @@ class Transfer(Operation):
     def fileno(self) -> int:
         connection = self._connection
         return -1 if connection is None else connection.stream.fileno()
+
+    @property
+    def serial(self) -> int:
+        """Differs between two descriptors with one number."""
+        connection = self._connection
+        return 0 if connection is None else connection.stream.serial
 
     @property
     def wants(self) -> int:
@@ -256,6 +273,8 @@ class Transfer(Operation):
     def expire(self) -> Done:
         connection = self._connection
         if connection is not None and not connection.ready:
+            if self._connect_by is not None and time.monotonic() >= self._connect_by:
+                return self._unreachable(connection, CONNECT_TIMEOUT, "connecting took too long")
             return self._fail(CONNECT_TIMEOUT, "connecting took too long")
         return self._fail(TRANSFER_TIMEOUT, "the transfer took too long")
 
@@ -266,23 +285,23 @@ class Transfer(Operation):
         connection = self._connection
         if connection is not None and self._sent and not connection.secure:
             self._connection = None
-            connection.stream.forget()
+            pool.forget(connection)
         self._release()
 
     def _drop(self) -> None:
         connection, self._connection = self._connection, None
         self.fd_key = None
         if connection is not None:
-            connection.stream.close()
+            pool.close_connection(connection)
 
     def _release(self) -> None:
         self._drop()
         if self._queued:
             self._queued = False
-            pool.leave_queue(self)
+            pool.leave_queue(self, self._origin)
         if self._entered:
             self._entered = False
-            pool.leave()
+            pool.leave(self._origin)
 
     # --- handing over -------------------------------------------------------------------------------------------
 
@@ -305,6 +324,7 @@ class Transfer(Operation):
         if f.sent and not f.secure and fds:
             op = cls(f.origin, f.request, f.targets)
             connection = op._connection = HttpConnection.adopt(f.origin, fds[0])
+            pool.adopt(connection)
             connection.stream.keep("http")
             op.fd_key = connection.stream.fd_key
             op._sent = True

@@ -21,13 +21,16 @@ COM_QUIT = b"\x01\x00\x00\x00\x01"
 class Connection:
     """Connecting, authenticating, then ready for one query at a time."""
 
-    __slots__ = ("_handshake", "_unsent", "give_up_at", "ready", "stream")
+    __slots__ = ("_handshake", "_unsent", "give_up_at", "idle_since", "ready", "stream", "uses")
 
     def __init__(self, url: DatabaseUrl, patience: float) -> None:
         self.stream = Stream(url.host, url.port, url.unix_socket)
         self._handshake: Handshake | None = Handshake(url)
         self._unsent = b""
         self.ready = False
+        self.uses = 0
+        """Queries so far: a connection that was kept may have been closed by the server meanwhile."""
+        self.idle_since = 0.0
         self.give_up_at = time.monotonic() + patience
         """When connecting has taken too long."""
 

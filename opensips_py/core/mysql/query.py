@@ -1,7 +1,9 @@
 """The operation behind ``avp_db_query()``: one SQL query.
 
 Return codes: 1 rows, -2 none (also for INSERT and the like), -1 for an error and for a connection lost during the
-query. A query that never reached the database is tried again on another connection.
+query, -4 when too many queries wait for a connection. A query that never reached the database is tried again on another
+connection; so is one that only reads (SELECT and SHOW, but not ``SELECT … INTO`` and the like) when a connection that was kept
+ends without any answer.
 
 Another process gets the connection (through the fd store) and the bytes of the answer read so far (journal). A query
 that was not sent, or not completely, is sent by it on a connection of its own.
@@ -10,6 +12,7 @@ that was not sent, or not completely, is sent by it on a connection of its own.
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Sequence
 
@@ -19,9 +22,9 @@ import pymysql
 from opensips_py.core import events
 from opensips_py.core.log import ERROR, WARNING, log
 from opensips_py.core.mysql.connection import Connection
-from opensips_py.core.mysql.pool import Pool, Unavailable, pool, settings
+from opensips_py.core.mysql.pool import Full, Pool, Unavailable, pool, settings
 from opensips_py.core.mysql.result import ResultReader
-from opensips_py.core.operation import LOST, READ, WRITE, Done, Operation
+from opensips_py.core.operation import BUSY, LOST, READ, WRITE, Done, Operation
 from opensips_py.script.context import Value
 
 _CHUNK = 262144
@@ -81,6 +84,8 @@ class AvpDbQuery(Operation):
             connection = self._connection = self._pool.acquire(self)
         except Unavailable:
             return Done(-1)
+        except Full:
+            return Done(BUSY)
         if connection is None:
             self._queued = True
             self.deadline = self._limit
@@ -123,6 +128,7 @@ class AvpDbQuery(Operation):
 
     def _send(self, connection: Connection) -> Done | None:
         self.deadline = self._limit
+        connection.uses += 1
         self.fd_key = connection.stream.fd_key
         if settings.slow_query:
             self._began = time.monotonic()
@@ -147,17 +153,27 @@ class AvpDbQuery(Operation):
         return None
 
     def _try_again(self, connection: Connection) -> Done | None:
-        """The query did not reach the database (completely): it was not executed."""
+        """The query did not reach the database (completely), or may be executed twice."""
         self._connection = None
         self.fd_key = None
         self._unsent = None
+        self._sent = False
         self._attempts -= 1
         self._pool.discard(connection)
-        return self._begin() if self._attempts > 0 else Done(-1)
+        if self._attempts <= 0:
+            return Done(-1)
+        self._pool.note_retry()
+        return self._begin()
 
     def fileno(self) -> int:
         connection = self._connection
         return -1 if connection is None else connection.stream.fileno()
+
+    @property
+    def serial(self) -> int:
+        """Differs between two descriptors with one number."""
+        connection = self._connection
+        return 0 if connection is None else connection.stream.serial
 
     @property
     def wants(self) -> int:
@@ -190,6 +206,9 @@ class AvpDbQuery(Operation):
             except OSError:
                 data = b""
             if not data:
+                if connection.uses > 1 and self._attempts > 1 and not self._received and _only_reads(self._query):
+                    self.refreeze = True
+                    return self._try_again(connection)
                 self._connection = None
                 self._pool.lost(connection, self._query)
                 return Done(-1)
@@ -242,7 +261,7 @@ class AvpDbQuery(Operation):
 
     def expire(self) -> Done:
         connection = self._connection
-        if connection is not None and not connection.ready:
+        if connection is not None and not connection.ready and time.monotonic() >= connection.give_up_at:
             self._connection = None
             self._pool.failed(connection, OSError("no answer while connecting"))
         self.close()
@@ -302,6 +321,15 @@ class _Lost(AvpDbQuery):
 
     def start(self) -> Done:
         return Done(LOST)
+
+
+_READS = re.compile(rb"\s*(?:select|show)\b", re.IGNORECASE)
+_WRITES = re.compile(rb"\b(?:into|update|share|lock|get_lock|nextval|last_insert_id|call)\b", re.IGNORECASE)
+
+
+def _only_reads(query: bytes) -> bool:
+    """Whether a query may be sent again when a kept connection ended without any answer: it changes nothing."""
+    return _READS.match(query) is not None and _WRITES.search(query) is None
 
 
 def _packets(query: bytes) -> bytes:
