@@ -26,6 +26,8 @@ _CANCEL_SECONDS = 4.0
 """How long the process that drives an operation is looked for: it may just be changing hands."""
 _ANSWER_SECONDS = 0.5
 """How long an answer of all processes is waited for: one of them may have died."""
+_POOLS_SECONDS = 1.0
+"""How long ``async_pools`` waits for a process that is starting."""
 _PAUSE = 0.05
 
 
@@ -143,10 +145,19 @@ def async_pools() -> Later:
     """Connections to databases and web servers, of each process and destination: open, idle and being opened, operations that
     wait, what was opened, failed, retried and refused since the process started, and whether the server is reached."""
     later = Later()
+    found: dict[int, list[dict[str, Any]]] = {}
+    until = time.monotonic() + _POOLS_SECONDS
+
+    def ask() -> None:
+        this.control.send_all("async_pools", {}, told, _ANSWER_SECONDS)
 
     def told(answers: Any, error: str | None) -> None:
-        rows = [{"Process": int(slot), **row} for slot, found in (answers or {}).items() for row in found]
+        found.update((int(slot), rows) for slot, rows in (answers or {}).items())
+        if len(found) < len(this.kinds) and time.monotonic() < until:  # who is just starting cannot be reached yet
+            this.reactor.call_at(time.monotonic() + _PAUSE, ask)
+            return
+        rows = [{"Process": slot, **row} for slot, rows in found.items() for row in rows]
         later.done({"Pools": sorted(rows, key=lambda row: (row["Destination"], row["Process"]))})
 
-    this.control.send_all("async_pools", {}, told, _ANSWER_SECONDS)
+    ask()
     return later

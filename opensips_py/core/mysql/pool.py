@@ -384,4 +384,4 @@ def close_all() -> None:
         one.close()
 
 
-describers.append(lambda: [one.describe() for one in _pools.values()])
+describers.append(lambda: [one.describe() for one in _pools.values() if one.opened or one.failures or one.size])
