@@ -45,6 +45,11 @@ class Later:
         self._deliver: Callable[[Any, MIError | None], None] | None = None
         self._outcome: tuple[Any, MIError | None] | None = None
 
+    @property
+    def ended(self) -> bool:
+        """Whether the outcome is there."""
+        return self._outcome is not None
+
     def progress(self, result: Any) -> None:
         """An answer before the outcome: the client gets one more than it may expect."""
         if self._outcome is None and self._deliver is not None:
@@ -117,6 +122,10 @@ class Dispatcher:
         method, given = request.get("method"), request.get("params")
         if request.get("jsonrpc") != "2.0" or not isinstance(method, str) or not isinstance(given, list | dict | None):
             raise MIError(INVALID_REQUEST, "Invalid Request")
+        return self.run(method, given)
+
+    def run(self, method: str, given: list[Any] | dict[str, Any] | None) -> Any:
+        """Run a command with parameters by position or by name, texts in Unicode; its result, or Later. Raises MIError."""
         command = self.commands.get(method)
         if command is None:
             raise MIError(METHOD_NOT_FOUND, "Method not found")
@@ -138,11 +147,11 @@ class Dispatcher:
     def _answer(self, number: Any, result: Any, error: MIError | None) -> bytes:
         answer: dict[str, Any] = {"jsonrpc": "2.0"}
         if error is None:
-            answer["result"] = _to_json(result)
+            answer["result"] = to_json(result)
         else:
-            answer["error"] = {"code": error.code, "message": _to_json(error.message)}
+            answer["error"] = {"code": error.code, "message": to_json(error.message)}
             if error.data is not None:
-                answer["error"]["data"] = _to_json(error.data)
+                answer["error"]["data"] = to_json(error.data)
         answer["id"] = number
         text = msgspec.json.encode(answer)
         return msgspec.json.format(text, indent=4) if self.pretty else text
@@ -200,7 +209,7 @@ def _convert(value: Any, kind: Any) -> Any:
     raise MIError(INVALID_PARAMS, "Invalid params", VALUE)
 
 
-def _to_json(value: Any) -> Any:
+def to_json(value: Any) -> Any:
     """A result with its texts as Unicode."""
     if isinstance(value, str):
         if value.isascii():
@@ -210,7 +219,7 @@ def _to_json(value: Any) -> Any:
         except UnicodeError:  # not UTF-8 on the wire, or a text of Python's own
             return value.encode("utf-8", "replace").decode()
     if isinstance(value, dict):
-        return {_to_json(k): _to_json(v) for k, v in value.items()}
+        return {to_json(k): to_json(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [_to_json(v) for v in value]
+        return [to_json(v) for v in value]
     return value

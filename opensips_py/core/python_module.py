@@ -201,6 +201,7 @@ class Module(declarations.Module):
             else:
                 handler = at_once(body)
             super(Module, self).mi(name, *recipes)(functools.wraps(body)(handler))
+            self.mi_commands[name].later |= blocking or inspect.iscoroutinefunction(body)
             return body
 
         return declare

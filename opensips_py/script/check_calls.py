@@ -187,6 +187,10 @@ class CallChecker:
                 self.findings.error(argument, f"Param [{i}] expected to be an integer or variable", hint)
         elif kind == "var":
             self._output(i, argument, form, parameter.written)
+            if isinstance(argument, ast.Variable) and parameter.fault is not None:
+                fault = parameter.fault(argument.text, self.env.registry)
+                if fault is not None:
+                    self.findings.error(argument, fault, form)
         elif kind == "varlist":
             self._list(i, argument, form)
         elif kind in FLAGS:

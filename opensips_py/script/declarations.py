@@ -89,7 +89,7 @@ class Parameter:
     written: bool = True
     """False: a ``var`` that the function only reads."""
     fault: Callable[[str, Any], str | None] | None = None
-    """Of a ``static`` one: ``fault(text, registry)`` tells what is wrong with a literal, or None."""
+    """Of a ``static`` or ``var`` one: ``fault(text, registry)`` tells what is wrong with a literal or a variable, or None."""
 
 
 @dataclass(slots=True)
@@ -173,6 +173,8 @@ class MICommand:
     """Accepted parameter-name lists, one per calling form; ``[()]`` for a command without parameters."""
     module: str
     doc: str = ""
+    later: bool = False
+    """Its result may come after the handler has returned (``core.mi.Later``)."""
 
 
 class MIError(Exception):
@@ -298,7 +300,9 @@ class Module:
         """Declare a management command with its accepted parameter lists (none given: no parameters)."""
 
         def declare(handler: Callable[..., Any]) -> Callable[..., Any]:
-            self.mi_commands[name] = MICommand(name, handler, list(recipes) or [()], self.name, inspect.getdoc(handler) or "")
+            later = "Later" in str(handler.__annotations__.get("return", ""))
+            doc = inspect.getdoc(handler) or ""
+            self.mi_commands[name] = MICommand(name, handler, list(recipes) or [()], self.name, doc, later)
             return handler
 
         return declare
