@@ -210,18 +210,31 @@ class Script:
     def receive(self, data: bytes, source: tuple[str, int] = ("192.0.2.1", 5060), seconds: float = 10.0) -> Run:
         """Have the server receive a datagram, and serve it to its end."""
         self._run = run = Run()
-        receive_message(data, source, this.sockets[0])
-        self.wait(lambda: len(this.engine) == 0, seconds)
+        received: list[bool] = []
+
+        def receive() -> None:
+            receive_message(data, source, this.sockets[0])
+            received.append(True)
+
+        self._reactor.call_soon(receive)
+        self.wait(lambda: bool(received) and len(this.engine) == 0, seconds)
         return run
 
     def wait(self, until: Callable[[], bool], seconds: float = 10.0) -> None:
         """Let the server do what is due until something is so. Raises TimeoutError."""
         end = time.monotonic() + seconds
-        while not until():
-            if time.monotonic() > end:
-                raise TimeoutError(f"still waiting after {seconds} s; the log:\n" + "\n".join(self._run.log))
-            self._reactor.call_at(time.monotonic() + 0.005, self._reactor.stop)
-            self._reactor.run()
+
+        def look() -> None:
+            now = time.monotonic()
+            if until() or now > end:
+                self._reactor.stop()
+            else:
+                self._reactor.call_at(now + 0.002, look)
+
+        self._reactor.call_soon(look)
+        self._reactor.run()
+        if not until():
+            raise TimeoutError(f"still waiting after {seconds} s; the log:\n" + "\n".join(self._run.log))
 
     def _sent(self, data: bytes) -> None:
         self._run.sent.append(parse(data))
