@@ -55,7 +55,7 @@ SourceText = Annotated[str, "static", source_fault]
 NameText = Annotated[str, "static", name_fault]
 
 
-@module.on_config
+@module.on_check
 def configure() -> None:
     """Check databases, tables and schemes."""
     databases.configure(db_url.value)

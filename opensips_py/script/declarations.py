@@ -188,6 +188,11 @@ class MIError(Exception):
 class ConfigError(Exception):
     """A module refuses its configuration; the text says what is wrong and the way out."""
 
+    def __init__(self, text: str, parameter: str | None = None, value: str | int | None = None) -> None:
+        """``parameter`` and ``value``: the ``modparam`` that is wrong, to show its place in the script."""
+        super().__init__(text)
+        self.parameter, self.value = parameter, value
+
 
 @dataclass(slots=True)
 class VariableClass:
@@ -219,6 +224,7 @@ class Module:
         self.mi_commands: dict[str, MICommand] = {}
         self.variables: dict[str, VariableClass] = {}
         self.events: dict[str, Event] = {}
+        self.check_hooks: list[Callable[[], None]] = []
         self.config_hooks: list[Callable[[], None]] = []
         self.process_hooks: list[Callable[[], None]] = []
         self.exit_hooks: list[Callable[[], None]] = []
@@ -324,6 +330,12 @@ class Module:
             return read
 
         return declare
+
+    def on_check(self, hook: Callable[[], None]) -> Callable[[], None]:
+        """Run ``hook`` when the script has been read, also when it is only checked (``-C``): it reads parameters, and may
+        look at files. May raise ConfigError."""
+        self.check_hooks.append(hook)
+        return hook
 
     def on_config(self, hook: Callable[[], None]) -> Callable[[], None]:
         """Run ``hook`` once, before the fork, when all parameters are known (OpenSIPS mod_init). May raise ConfigError."""

@@ -265,7 +265,6 @@ RENAMED_FUNCTIONS = {
 UNSUPPORTED_FUNCTIONS = {
     "use_blacklist": "targets are not blacklisted; leave it out",
     "unuse_blacklist": "targets are not blacklisted; leave it out",
-    "cache_raw_query": "no cache engine that exists here has a query language",
 }
 """Functions of the core that do not exist here, and why or what to do."""
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from opensips_py.script import ast, known_modules, own_modules
 from opensips_py.script.commands import CommandParser
-from opensips_py.script.declarations import Module, ModuleParameter
+from opensips_py.script.declarations import ConfigError, Module, ModuleParameter
 from opensips_py.script.diagnostics import Findings
 from opensips_py.script.environment import Environment
 from opensips_py.script.statements import StatementParser
@@ -196,3 +196,22 @@ def _assign(node: ast.ModParam, parameter: ModuleParameter[Any], findings: Findi
         parameter.value.append(value)
     else:
         parameter.value = value
+
+
+def check_values(script: ast.Script, env: Environment, findings: Findings) -> None:
+    """Let each module look at the values of its parameters; what it refuses is an error at its ``modparam``."""
+    for module in env.modules.values():
+        for hook in module.check_hooks:
+            try:
+                hook()
+            except ConfigError as error:
+                findings.error(_place(script, module.name, error), str(error))
+
+
+def _place(script: ast.Script, module: str, error: ConfigError) -> ast.Node:
+    """The ``modparam`` that the error speaks of, else the ``loadmodule``."""
+    named = [node for node in script.parameters if node.name == error.parameter and re.fullmatch(node.module, module)]
+    exact = [node for node in named if error.value is not None and node.value.value == error.value]
+    loads = [node for node in script.modules if _name(node.path) == module]
+    nodes: list[ast.Node] = [*exact, *named, *loads]
+    return nodes[0] if nodes else ast.Null(file=script.files[0] if script.files else "", line=1, column=1, end=2)

@@ -171,6 +171,8 @@ def _load(path: str, options: LoadOptions | None) -> Program:
     _override(settings, options)
     env = Environment(settings, variables.Registry(), argv=dict(options.argv))
     modules.load(script, env, findings, strict=options.check_all or not getattr(options, "check", False))
+    if not findings.failed:
+        modules.check_values(script, env, findings)
     check.check(script, env, findings, path)
     listening, aliases = sockets.resolve(settings, env.modules, options.listen, findings, path)
     if findings.failed:

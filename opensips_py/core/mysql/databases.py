@@ -24,15 +24,15 @@ class Databases:
             number, _, url = text.strip().partition(" ")
             if not number.isdigit():
                 number, url = "0", text.strip()
-            self._add(int(number), url.strip())
+            self._add(int(number), url.strip(), text)
 
-    def _add(self, number: int, url: str) -> None:
+    def _add(self, number: int, url: str, text: str) -> None:
         if number in self._urls:
-            raise ConfigError(f"{self._module}: db_url: there are two databases with number {number}")
+            raise ConfigError(f"{self._module}: db_url: there are two databases with number {number}", "db_url", text)
         try:
             pool(url)
         except ValueError as error:
-            raise ConfigError(f"{self._module}: db_url: {error}") from error
+            raise ConfigError(f"{self._module}: db_url: {error}", "db_url", text) from error
         self._urls[number] = url
 
     def get(self, number: int | None, function: str) -> Pool | None:

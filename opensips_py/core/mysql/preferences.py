@@ -157,7 +157,7 @@ class Preferences:
             try:
                 statement.identifier(parameter.value)
             except StatementError as error:
-                raise ConfigError(f"{self.module}: {parameter.name}: {error}") from None
+                raise ConfigError(f"{self.module}: {parameter.name}: {error}", parameter.name) from None
         self.schemes.clear()
         for text in self.scheme_texts.value:
             self._add_scheme(text)
@@ -168,17 +168,17 @@ class Preferences:
         for item in filter(None, (part.strip() for part in rest.split(";"))):
             key, equals, content = (part.strip() for part in item.partition("="))
             if not equals or not content:
-                raise ConfigError(f'{self.module}: db_scheme: "{item}" is not of the form name=value')
+                raise ConfigError(f'{self.module}: db_scheme: "{item}" is not of the form name=value', "db_scheme", text)
             given[key.lower()] = content
         unknown = given.keys() - {"uuid_col", "username_col", "domain_col", "value_col", "value_type", "table"}
         if not title or not colon or unknown or "table" not in given:
             why = f"unknown: {', '.join(sorted(unknown))}" if unknown else "a name and table= are needed"
-            raise ConfigError(f'{self.module}: db_scheme: "{text}": {why}')
+            raise ConfigError(f'{self.module}: db_scheme: "{text}": {why}', "db_scheme", text)
         if title.lower() in self.schemes:
-            raise ConfigError(f"{self.module}: db_scheme: there are two schemes {title}")
+            raise ConfigError(f"{self.module}: db_scheme: there are two schemes {title}", "db_scheme", text)
         kind = given.get("value_type", "string").lower()
         if kind not in ("string", "integer"):
-            raise ConfigError(f"{self.module}: db_scheme: value_type is string or integer, not {kind}")
+            raise ConfigError(f"{self.module}: db_scheme: value_type is string or integer, not {kind}", "db_scheme", text)
         column = {what: given.get(f"{what}_col") for what in ("uuid", "username", "domain", "value")}
         self.schemes[title.lower()] = Scheme(given["table"], **column, kind=kind)
 

@@ -19,7 +19,7 @@ databases = Databases("avpops")
 preferences = Preferences.declared(module, "avp_table")
 
 
-@module.on_config
+@module.on_check
 def configure() -> None:
     """Check databases, tables and schemes."""
     databases.configure(db_url.value)

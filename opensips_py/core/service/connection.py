@@ -1,0 +1,104 @@
+"""One connection to a service."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import time
+
+from opensips_py.core.operation import READ, WRITE
+from opensips_py.core.service.description import Login, Service, ServiceError
+from opensips_py.core.stream import Stream
+
+CHUNK = 262144
+"""Bytes read at a time."""
+
+
+class Connection:
+    """Connecting, logging in, then ready for one question at a time."""
+
+    __slots__ = ("_login", "_service", "_unsent", "give_up_at", "ready", "server", "stream")
+
+    def __init__(self, service: Service, server: int) -> None:
+        self._service = service
+        self.server = server
+        """Number of the server in the service's list."""
+        self.stream = Stream(*service.servers[server])
+        self._login: Login | None = None
+        self._unsent = b""
+        self.ready = False
+        self.give_up_at = time.monotonic() + service.connect_seconds
+        """When connecting has taken too long."""
+
+    @classmethod
+    def adopt(cls, service: Service, fd: int) -> Connection:
+        """A connection that another process has logged in on."""
+        connection = cls(service, 0)
+        connection.stream = Stream.adopt(fd)
+        connection.ready = True
+        return connection
+
+    def fileno(self) -> int:
+        """What to wait for."""
+        return self.stream.fileno()
+
+    @property
+    def wants(self) -> int:
+        """READ or WRITE, until it is ready."""
+        if not self.stream.connected:
+            return self.stream.wants
+        return WRITE if self._unsent else READ
+
+    def step(self) -> bool:
+        """Go on with connecting. True when ready; OSError or ServiceError when the server cannot be used."""
+        if self.ready:
+            return True
+        if not self.stream.step():
+            return False
+        sock = self.stream.sock
+        assert sock is not None
+        if self._login is None:
+            self._login = self._service.login()
+            self._unsent = self._login.begin()
+            if not self._unsent:
+                return self._is_ready()
+        if self._unsent:
+            try:
+                self._unsent = self._unsent[sock.send(self._unsent) :]
+            except BlockingIOError:
+                return False
+            if self._unsent:
+                return False
+        try:
+            data = sock.recv(CHUNK)
+        except BlockingIOError:
+            return False
+        if not data:
+            raise ServiceError("the server closes the connection during the login")
+        return self._login.feed(data) and self._is_ready()
+
+    def _is_ready(self) -> bool:
+        self._login = None
+        self.ready = True
+        self.stream.keep(self._service.module)
+        return True
+
+    def alive(self) -> bool:
+        """False when an idle connection has been closed by the server, or speaks without being asked."""
+        sock = self.stream.sock
+        if sock is None:
+            return False
+        try:
+            sock.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
+
+    def quit(self) -> None:
+        """Take leave of the server and close."""
+        if self.ready and self.stream.sock is not None and self._service.farewell:
+            with contextlib.suppress(OSError):  # closed by the server before: the same result
+                self.stream.sock.send(self._service.farewell)
+        self.stream.close()

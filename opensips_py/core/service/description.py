@@ -1,0 +1,48 @@
+"""What a module says about a server that its operations ask."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+
+class ServiceError(Exception):
+    """The server refuses, or says what it should not; the text says what."""
+
+
+class Login(Protocol):
+    """What is said on a new connection before it may be used."""
+
+    def begin(self) -> bytes:
+        """What to send first; nothing when there is nothing to say."""
+
+    def feed(self, data: bytes) -> bool:
+        """Take received bytes; True when the server is content. Raises ServiceError."""
+
+
+@dataclass(frozen=True)
+class Service:
+    """One service; it may be on several servers, of which one is used."""
+
+    key: str
+    """Its name in every process: ``redis:group``."""
+    title: str
+    """For people: ``Redis server group``."""
+    module: str
+    servers: tuple[tuple[str, int, str | None], ...]
+    """Host, port and path of a Unix socket (then host and port do not matter), in the order in which they are tried."""
+    login: Callable[[], Login]
+    farewell: bytes = b""
+    """What is said before closing."""
+    connect_seconds: float = 5.0
+    """For connecting and logging in."""
+    answer_seconds: float = 5.0
+    """For an answer; 0: any."""
+    connections: int = 128
+    """Most connections of one process."""
+
+    def address(self, number: int) -> str:
+        """A server for people."""
+        host, port, path = self.servers[number]
+        return path or f"{host}:{port}"

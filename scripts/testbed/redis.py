@@ -1,0 +1,82 @@
+"""A private Redis server in a temporary directory, on a port of its own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+from pathlib import Path
+
+from scripts.testbed.ports import free_port, wait_tcp
+
+
+class Redis:
+    """Started on construction. ``password`` is asked for when it is not empty."""
+
+    def __init__(self, password: str = "") -> None:
+        if shutil.which("redis-server") is None:
+            raise RuntimeError("redis-server is missing: apt-get install redis-server")
+        self.home = Path(tempfile.mkdtemp(prefix="opensips-py-redis-"))
+        self.port = free_port(socket.SOCK_STREAM)
+        self.password = password
+        self.process: subprocess.Popen[bytes] | None = None
+        self.start()
+
+    @property
+    def address(self) -> str:
+        """``host:port``."""
+        return f"127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        """Start it (again, empty) and wait until it accepts connections."""
+        arguments = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.home), "--save", "", "--appendonly", "no"]
+        if self.password:
+            arguments += ["--requirepass", self.password]
+        self.process = subprocess.Popen(
+            ["redis-server", *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        if not wait_tcp(self.port, 15):
+            raise RuntimeError("redis-server does not start")
+
+    def ask(self, *words: str) -> str:
+        """The raw answer to a command, as a person would see it."""
+        with socket.create_connection(("127.0.0.1", self.port), 5) as connection:
+            if self.password:
+                connection.sendall(self._command("AUTH", self.password))
+                connection.recv(100)
+            connection.sendall(self._command(*words))
+            return connection.recv(65536).decode("latin-1")
+
+    @staticmethod
+    def _command(*words: str) -> bytes:
+        parts = b"".join(b"$%d\r\n%b\r\n" % (len(word.encode("latin-1")), word.encode("latin-1")) for word in words)
+        return b"*%d\r\n" % len(words) + parts
+
+    def clients(self) -> int:
+        """Connections to it, this one aside."""
+        return self.ask("CLIENT", "LIST").count(" addr=") - 1
+
+    def freeze(self) -> None:
+        """Stop it from answering."""
+        assert self.process is not None
+        os.kill(self.process.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it answer again."""
+        assert self.process is not None
+        os.kill(self.process.pid, signal.SIGCONT)
+
+    def stop(self) -> None:
+        """End it."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait(10)
+            self.process = None
+
+    def remove(self) -> None:
+        """End it and delete its directory."""
+        self.stop()
+        shutil.rmtree(self.home, ignore_errors=True)
