@@ -12,6 +12,7 @@ import pytest
 
 from scripts.testbed.mariadb import MariaDB
 from scripts.testbed.server import Server
+from tests.engine.parking import BLOCK, block, wait_parked
 from tests.support.http_server import HttpServer
 from tests.support.sip_client import Message, SipClient
 
@@ -34,14 +35,7 @@ route {
     }
     if ($rU == "resumes")
         async(usleep(1000), dies);
-    if ($rU == "block") {
-        if ($pp == $hdr(X-Pid)) {
-            xlog("@@blocking $pp\\n");
-            sleep(3);
-        }
-        sl_send_reply(200, "OK");
-        exit;
-    }
+BLOCK
     $avp(caller) = $fU;
     append_hf("X-Before: yes\\r\\n");
     t_newtran();
@@ -77,27 +71,15 @@ MakeClient = Callable[..., SipClient]
 
 @pytest.fixture
 def script(mariadb: MariaDB, http_server: HttpServer) -> str:
-    return SCRIPT.replace("DB_URL", mariadb.url).replace("HTTP_URL", http_server.url)
+    return SCRIPT.replace("BLOCK", BLOCK).replace("DB_URL", mariadb.url).replace("HTTP_URL", http_server.url)
 
 
 def _park(running: Server, client: SipClient, kind: str) -> int:
     """Send the request; the pid of the worker that has parked it."""
     client.request("OPTIONS", f"sip:{kind}@127.0.0.1:{running.port}")
     line = running.wait_log(f"@@parking {kind} by")[0]
-    end = time.monotonic() + 5
-    while not any(row["Function"] == FUNCTIONS[kind] for row in running.mi("async_list")["Operations"]):
-        assert time.monotonic() < end, "never parked"
-        time.sleep(0.01)
+    wait_parked(running, FUNCTIONS[kind])
     return int(line.rsplit(" ", 1)[1])
-
-
-def _block(running: Server, client: SipClient, pid: int) -> None:
-    """Get worker ``pid`` stuck in a synchronous call for three seconds."""
-    end = time.monotonic() + 10
-    while not running.lines(f"@@blocking {pid}"):
-        assert time.monotonic() < end, "the worker never got the request that blocks it"
-        client.request("OPTIONS", f"sip:block@127.0.0.1:{running.port}", headers=f"X-Pid: {pid}")
-        time.sleep(0.02)
 
 
 def _assert_answered(running: Server, kind: str, answer: Message, parker: int) -> None:
@@ -134,7 +116,7 @@ def test_a_blocked_worker_s_operation_is_resumed_by_another(
     running = server(script, workers=3)
     caller, blocker = client(running.address), client(running.address)
     parker = _park(running, caller, kind)
-    _block(running, blocker, parker)
+    block(running, blocker, parker)
     began = time.monotonic()
     answer = caller.final(2.6)
     assert time.monotonic() - began < 2.6, "answered only after the worker was free again"
