@@ -77,10 +77,14 @@ class EpollReactor:
         """The loop turns, so that a callback may :meth:`pause`."""
         self.paused = 0
         """Callbacks that wait in :meth:`pause`."""
+        self.beside: Callable[[], None] | None = None
+        """What the running callback would do next, to be called soon if it pauses: nothing else would begin it."""
         self._home: Any = None
         """The greenlet that called :meth:`run`, and will return from it."""
         self._idle: list[Any] = []
         """Greenlets that have turned the loop and can do so again."""
+        self._spring: Any = None
+        """The greenlet that starts others."""
 
     def add(self, fd: int, wants: int, callback: Callable[[int], None]) -> None:
         """Call ``callback(events)`` whenever ``fd`` is ready for what it ``wants`` (READ, WRITE bits)."""
@@ -137,6 +141,7 @@ class EpollReactor:
     def run(self) -> None:
         """Turn until :meth:`stop`. May be called again after that."""
         self._home = getcurrent()
+        self._spring = greenlet(self._spring_up, self._home)
         self.running = True
         self._began = time.monotonic_ns()
         try:
@@ -155,7 +160,10 @@ class EpollReactor:
 
         Raises Unwound when the callback is not to go on: :meth:`unwind`, or the loop has ended.
         """
-        loop = self._idle.pop() if self._idle else greenlet(self._turn, self._home)
+        if self.beside is not None:
+            self._soon.append(self.beside)
+            self.beside = None
+        loop = self._idle.pop() if self._idle else self._spring
         self.paused += 1
         try:
             if loop.switch() is not True:
@@ -172,6 +180,15 @@ class EpollReactor:
         """Have the callback that paused at ``place`` end there, silently. The last thing that a callback does."""
         self._idle.append(getcurrent())
         place.throw(Unwound)
+
+    def _spring_up(self) -> None:
+        """Each time it is switched to: turn the loop in a new greenlet.
+
+        That begins at the depth of Python frames of the greenlet which starts it. Were this the one that pauses, a hundred waits
+        at once would exhaust the recursion limit.
+        """
+        while True:
+            greenlet(self._turn, self._home).switch()
 
     # --- the loop -------------------------------------------------------------------------------------------------
 

@@ -218,7 +218,9 @@ class Connection:
             self._begun = 0.0
             if framer.rest:
                 self._save(framer.rest)
+            this.reactor.beside = self._process  # the messages behind it do not wait for its script
             receive_message(message, address, listen)
+            this.reactor.beside = None
         if self.state is not State.OPEN:
             return
         if framer.unfinished:

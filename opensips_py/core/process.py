@@ -39,6 +39,9 @@ class Reactor(Protocol):
     def call_soon(self, callback: Callable[[], None]) -> None:
         """Call ``callback`` at the end of this turn of the loop."""
 
+    beside: Callable[[], None] | None
+    """What the running callback would do next, to be called soon if it pauses."""
+
     @property
     def running(self) -> bool:
         """Callbacks run, and may pause."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -138,3 +139,177 @@ def test_the_status_row_says_since_when_a_callback_runs(loop: Loop) -> None:
     assert before <= inside[0] <= time.monotonic_ns()
     assert loop.row.busy_since_ns == 0
     assert loop.row.busy_total_ns > 0
+
+
+# --- waiting inside a callback ----------------------------------------------------------------------------------------
+
+
+def test_a_paused_callback_goes_on_where_it_was_while_others_have_run(loop: Loop) -> None:
+    seen: list[str] = []
+    places: list[object] = []
+
+    def waits() -> None:
+        for n in range(3):
+            places.append(loop.reactor.here())
+            loop.reactor.call_at(time.monotonic() + 0.002, lambda: loop.reactor.resume(places.pop()))
+            loop.reactor.call_soon(lambda n=n: seen.append(f"another {n}"))  # type: ignore[misc]
+            loop.reactor.pause()
+            seen.append(f"on {n}")
+        loop.reactor.stop()
+
+    loop.reactor.call_soon(waits)
+    loop.reactor.run()
+    assert seen == ["another 0", "on 0", "another 1", "on 1", "another 2", "on 2"]
+    assert loop.errors == []
+    assert loop.reactor.paused == 0
+
+
+def test_events_of_one_wake_up_are_handled_once_though_the_first_of_them_pauses(loop: Loop) -> None:
+    pairs = [socket.socketpair() for _ in range(5)]
+    seen: list[int] = []
+    place: list[object] = []
+
+    def make(me: int) -> None:
+        def ready(events: int) -> None:
+            pairs[me][0].recv(1)
+            if not place:
+                place.append(loop.reactor.here())
+                loop.reactor.pause()
+            elif len(seen) == 3:
+                loop.reactor.call_soon(lambda: loop.reactor.resume(place[0]))
+            seen.append(me)
+            if len(seen) == 5:
+                loop.reactor.stop()
+
+        loop.reactor.add(pairs[me][0].fileno(), READ, ready)
+
+    for me in range(5):
+        pairs[me][1].send(b"x")
+        make(me)
+    loop.reactor.run()
+    assert sorted(seen) == list(range(5))
+    assert loop.errors == []
+
+
+def test_hundreds_of_callbacks_wait_at_once_and_end_in_any_order(loop: Loop) -> None:
+    ended: list[int] = []
+    places: dict[int, object] = {}
+    order = [n * 7 % 300 for n in range(300)]
+
+    def waits(n: int) -> None:
+        places[n] = loop.reactor.here()
+        if len(places) == 300:
+            for which in order:
+                loop.reactor.call_soon(lambda which=which: loop.reactor.resume(places[which]))  # type: ignore[misc]
+        loop.reactor.pause()
+        ended.append(n)
+        if len(ended) == 300:
+            loop.reactor.stop()
+
+    for n in range(300):
+        loop.reactor.call_soon(lambda n=n: waits(n))  # type: ignore[misc]
+    loop.reactor.run()
+    assert ended == order
+    assert loop.errors == []
+
+
+def test_waits_one_after_the_other_need_two_greenlets(loop: Loop) -> None:
+    turned: set[object] = set()
+
+    def waits(left: int) -> None:
+        place = loop.reactor.here()
+        turned.add(place)
+        loop.reactor.call_soon(lambda: loop.reactor.resume(place))
+        loop.reactor.pause()
+        loop.reactor.call_soon(lambda: waits(left - 1) if left else loop.reactor.stop())
+
+    loop.reactor.call_soon(lambda: waits(1000))
+    loop.reactor.run()
+    assert len(turned) <= 2
+    assert loop.errors == []
+
+
+def test_a_callback_that_is_unwound_runs_its_finally_clauses_and_is_no_fault(loop: Loop) -> None:
+    seen: list[str] = []
+
+    def waits() -> None:
+        place = loop.reactor.here()
+        loop.reactor.call_soon(lambda: loop.reactor.unwind(place))
+        try:
+            loop.reactor.pause()
+            seen.append("went on")
+        finally:
+            seen.append("tidied up")
+            loop.reactor.call_soon(loop.reactor.stop)
+
+    loop.reactor.call_soon(waits)
+    loop.reactor.run()
+    assert seen == ["tidied up"]
+    assert loop.errors == []
+
+
+def test_stopping_ends_the_loop_whoever_turns_it(loop: Loop) -> None:
+    seen: list[str] = []
+
+    def waits() -> None:
+        try:
+            loop.reactor.pause()
+            seen.append("went on")
+        finally:
+            seen.append("tidied up")
+
+    loop.reactor.call_soon(waits)
+    loop.reactor.call_at(time.monotonic() + 0.01, loop.reactor.stop)
+    loop.reactor.run()
+    assert seen == ["tidied up"]
+    loop.reactor.call_soon(loop.reactor.stop)
+    loop.reactor.run()  # and it can be run again
+
+
+def test_a_process_that_only_waits_is_not_busy(loop: Loop) -> None:
+    rows: list[int] = []
+    place: list[object] = []
+
+    def waits() -> None:
+        place.append(loop.reactor.here())
+        loop.reactor.pause()
+        loop.reactor.stop()
+
+    ours, theirs = socket.socketpair()
+
+    def look() -> None:
+        # from outside, as the attendant: another thread, while the loop sleeps
+        time.sleep(0.05)
+        rows.append(loop.row.busy_since_ns)
+        theirs.send(b"x")
+
+    loop.reactor.add(ours.fileno(), READ, lambda events: loop.reactor.resume(place[0]))
+    loop.reactor.call_soon(waits)
+    thread = threading.Thread(target=look)
+    thread.start()
+    loop.reactor.run()
+    thread.join()
+    assert rows == [0]
+
+
+def test_what_a_paused_callback_had_still_to_do_is_begun_beside_it(loop: Loop) -> None:
+    seen: list[int] = []
+    messages = [1, 2, 3]
+    place: list[object] = []
+
+    def process() -> None:
+        while messages:
+            message = messages.pop(0)
+            loop.reactor.beside = process
+            if message == 1:
+                place.append(loop.reactor.here())
+                loop.reactor.call_at(time.monotonic() + 0.01, lambda: loop.reactor.resume(place[0]))
+                loop.reactor.pause()
+            seen.append(message)
+            loop.reactor.beside = None
+        if len(seen) == 3:
+            loop.reactor.stop()
+
+    loop.reactor.call_soon(process)
+    loop.reactor.run()
+    assert seen == [2, 3, 1]
