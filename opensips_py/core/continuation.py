@@ -100,7 +100,7 @@ class RequestScript(Continuation):
     def mark(self, ctx: Context, rec: Record) -> None:
         transactions.take_over_routes(ctx, rec)
         transactions.keep_rport(ctx)
-        if not rec.branches:
+        if not rec.branches and rec.code < 200:  # what is answered has its timers
             rec.flags |= PARKED
 
     def unmark(self, ctx: Context, rec: Record) -> None:

@@ -278,6 +278,7 @@ class Engine:
             where=where,
             limit=limit,
             continuation=b"" if continuation is None else continuations.pack(continuation),
+            transaction=b"" if ctx is None else ctx.tx_key or b"",
         )
         this.store.put(parking.PREFIX + token, parking.encode(record))
         if fds:
@@ -392,6 +393,8 @@ class Engine:
         self._unwatch(running)
         record = running.record
         token = running.token
+        if record.transaction:
+            transactions.unsettled.set(record.transaction)  # from the claim on nobody else would end it
         with this.store.batch() as batch:
             mine = batch.delete(parking.PREFIX + token)
             for n in range(running.journaled):
@@ -399,6 +402,7 @@ class Engine:
         if record.has_fds:
             this.fd_keeper.drop(parking.fd_key(token))
         if not mine:
+            transactions.unsettled.clear()
             running.op.forget()
             if running.place is not None:
                 this.reactor.unwind(running.place)

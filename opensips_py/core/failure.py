@@ -7,6 +7,7 @@ from time import monotonic
 import msgspec
 
 from opensips_py.core import building, transactions
+from opensips_py.core import parked as parking
 from opensips_py.core.continuation import Continuation
 from opensips_py.core.guard import run_guarded
 from opensips_py.core.local_reply import PHRASES, local_reply
@@ -167,7 +168,12 @@ def source_of(rec: Record) -> Source:
 
 
 def interrupted(key: bytes) -> None:
-    """The process that ran a script over transaction ``key`` has died in it: answer 500 unless something was sent."""
+    """The process that ran a script over transaction ``key`` has died in it: answer 500 unless something was sent.
+
+    One that had just been parked goes on in another process.
+    """
+    if any(parking.decode(raw).transaction == key for _, raw in this.store.scan(parking.PREFIX)):
+        return
     tx = Transaction(key)
     rec = hold(tx)
     if rec is None:

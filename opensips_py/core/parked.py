@@ -57,6 +57,8 @@ class Parked(ParkedHead, array_like=True):
     """``Operation.freeze()``."""
     context: bytes = b""
     """``Context.freeze()``; empty for launch()."""
+    transaction: bytes = b""
+    """Store key of the transaction whose script is suspended; empty for launch()."""
 
 
 encode = msgspec.msgpack.Encoder().encode

@@ -6,11 +6,10 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
-from ipc.counters import SlotStatus
 from opensips_py.core import building, destinations
 from opensips_py.core.process import this
 from opensips_py.core.streams import tuning
-from opensips_py.core.transaction import RELAYED, Transaction, answer_retransmission, commit, hold, look, release
+from opensips_py.core.transaction import RELAYED, Transaction, answer_retransmission, commit, hold, look, release, unsettled
 from opensips_py.script.context import Context, RouteKind
 from opensips_py.sip.forward import DEFAULT_USER_AGENT
 from opensips_py.sip.message import SipMessage, note_source
@@ -34,45 +33,7 @@ def flush(ctx: Context) -> bool:
     if tx is None or not tx.new:
         return True
     take_over_routes(ctx, tx.record)
-    if not commit(tx):
-        return False
-    unsettled.set(tx.key)
-    return True
-
-
-class Unsettled:
-    """The stored transaction whose script runs in this process, noted in shared memory.
-
-    Nothing else would ever end it if the process died now: no timer runs yet, and the caller's retransmissions are absorbed.
-    The attendant then has another process answer it (:func:`opensips_py.core.failure.interrupted`).
-    """
-
-    __slots__ = ("_noted", "row")
-
-    def __init__(self) -> None:
-        self.row: SlotStatus | None = None
-        """Status row of this process; None in one that is not supervised."""
-        self._noted = False
-
-    def set(self, key: bytes) -> None:
-        """A script runs over transaction ``key``."""
-        if self.row is not None:
-            self._noted = True
-            self.row.unsettled = int.from_bytes(key[1:9], "big", signed=True)
-
-    def clear(self) -> None:
-        """It has ended, or is parked."""
-        if self._noted and self.row is not None:
-            self._noted = False
-            self.row.unsettled = 0
-
-    @staticmethod
-    def key(value: int) -> bytes:
-        """The transaction that a process had noted."""
-        return b"t" + value.to_bytes(8, "big", signed=True)
-
-
-unsettled = Unsettled()
+    return commit(tx)
 
 
 # --- making and finding --------------------------------------------------------------------------------------------
