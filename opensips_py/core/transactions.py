@@ -9,7 +9,8 @@ from typing import Any
 from opensips_py.core import building, destinations
 from opensips_py.core.process import this
 from opensips_py.core.streams import tuning
-from opensips_py.core.transaction import RELAYED, Transaction, answer_retransmission, commit, hold, look, release, unsettled
+from opensips_py.core.transaction import RELAYED, Transaction, answer_retransmission, commit, hold, look, release
+from opensips_py.core.transaction import unsettled as unsettled
 from opensips_py.script.context import Context, RouteKind
 from opensips_py.sip.forward import DEFAULT_USER_AGENT
 from opensips_py.sip.message import SipMessage, note_source

@@ -12,6 +12,7 @@ from opensips_py.core.operation import Done, Operation
 from opensips_py.core.process import this
 from opensips_py.core.receive import receive_message
 from opensips_py.sip.message import SipMessage, parse
+from opensips_py.tm import rows
 from tests.tm.interleaving import InterleavedStore, Turns, Work
 from tests.tm.world import Wire, World
 
@@ -146,7 +147,7 @@ class SimulatedServer(World):
     def _enter(self, process: SimulatedProcess) -> None:
         process.enter_identity()
         this.engine = process.engine
-        this.reactor = process.reactor
+        this.reactor = process.reactor  # type: ignore[assignment]
         if self._inside is not None:
             self._inside.noted = transactions.unsettled._noted
         transactions.unsettled.row, transactions.unsettled._noted = process.row, process.noted  # type: ignore[assignment]
@@ -210,8 +211,8 @@ class SimulatedServer(World):
     # --- time --------------------------------------------------------------------------------------------------------
 
     def next_deadline(self) -> float | None:
-        rows = self.store.scan(b"d", limit=1)
-        return None if not rows else timers.rows.of_row(rows[0][0])[0]
+        first = self.store.scan(rows.PREFIX, limit=1)
+        return None if not first else rows.of_row(first[0][0])[0]
 
     def let_time_pass(self, seconds: float) -> list[tuple[float, tuple[str, int], SipMessage]]:
         """Time passes; the timer process fires what is due exactly then."""

@@ -321,7 +321,7 @@ class Call(RuleBasedStateMachine):
 
     @rule(process=PROCESSES)
     def process_is_killed(self, process: int) -> None:
-        self.happens([(process, lambda: this.store.get(b"t"))], (), (0, 0))  # type: ignore[list-item,return-value]
+        self.happens([(process, lambda: this.store.get(b"t"))], (), (0, 0))  # type: ignore[list-item]
 
     # --- time ------------------------------------------------------------------------------------------------------------
 
