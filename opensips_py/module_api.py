@@ -22,7 +22,6 @@ from __future__ import annotations
 from opensips_py.core.log import ALERT, CRITICAL, DBG, ERROR, INFO, NOTICE, WARNING, log
 from opensips_py.core.mi import Later
 from opensips_py.core.operation import BUSY, CANCELLED, LOST, TIMEOUT
-from opensips_py.core.process import this
 from opensips_py.core.python_module import Module
 from opensips_py.core.shared_data import Shared
 from opensips_py.script.context import Context, RouteKind, Value
@@ -86,7 +85,6 @@ __all__ = [
     "Var",
     "VarList",
     "log",
-    "this",
     "to_script",
     "to_unicode",
 ]

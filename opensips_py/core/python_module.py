@@ -46,6 +46,8 @@ class Module(declarations.Module):
     load too.
     """
 
+    own = True
+
     def __init__(self, name: str, *, doc: str = "", depends: Sequence[str] = ()) -> None:
         super().__init__(name, doc=doc, depends=depends)
         self._threads = Threads(THREADS, QUEUE, name)

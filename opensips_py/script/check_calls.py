@@ -69,10 +69,8 @@ class CallChecker:
         word = "async" if isinstance(node, ast.Async) else "launch"
         function = self._function(node.call, "async command")
         if function is not None and not function.waits:
-            able = [f.name for f in self.env.functions.values() if f.waits]
-            listed = f"; functions that can: {', '.join(sorted(able))}" if able else ""
             self.findings.error(
-                node.call, f"{function.name}() cannot be used in {word}(): it never waits", f"call it plainly{listed}"
+                node.call, f"{function.name}() cannot be used in {word}(): it never waits", self._instead_of_waiting(function)
             )
         elif function is not None:
             self._arguments(node.call, function, "async command")
@@ -87,6 +85,14 @@ class CallChecker:
                 self.variable(node.text)
             else:
                 self.format(node.text)
+
+    def _instead_of_waiting(self, function: Function) -> str:
+        able = [f.name for f in self.env.functions.values() if f.waits]
+        listed = f"; functions that can: {', '.join(sorted(able))}" if able else ""
+        module = self.env.modules.get(function.module)
+        if module is not None and module.own:
+            listed += "; if it takes time, declare it with @module.blocking or as async def"
+        return f"call it plainly{listed}"
 
     def call(self, node: ast.Call) -> None:
         """A plain call."""

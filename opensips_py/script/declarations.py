@@ -213,6 +213,9 @@ class VariableClass:
 class Module:
     """Everything that one module offers."""
 
+    own = False
+    """Written by a user."""
+
     def __init__(self, name: str, *, doc: str, depends: Sequence[str] = ()) -> None:
         self.name = name
         self.doc = doc
