@@ -1,7 +1,7 @@
 """Statistics that are computed when somebody asks: groups ``core`` (the rest of it), ``net``, ``load`` and ``shmem``.
 
 Names and meanings are those of OpenSIPS 3.1 (manual page "Core Statistics"). What has no counterpart here (private
-memory pools, TCP queues without TCP) has no statistic.
+memory pools, TLS queues without TLS) has no statistic.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ core = Module("core", doc="Statistics of the core that are computed")
 core.statistic("timestamp", doc="seconds since the start", gauge=lambda: int(time.monotonic() - _START))
 
 net = Module("net", doc="Statistics of the sockets")
-net.statistic("waiting_udp", doc="bytes received that no process has read yet", gauge=lambda: waiting_udp())
+net.statistic("waiting_udp", doc="bytes received that no process has read yet", gauge=lambda: waiting("udp"))
+net.statistic("waiting_tcp", doc="the same, of accepted TCP connections", gauge=lambda: waiting("tcp"))
 
 shmem = Module("shmem", doc="Room in the shared store")
 shmem.statistic("total_size", doc="bytes that the store may hold", gauge=lambda: this.store.info().total_size)
@@ -33,7 +34,7 @@ shmem.statistic("fragments", doc="entries in the store", gauge=lambda: this.stor
 
 WINDOWS = (("load", 1), ("load1m", 60), ("load10m", 600))
 """Statistics of load by the time in seconds that they look back."""
-_RECEIVER = "SIP receiver"
+_RECEIVERS = ("SIP receiver", "TCP receiver")
 
 
 def modules() -> list[Module]:
@@ -44,11 +45,11 @@ def modules() -> list[Module]:
 def load() -> Module:
     """Group ``load`` for the process table as it is (``this.kinds``)."""
     kinds = getattr(this, "kinds", [])
-    receivers = [slot for slot, kind in enumerate(kinds) if kind.startswith(_RECEIVER)]
+    receivers = [slot for slot, kind in enumerate(kinds) if kind.startswith(_RECEIVERS)]
     others = list(range(1, len(kinds)))
     module = Module("load", doc="Percentage of time that processes were busy")
     for name, seconds in WINDOWS:
-        module.statistic(name, doc=f"SIP receivers, last {seconds} s", gauge=_average(receivers, seconds))
+        module.statistic(name, doc=f"SIP and TCP receivers, last {seconds} s", gauge=_average(receivers, seconds))
     for name, seconds in WINDOWS:
         module.statistic(f"{name}-all", doc=f"all processes, last {seconds} s", gauge=_average(others, seconds))
     module.statistic("processes_number", doc="processes", gauge=lambda: len(this.kinds))
@@ -67,18 +68,22 @@ def _average(slots: list[int], seconds: int) -> Callable[[], int]:
     return average
 
 
-def waiting_udp() -> int:
-    """Bytes in the receive queues of the server's UDP sockets, as the kernel tells in ``/proc/net/udp``."""
-    wanted = {(_kernel_form(s.host), s.port) for s in this.sockets if s.proto == "udp"}
+_LISTENING = "0A"
+"""State of a socket in ``/proc/net/tcp`` whose "queue" counts connections, not bytes."""
+
+
+def waiting(proto: str) -> int:
+    """Bytes in the receive queues of the server's sockets of a protocol, as the kernel tells in ``/proc/net/PROTO``."""
+    wanted = {(_kernel_form(s.host), s.port) for s in this.sockets if s.proto == proto}
     total = 0
-    for table in ("/proc/net/udp", "/proc/net/udp6"):
+    for table in (f"/proc/net/{proto}", f"/proc/net/{proto}6"):
         try:
             with open(table, encoding="ascii") as rows:
                 next(rows)
                 for row in rows:
                     fields = row.split()
                     address, _, port = fields[1].partition(":")
-                    if (address, int(port, 16)) in wanted:
+                    if (address, int(port, 16)) in wanted and (proto == "udp" or fields[3] != _LISTENING):
                         total += int(fields[4].partition(":")[2], 16)
         except OSError:
             continue  # no IPv6
