@@ -36,14 +36,14 @@ def give_away(store: Store, held: FdStore, boxes: Mailboxes, alive: set[tuple[in
         taker = takers[number % len(takers)]
         name = f"{FD_KEY}:{row.slot}:{row.incarnation}:{row.number}"
         fds = held.get(name)
-        packet = ADOPT + encode(Adopt(row.number, taker.incarnation, row.accepted, keys))
+        packet = ADOPT + encode(Adopt(row.number, taker.incarnation, row.accepted, row.keep_until, keys))
         if not fds or not boxes.post(taker.slot, packet, fds):
             held.drop(name)
             _forget(store, row, keys)
             continue
         given += 1
         held.rename(name, f"{FD_KEY}:{taker.slot}:{taker.incarnation}:{row.number}")
-        heir = Row(taker.slot, taker.incarnation, row.number, row.accepted).pack()
+        heir = row._replace(slot=taker.slot, incarnation=taker.incarnation).pack()
         with store.batch() as batch:
             for key in keys:
                 if batch.get(key) is not None:

@@ -143,6 +143,10 @@ class Connection:
         if code:
             self.end(os.strerror(code), retry=False)
             return
+        try:
+            self.sock.getpeername()
+        except OSError:
+            return  # an event of another connection that had this descriptor
         self._stop_timer()
         this.reactor.remove(self.fd)
         self.active = time.monotonic()
@@ -354,6 +358,10 @@ class Connection:
     def prolong(self, seconds: float) -> None:
         """Keep it open for so long."""
         self.keep_until = max(self.keep_until, time.monotonic() + seconds)
+        row = self.row()
+        with this.store.batch() as batch:
+            for key in self.keys:
+                batch.put(key, row)
 
     def add_key(self, key: bytes) -> None:
         """It is known by one more address."""
@@ -362,7 +370,7 @@ class Connection:
 
     def row(self) -> bytes:
         """What stands under its addresses in the store."""
-        return Row(this.slot, this.incarnation, self.number, self.accepted).pack()
+        return Row(this.slot, this.incarnation, self.number, self.accepted, self.keep_until).pack()
 
     def _end_later(self, reason: str, retry: bool = True) -> None:
         """End it, but not from within a send: nobody is told before the sender has finished."""

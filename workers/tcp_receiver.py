@@ -273,12 +273,12 @@ class TcpReceiver:
         """A connection has ended."""
         del self.by_number[connection.number]
         self._status.connections -= 1
-        row = connection.row()
         with this.store.batch() as batch:
             for key in connection.keys:
                 if self.here.get(key) is connection:
                     del self.here[key]
-                if batch.get(key) == row:
+                value = batch.get(key)
+                if value is not None and names.read_row(value).number == connection.number:
                     batch.delete(key)
         host, port = connection.address
         for data in unsent:
@@ -321,6 +321,7 @@ class TcpReceiver:
         own = key_of(listen.index, *address)
         connection = Connection(self, given.number, sock, listen, address, accepted=given.accepted)
         connection.adopted()
+        connection.keep_until = given.keep_until
         self._register(connection, own)
         for key in given.keys:
             if key != own:

@@ -58,7 +58,7 @@ tuning = Tuning()
 # --- addresses in the store -----------------------------------------------------------------------------------------
 
 _tail = struct.Struct(">HH")
-_row = struct.Struct(">HIQ?")
+_row = struct.Struct(">HIQ?d")
 
 
 class Row(NamedTuple):
@@ -69,6 +69,8 @@ class Row(NamedTuple):
     number: int
     accepted: bool
     """The peer has opened it."""
+    keep_until: float
+    """It is not closed for being idle before that time (``time.monotonic()``)."""
 
     def pack(self) -> bytes:
         """As it lies in the store."""
@@ -176,6 +178,7 @@ class Adopt(msgspec.Struct, array_like=True):
     incarnation: int
     """Of the process that it was given to: its replacement would get it again otherwise."""
     accepted: bool
+    keep_until: float
     keys: list[bytes]
     """Its addresses."""
 

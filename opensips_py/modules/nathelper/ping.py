@@ -62,6 +62,12 @@ def _ping(contact: Contact, with_sip: bool, forced: ListenSocket | None) -> bool
     to = locate(hop, forced, this.sockets[contact.socket])
     if to is None:
         return False
+    if to.socket.proto != "udp":  # four zero bytes are no message there; a connection that is closed has nothing to keep open
+        return (
+            with_sip
+            and bool(declared.natping_tcp.value)
+            and this.send_open(to.socket, _request(contact, to.socket), to.ip, to.port)
+        )
     return this.send(to.socket, _request(contact, to.socket) if with_sip else _BYTES, to.ip, to.port)
 
 

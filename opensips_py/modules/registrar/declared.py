@@ -7,6 +7,7 @@ import re
 from opensips_py.modules.usrloc.declared import use_domain
 from opensips_py.script.context import Context
 from opensips_py.script.declarations import ConfigError, Module
+from opensips_py.script.flag_names import message_flags
 from opensips_py.sip.uri import unescape, uri_or_none
 
 module = Module("registrar", doc="REGISTER requests, and finding users (OpenSIPS module registrar)", depends=("usrloc",))
@@ -25,10 +26,12 @@ received_avp = module.param("received_avp", str, "", doc="AVP that holds the URI
 attr_avp = module.param("attr_avp", str, "", doc="AVP of text that is kept with a contact and given back by lookup()")
 sock_hdr_name = module.param("sock_hdr_name", str, "", doc="header that names the receiving socket (save() with flag s)")
 retry_after = module.param("retry_after", int, 0, doc="seconds in the Retry-After of 5xx replies; 0: none")
+tcp_persistent_flag = module.param(
+    "tcp_persistent_flag", str, "", doc="message flag: a REGISTER keeps its connection open for as long as its contact lasts"
+)
 disable_gruu = module.param("disable_gruu", int, 1, doc="1: GRUUs (RFC 5627) are not handed out")
 
 module.param("gruu_secret", str, "", doc="secret of temporary GRUUs", no_effect="GRUUs are not handed out")
-module.param("tcp_persistent_flag", str, "", doc="flag that keeps TCP connections open", no_effect="only UDP sockets are served")
 module.param("mcontact_avp", str, "", doc="AVP of a forwarded REGISTER's binding", no_effect="save() reads the reply's Contact")
 
 accepted = module.statistic("accepted_regs", doc="registrations accepted")
@@ -38,6 +41,11 @@ module.statistic("max_contacts", doc="value of the parameter", gauge=lambda: max
 module.statistic("default_expire", doc="value of the parameter", gauge=lambda: default_expires.value)
 
 _AVP = re.compile(r"\$avp\(\s*([^()$\s]+)\s*\)").fullmatch
+
+
+def persistent_mask() -> int:
+    """The flag of registrations that keep their connection, as a mask; 0: none."""
+    return message_flags.mask(tcp_persistent_flag.value) if tcp_persistent_flag.value else 0
 
 
 class AvpNames:
@@ -51,6 +59,7 @@ class AvpNames:
 def _configure() -> None:
     AvpNames.received = _avp_name("received_avp", received_avp.value)
     AvpNames.attributes = _avp_name("attr_avp", attr_avp.value)
+    persistent_mask()  # names of flags get their bits before the fork
     if not disable_gruu.value:
         raise ConfigError("registrar: disable_gruu 0 is not supported: GRUUs are not handed out")
     if not UNSET <= default_q.value <= 1000:

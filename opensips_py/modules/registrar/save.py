@@ -11,7 +11,7 @@ from functools import lru_cache
 from time import monotonic
 
 from ipc.store import StoreError
-from opensips_py.core import stateless, transactions
+from opensips_py.core import stateless, streams, transactions
 from opensips_py.core.building import REPLY_HEADERS
 from opensips_py.core.functions_network import socket_named
 from opensips_py.core.log import ERROR, WARNING, log
@@ -108,6 +108,8 @@ def save(ctx: Context, domain: Static, flags: str | None = None, aor: str | None
             return REFUSED if _answer(ctx, refusal.code, refusal.reason, headers) > 0 else -1
         return REFUSED
     declared.accepted.add()
+    if requested and ctx.socket.proto != "udp" and ctx.flags & declared.persistent_mask():
+        streams.prolong(ctx, max(contact.expires for contact in requested) - monotonic())
     if not options.reply or not msg.is_request:
         return 1
     if options.only_own:
