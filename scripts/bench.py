@@ -1,4 +1,7 @@
-"""``make bench`` without the comparison's files: CPU per request of a stateless and of a stateful reply."""
+"""``make bench`` without the comparison's files: CPU per request of a stateless, a stateful and a suspended reply.
+
+The third script is the second with ``async()`` of a pause in it: the difference is what parking and resuming cost.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,8 @@ from scripts.testbed.sipp import caller
 SCRIPTS = {
     "stateless 200": 'loadmodule "sl.so"\nroute {\n    sl_send_reply(200, "OK");\n}\n',
     "stateful 200": 'loadmodule "sl.so"\nloadmodule "tm.so"\nroute {\n    t_newtran();\n    t_reply(200, "OK");\n}\n',
+    "suspended 200": 'loadmodule "sl.so"\nloadmodule "tm.so"\nloadmodule "cfgutils.so"\nroute {\n    async(usleep(20000), resume);\n}\n'
+    'route[resume] {\n    t_reply(200, "OK");\n}\n',
 }
 
 

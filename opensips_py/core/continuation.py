@@ -14,6 +14,7 @@ when their process has died or is stuck the continuation is thawed elsewhere, an
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar
 
 from opensips_py.core import stateless, transactions
@@ -55,17 +56,20 @@ class Continuation:
     def unmark(self, ctx: Context, rec: Record) -> None:
         """It goes on: take the mark back (held)."""
 
-    def park(self, ctx: Context) -> bool:
-        """Store the mark. False: the transaction has turned out to exist already, the script ends here."""
+    def park(self, ctx: Context, entry: Callable[[], tuple[bytes, bytes]] | None = None) -> bool:
+        """Store the mark. False: the transaction has turned out to exist already, the script ends here.
+
+        ``entry`` gives key and value of what else is to be stored, the parked operation: in the same batch.
+        """
         tx = ctx.tx
-        if tx is None:
-            return True
-        rec = hold(tx)
+        rec = None if tx is None else hold(tx)
         if rec is None:
+            if entry is not None:
+                this.store.put(*entry())
             return True
         try:
             self.mark(ctx, rec)
-            return commit(tx)
+            return commit(tx, also=None if entry is None else entry())
         finally:
             release(tx)
 
@@ -166,6 +170,7 @@ class Interrupted(Continuation):
 
 REQUEST = RequestScript()
 """What follows a route whose context names nothing else."""
+_PACKED_REQUEST = RequestScript.kind.encode() + b"\0"
 
 
 def of(ctx: Context) -> Continuation:
@@ -176,11 +181,15 @@ def of(ctx: Context) -> Continuation:
 
 def pack(continuation: Continuation) -> bytes:
     """A continuation as bytes, with its kind."""
+    if continuation is REQUEST:
+        return _PACKED_REQUEST
     return continuation.kind.encode() + b"\0" + continuation.freeze()
 
 
 def unpack(data: bytes) -> Continuation:
     """What :func:`pack` has written."""
+    if data == _PACKED_REQUEST:
+        return REQUEST
     kind, _, state = data.partition(b"\0")
     return Continuation.registry[kind.decode()].thaw(state)
 

@@ -56,6 +56,7 @@ class Running:
         "done",
         "epoch",
         "fd",
+        "fds",
         "journaled",
         "op",
         "place",
@@ -81,6 +82,15 @@ class Running:
         """Where a script waits in line for it (``Reactor.here``); None: nothing of the route is left but its context."""
         self.done: Done | None = None
         """The end, for the script that waits in line."""
+        self.fds: list[int] = []
+        """Descriptors that the fd store is to hold once the operation is stored."""
+
+    def entry(self) -> tuple[bytes, bytes]:
+        """Key and value under which the store holds it, with the context as it is now."""
+        record, ctx = self.record, self.ctx
+        if ctx is not None:
+            record.context = ctx.freeze()
+        return parking.PREFIX + self.token, parking.encode(record)
 
 
 class Engine:
@@ -155,10 +165,9 @@ class Engine:
         if done is not None:
             return self._inline(ctx, done, route)
         ctx.suspended = True
-        if ctx.tx is not None:
-            transactions.unsettled.set(ctx.tx.key)
-        if continuation.park(ctx):
-            self._park(ctx, op, "async", route, _limit(op, seconds, where), None, where, continuation)
+        running = self._running_of(ctx, op, "async", route, _limit(op, seconds, where), None, where, continuation)
+        if continuation.park(ctx, running.entry):
+            self._parked(running)
         else:  # another worker has just made it from a retransmission
             op.close()
         transactions.unsettled.clear()
@@ -257,22 +266,35 @@ class Engine:
         where: str,
         continuation: Continuation | None,
     ) -> Running:
-        now = time.monotonic()
-        token = self._tokens.next()
+        running = self._running_of(ctx, op, mode, route, limit, text, where, continuation)
+        this.store.put(*running.entry())
+        self._parked(running)
+        return running
+
+    def _running_of(
+        self,
+        ctx: Context | None,
+        op: Operation,
+        mode: str,
+        route: str | None,
+        limit: float | None,
+        text: str | None,
+        where: str,
+        continuation: Continuation | None,
+    ) -> Running:
+        """An operation that is about to be parked; to be stored (:meth:`Running.entry`), then :meth:`_parked`."""
         epoch = self._status.epoch
-        fds = op.fds() if op.fd_key is None else []
         record = Parked(
             function=op.name,
             route=route,
             mode=mode,
-            started=now,
+            started=time.monotonic(),
             deadline=_earliest(op.deadline, limit),
             owner=this.slot,
             incarnation=this.incarnation,
             fd_key=op.fd_key,
-            has_fds=bool(fds),
+            has_fds=False,
             operation=op.freeze(),
-            context=b"" if ctx is None else ctx.freeze(),
             epoch=epoch,
             text=text,
             where=where,
@@ -280,13 +302,21 @@ class Engine:
             continuation=b"" if continuation is None else continuations.pack(continuation),
             transaction=b"" if ctx is None else ctx.tx_key or b"",
         )
-        this.store.put(parking.PREFIX + token, parking.encode(record))
-        if fds:
-            this.fd_keeper.keep(parking.fd_key(token), fds)
-        counted.began(op.name)
-        running = Running(token, op, record, ctx, epoch)
-        self._watch(running)
+        running = Running(self._tokens.next(), op, record, ctx, epoch)
+        if op.fd_key is None:
+            running.fds = op.fds()
+            record.has_fds = bool(running.fds)
         return running
+
+    def _parked(self, running: Running) -> None:
+        """It has been stored: hand its descriptors over, watch it."""
+        if running.fds:
+            this.fd_keeper.keep(parking.fd_key(running.token), running.fds)
+            running.fds = []
+        if running.ctx is not None:
+            running.record.context = b""  # the store has it, and here is what it was made from
+        counted.began(running.record.function)
+        self._watch(running)
 
     def _watch(self, running: Running) -> None:
         self._running[running.token] = running
@@ -372,10 +402,12 @@ class Engine:
         record.has_fds = record.has_fds or bool(fds)
         with this.store.batch() as batch:
             if batch.get(parking.PREFIX + running.token) is not None:
-                batch.put(parking.PREFIX + running.token, parking.encode(record))
+                batch.put(*running.entry())
                 for n in range(running.journaled):
                     batch.delete(parking.JOURNAL + running.token + n.to_bytes(4, "big"))
         running.journaled = 0
+        if running.ctx is not None:
+            record.context = b""
 
     def _unwatch(self, running: Running) -> None:
         if self._running.pop(running.token, None) is None:
@@ -395,10 +427,13 @@ class Engine:
         token = running.token
         if record.transaction:
             transactions.unsettled.set(record.transaction)  # from the claim on nobody else would end it
-        with this.store.batch() as batch:
-            mine = batch.delete(parking.PREFIX + token)
-            for n in range(running.journaled):
-                batch.delete(parking.JOURNAL + token + n.to_bytes(4, "big"))
+        if running.journaled:
+            with this.store.batch() as batch:
+                mine = batch.delete(parking.PREFIX + token)
+                for n in range(running.journaled):
+                    batch.delete(parking.JOURNAL + token + n.to_bytes(4, "big"))
+        else:
+            mine = this.store.claim(parking.PREFIX + token)
         if record.has_fds:
             this.fd_keeper.drop(parking.fd_key(token))
         if not mine:

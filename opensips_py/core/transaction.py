@@ -189,11 +189,12 @@ def take_back(tx: Transaction, depth: int) -> Record | None:
     return rec
 
 
-def commit(tx: Transaction, fired: bytes | None = None) -> bool:
+def commit(tx: Transaction, fired: bytes | None = None, also: tuple[bytes, bytes] | None = None) -> bool:
     """Store the record with its timer row, then send what is in ``tx.out``.
 
-    ``fired``: a timer row whose effect this is. False when a new transaction turns out to exist already, made by
-    another process from a retransmission: then nothing is sent but its last reply.
+    ``fired``: a timer row whose effect this is. ``also``: key and value of an entry to be stored with it. False when a
+    new transaction turns out to exist already, made by another process from a retransmission: then nothing is sent but
+    its last reply.
     """
     rec = tx.record
     assert rec is not None
@@ -219,6 +220,8 @@ def commit(tx: Transaction, fired: bytes | None = None) -> bool:
                 batch.put(rec.index, (RELAYED if not rec.flags & LOCAL_SUCCESS else ANSWERED) + key)
             for name, value in tx.told:
                 batch.put(name, value)
+            if also is not None:
+                batch.put(*also)
         if fired is not None and not (made and fired == rows.row(deadline, key)):
             batch.delete(fired)
     if tx.new:
