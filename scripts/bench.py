@@ -15,8 +15,10 @@ from scripts.testbed.sipp import caller
 SCRIPTS = {
     "stateless 200": 'loadmodule "sl.so"\nroute {\n    sl_send_reply(200, "OK");\n}\n',
     "stateful 200": 'loadmodule "sl.so"\nloadmodule "tm.so"\nroute {\n    t_newtran();\n    t_reply(200, "OK");\n}\n',
-    "suspended 200": 'loadmodule "sl.so"\nloadmodule "tm.so"\nloadmodule "cfgutils.so"\nroute {\n    async(usleep(20000), resume);\n}\n'
-    'route[resume] {\n    t_reply(200, "OK");\n}\n',
+    "suspended 200": (
+        'loadmodule "sl.so"\nloadmodule "tm.so"\nloadmodule "cfgutils.so"\n'
+        'route {\n    async(usleep(20000), resume);\n}\nroute[resume] {\n    t_reply(200, "OK");\n}\n'
+    ),
 }
 
 
