@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Prepares .venv and, for tests, the programs they need. Does nothing when all is there.
 #   scripts/prepare.sh run     the server's packages
-#   scripts/prepare.sh test    also test and lint tools, MariaDB, Redis and sipp
+#   scripts/prepare.sh test    also test and lint tools, MariaDB, Redis, an LDAP server and sipp
 set -euo pipefail
 cd "$(dirname "$0")/.."
 what=${1:-run}
@@ -30,6 +30,7 @@ missing_packages() {
         command -v my_print_defaults >/dev/null || echo mariadb-client-core
         command -v sipp >/dev/null || echo sip-tester
         command -v redis-server >/dev/null || echo redis-server
+        (PATH=$PATH:/usr/sbin; command -v slapd) >/dev/null || echo slapd
     fi
 }
 

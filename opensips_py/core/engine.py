@@ -481,6 +481,8 @@ class Engine:
     def _apply(ctx: Context, done: Done) -> int:
         for text, value in done.outputs:
             variables.by_text(text).set(ctx, value)
+        if done.slots:
+            ctx.slots.update(done.slots)
         ctx.rc = done.rc
         return done.rc
 

@@ -13,7 +13,7 @@ is opened, under its own ``fd_key``.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from opensips_py.script.context import Value
 
@@ -36,6 +36,28 @@ class Done(NamedTuple):
     rc: int
     outputs: list[tuple[str, Value]] = []
     """(source text of the variable, value) — e.g. ``("$avp(credit)", "100")``."""
+
+    @property
+    def slots(self) -> dict[str, Any]:
+        """What the module keeps with the message from now on, by name (``Context.slots``)."""
+        return {}
+
+
+class DoneKeeping(Done):
+    """An end that leaves something with the message, for functions of the module that are called later."""
+
+    _kept: dict[str, Any]
+
+    @classmethod
+    def of(cls, rc: int, slots: dict[str, Any]) -> DoneKeeping:
+        """``slots`` are of types that MessagePack has."""
+        done = cls(rc, [])
+        done._kept = slots
+        return done
+
+    @property
+    def slots(self) -> dict[str, Any]:
+        return self._kept
 
 
 class Operation:

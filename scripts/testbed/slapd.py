@@ -1,0 +1,97 @@
+"""A private LDAP server (OpenLDAP's slapd) in a temporary directory, on a port of its own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+from pathlib import Path
+
+from scripts.testbed.ports import free_port, wait_tcp
+
+SUFFIX = "dc=example,dc=com"
+ADMIN, PASSWORD = f"cn=admin,{SUFFIX}", "secret"
+
+_CONFIG = """
+include /etc/ldap/schema/core.schema
+include /etc/ldap/schema/cosine.schema
+include /etc/ldap/schema/inetorgperson.schema
+modulepath /usr/lib/ldap
+moduleload back_mdb
+pidfile {home}/pid
+allow bind_v2
+database mdb
+suffix "{suffix}"
+rootdn "{admin}"
+rootpw {password}
+directory {home}/data
+maxsize 16777216
+access to * by dn.exact="{admin}" write by anonymous auth
+"""
+
+
+class Slapd:
+    """Started on construction, with the entries of an LDIF text. Only :data:`ADMIN` may search."""
+
+    def __init__(self, ldif: str) -> None:
+        self.home = Path(tempfile.mkdtemp(prefix="opensips-py-slapd-"))
+        self.port = free_port(socket.SOCK_STREAM)
+        self.process: subprocess.Popen[bytes] | None = None
+        (self.home / "data").mkdir()
+        config = _CONFIG.format(home=self.home, suffix=SUFFIX, admin=ADMIN, password=PASSWORD)
+        (self.home / "slapd.conf").write_text(config)
+        (self.home / "entries.ldif").write_text(ldif)
+        subprocess.run(
+            [self._find("slapadd"), "-f", str(self.home / "slapd.conf"), "-l", str(self.home / "entries.ldif")],
+            check=True,
+            capture_output=True,
+        )
+        self.start()
+
+    @staticmethod
+    def _find(program: str) -> str:
+        found = shutil.which(program) or shutil.which(program, path="/usr/sbin:/usr/local/sbin:/usr/local/libexec")
+        if found is None:
+            raise RuntimeError(f"{program} is missing: apt-get install slapd")
+        return found
+
+    @property
+    def url(self) -> str:
+        """``ldap://host:port``."""
+        return f"ldap://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        """Start it (again) and wait until it accepts connections."""
+        self.process = subprocess.Popen(
+            [self._find("slapd"), "-f", str(self.home / "slapd.conf"), "-h", self.url, "-d", "0"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        if not wait_tcp(self.port, 15):
+            raise RuntimeError("slapd does not start")
+
+    def freeze(self) -> None:
+        """Stop it from answering."""
+        assert self.process is not None
+        os.kill(self.process.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it answer again."""
+        assert self.process is not None
+        os.kill(self.process.pid, signal.SIGCONT)
+
+    def stop(self) -> None:
+        """End it."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait(10)
+            self.process = None
+
+    def remove(self) -> None:
+        """End it and delete its directory."""
+        self.stop()
+        shutil.rmtree(self.home, ignore_errors=True)
