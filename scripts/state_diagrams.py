@@ -22,6 +22,7 @@ _EVENTS = {
     Event.ACK: "ACK",
     Event.TIMEOUT: "timer",
     Event.TRANSPORT_ERROR: "send error",
+    Event.NEXT_SERVER: "next server",
 }
 
 

@@ -88,6 +88,13 @@ def with_length(msg: SipMessage, edits: list[Edit]) -> None:
         edits.append((msg.headers_end, 0, f"Content-Length: {len(msg.body)}\r\n"))
 
 
+def via_of(ctx: Context, socket: ListenSocket) -> str:
+    """The beginning of our Via, without parameters, when the request of ``ctx`` leaves from ``socket``."""
+    if ADVERTISED in ctx.slots:
+        socket = _as_advertised(socket, *ctx.slots[ADVERTISED])
+    return f"SIP/2.0/{socket.proto.upper()} {socket.sent_by}"
+
+
 def _as_advertised(socket: ListenSocket, host: str | None, port: int | None) -> ListenSocket:
     """A socket under the name that the script gives it for one request."""
     return replace(

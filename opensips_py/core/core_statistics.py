@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 
 from opensips_py.core import async_statistics, traffic
+from opensips_py.core.dns import resolver
 from opensips_py.core.process import this
 from opensips_py.script.declarations import Module
 
@@ -39,7 +40,7 @@ _RECEIVERS = ("SIP receiver", "TCP receiver")
 
 def modules() -> list[Module]:
     """Every module object of the core that has statistics; needs ``this.kinds`` for the processes' load."""
-    return [traffic.module, core, net, load(), shmem, async_statistics.module]
+    return [traffic.module, core, net, load(), shmem, resolver.statistics, async_statistics.module]
 
 
 def load() -> Module:

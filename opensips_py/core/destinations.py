@@ -4,12 +4,28 @@ from __future__ import annotations
 
 import re
 import socket as sockets_api
+from collections.abc import Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+from opensips_py.core.dns.location import (
+    PORT_OPEN,
+    SECURE,
+    TRANSPORT_OPEN,
+    Abilities,
+    Hop,
+    Target,
+    default_port,
+    family_of,
+    locate,
+)
+from opensips_py.core.dns.lookup import Location
+from opensips_py.core.dns.resolver import resolver
 from opensips_py.core.process import this
-from opensips_py.core.resolve import address_family, resolve_name
 from opensips_py.script.context import Context, ListenSocket
+
+if TYPE_CHECKING:
+    from opensips_py.script.program import Program
 
 _URI = re.compile(
     r"(?P<scheme>sips?):(?:[^@]*@)?(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::(?P<port>[0-9]{1,5}))?(?P<rest>[;?].*)?",
@@ -20,14 +36,6 @@ _MADDR = re.compile(r";maddr=(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)", re.IGNORECAS
 _PROXY = re.compile(r"(?:(?P<proto>[A-Za-z]+):)?(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::(?P<port>[0-9]{1,5}))?").fullmatch
 
 
-class Hop(NamedTuple):
-    """A next hop before name resolution; an IPv6 address is without brackets."""
-
-    host: str
-    port: int
-    proto: str
-
-
 class Destination(NamedTuple):
     """An address to send to."""
 
@@ -36,25 +44,22 @@ class Destination(NamedTuple):
     socket: ListenSocket
 
 
-def protocols() -> frozenset[str]:
-    """Transports that can be sent over: those that the server has a socket of."""
-    return frozenset(socket.proto for socket in this.sockets)
-
+Destinations = tuple[Destination, ...]
 
 LIMIT = 4096
 
-_located: dict[tuple[Hop, ListenSocket | None, ListenSocket], Destination] = {}
+_located: dict[tuple[Hop, ListenSocket | None, ListenSocket], Destinations] = {}
 """Destinations whose next hop is an address."""
 
 
 @lru_cache(LIMIT)
 def hop_of_uri(uri: str) -> Hop | None:
-    """The next hop that a sip: or sips: URI names (without DNS: RFC 3263 4.1, 4.2); None when it is not a usable URI."""
+    """The next hop that a sip: or sips: URI names; None when it is not a usable URI."""
     m = _URI(uri)
     if m is None:
         return None
-    host, port, rest = m["host"], m["port"], m["rest"] or ""
-    proto = "tls" if m["scheme"].lower() == "sips" else "udp"
+    host, rest = m["host"], m["rest"] or ""
+    proto = None
     if rest:
         found = _TRANSPORT(rest)
         if found is not None:
@@ -62,10 +67,7 @@ def hop_of_uri(uri: str) -> Hop | None:
         found = _MADDR(rest)
         if found is not None:
             host = found[1]
-    number = int(port) if port else (5061 if proto == "tls" else 5060)
-    if number > 65535:
-        return None
-    return Hop(host.strip("[]"), number, proto)
+    return _hop(host, m["port"], proto, SECURE if m["scheme"].lower() == "sips" else 0)
 
 
 def valid_uri(uri: str) -> bool:
@@ -78,41 +80,85 @@ def hop_of_proxy(text: str) -> Hop | None:
     if text[:4].lower() in ("sip:", "sips"):
         return hop_of_uri(text)
     m = _PROXY(text)
-    if m is None:
-        return None
-    port = int(m["port"]) if m["port"] else 5060
-    if port > 65535:
-        return None
-    return Hop(m["host"].strip("[]"), port, (m["proto"] or "udp").lower())
+    return None if m is None else _hop(m["host"], m["port"], m["proto"] and m["proto"].lower(), 0)
 
 
-def locate(hop: Hop, preferred: ListenSocket | None, received_on: ListenSocket) -> Destination | None:
-    """Resolve a next hop and choose the socket: the forced one, the receiving one, or the first that fits.
+def _hop(host: str, port: str | None, proto: str | None, secure: int) -> Hop | None:
+    """None when there is no such port."""
+    given = secure
+    if proto is None:
+        given |= TRANSPORT_OPEN
+        proto = "tls" if secure else "udp"
+    if port is None:
+        given |= PORT_OPEN
+        number = default_port(proto)
+    else:
+        number = int(port)
+        if number > 65535:
+            return None
+    return Hop(host.strip("[]"), number, proto, given)
 
-    None: no address, or no socket for its family or transport.
+
+def known_destinations(hop: Hop, preferred: ListenSocket | None, received_on: ListenSocket, draw: int = 0) -> Destinations | None:
+    """Where a next hop leads, in the order to be tried, as far as this can be said at once.
+
+    None: the DNS must be asked first (:func:`look_up`). Empty: no address, or no socket for its family or transport.
+    ``draw`` decides where chance does (:func:`opensips_py.core.dns.location.locate`).
     """
     known = _located.get((hop, preferred, received_on))
     if known is not None:
         return known
-    if hop.proto not in protocols():
-        return None
-    family = address_family(hop.host)
-    ip: str | None = hop.host
-    if family is None:
-        wanted = preferred or received_on
-        family = address_family(wanted.host) or sockets_api.AF_INET
-        ip = resolve_name(hop.host, family)
-        if ip is None:
-            return None
-    sock = _fitting(family, hop.proto, preferred, received_on)
-    if sock is None or ip is None:
-        return None
-    destination = Destination(ip, hop.port, sock)
-    if ip is hop.host:  # an address: the answer cannot change
+    if family_of(hop.host) is not None:  # the answer cannot change
         if len(_located) >= LIMIT:
             _located.clear()
-        _located[hop, preferred, received_on] = destination
-    return destination
+        known = _located[hop, preferred, received_on] = through_sockets(
+            [Target(hop.host, hop.port, hop.proto)], preferred, received_on
+        )
+        return known
+    found = locate(hop, abilities(), resolver().known, draw)
+    return None if found.missing else through_sockets(found.targets, preferred, received_on)
+
+
+def look_up(hops: list[Hop], draw: int = 0) -> Location:
+    """The operation that asks the DNS for the servers of ``hops``."""
+    return Location(hops, abilities(), draw)
+
+
+def through_sockets(targets: Sequence[Target], preferred: ListenSocket | None, received_on: ListenSocket) -> Destinations:
+    """Choose the socket for each address: the forced one, the receiving one, or the first that fits."""
+    out = []
+    for ip, port, proto in targets:
+        sock = _fitting(family_of(ip) or sockets_api.AF_INET, proto, preferred, received_on)
+        if sock is not None:
+            out.append(Destination(ip, port, sock))
+    return tuple(out)
+
+
+class _Abilities:
+    """What :func:`abilities` was computed from, and what it was."""
+
+    sockets: list[ListenSocket] | None = None
+    program: Program | None = None
+    known = Abilities((), True, False)
+
+
+def abilities() -> Abilities:
+    """What can be sent over, of what the DNS offers."""
+    program = getattr(this, "program", None)
+    kept = _Abilities
+    if kept.sockets is not this.sockets or kept.program is not program:
+        kept.sockets, kept.program = this.sockets, program
+        served = {sock.proto for sock in this.sockets}
+        ipv4 = any(":" not in sock.host for sock in this.sockets)
+        ipv6 = any(":" in sock.host for sock in this.sockets)
+        try_ipv6 = not ipv4 or (program is not None and bool(program.settings.dns_try_ipv6))
+        naptr = program is None or bool(program.settings.dns_try_naptr)
+        kept.known = Abilities(tuple(proto for proto in _PREFERENCE if proto in served), ipv4, ipv6 and try_ipv6, naptr)
+    return kept.known
+
+
+_PREFERENCE = ("udp", "tcp", "tls", "sctp", "ws", "wss")
+"""Transports in the order in which they are tried when a domain says nothing itself."""
 
 
 def _fitting(family: int, proto: str, preferred: ListenSocket | None, received_on: ListenSocket) -> ListenSocket | None:

@@ -29,6 +29,7 @@ from opensips_py.core import continuation as continuations
 from opensips_py.core import parked as parking
 from opensips_py.core import transactions
 from opensips_py.core.continuation import Continuation, Interrupted
+from opensips_py.core.dns.resolver import resolver
 from opensips_py.core.guard import report_error, run_guarded
 from opensips_py.core.log import ERROR, WARNING, log
 from opensips_py.core.operation import CANCELLED, LOST, READ, TIMEOUT, WRITE, Done, Operation
@@ -119,6 +120,12 @@ class Engine:
         return self._apply(ctx, self._drive(op))
 
     @staticmethod
+    def wait_without_context(op: Operation) -> int:
+        """Wait for an operation without outputs, on behalf of what has no context at hand."""
+        op.mode = "plain"
+        return Engine._drive(op).rc
+
+    @staticmethod
     def _drive(op: Operation, limit: float | None = None) -> Done:
         done = op.start()
         while done is None:
@@ -133,10 +140,7 @@ class Engine:
                     return Done(-1)
                 time.sleep(left)
                 continue
-            poll = select.poll()
-            wants = op.wants
-            poll.register(fd, (select.POLLIN if wants & READ else 0) | (select.POLLOUT if wants & WRITE else 0))
-            if poll.poll(None if left is None else left * 1000 + 1):
+            if wait_ready(fd, op.wants, deadline):
                 done = op.advance()
         return done
 
@@ -634,6 +638,22 @@ def _expire(op: Operation, limit: float | None) -> Done:
         report_error(error, op.name)
         done = Done(-1)
     return Done(TIMEOUT, done.outputs) if ends_here else done
+
+
+def wait_ready(fd: int, wants: int, deadline: float | None) -> bool:
+    """Wait until ``fd`` is ready, or something else was done meanwhile (False): the resolver does not wait for the reactor."""
+    poll = select.poll()
+    poll.register(fd, (select.POLLIN if wants & READ else 0) | (select.POLLOUT if wants & WRITE else 0))
+    names = resolver()
+    until = names.deadline()
+    if until is not None:
+        deadline = _earliest(deadline, until)
+        if names.fileno() >= 0:
+            poll.register(names.fileno(), select.POLLIN)
+    ready = poll.poll(None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000 + 1)
+    if until is not None:
+        names.run()
+    return any(descriptor == fd for descriptor, _ in ready)
 
 
 def _earliest(a: float | None, b: float | None) -> float | None:

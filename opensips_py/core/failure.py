@@ -12,7 +12,7 @@ from opensips_py.core.continuation import Continuation
 from opensips_py.core.guard import run_guarded
 from opensips_py.core.local_reply import PHRASES, local_reply
 from opensips_py.core.process import this
-from opensips_py.core.transaction import Transaction, commit, hold, look, release
+from opensips_py.core.transaction import Transaction, commit, hold, look, release, unsent
 from opensips_py.core.transactions import hooks
 from opensips_py.script.context import Context, RouteKind, Source
 from opensips_py.script.pseudo_variables_context import views
@@ -20,6 +20,8 @@ from opensips_py.sip.message import SipMessage, parse
 from opensips_py.tm import machine
 from opensips_py.tm.picking import pending, pick
 from opensips_py.tm.record import CANCELLED, LOCAL, LOCAL_REPLY, NOT_RELAYED, PARKED, Record
+from opensips_py.tm.settings import settings
+from opensips_py.tm.states import Uac
 
 
 def relay_upstream(tx: Transaction, rec: Record, code: int, data: bytes, now: float) -> None:
@@ -126,6 +128,29 @@ class FailureRoute(Continuation):
                 commit(tx)
         finally:
             release(tx)
+
+
+def _unsent(tx: Transaction, refused: list[bytes]) -> None:
+    """Branches whose request could not be sent go on to the next server of their name, if they have one (RFC 3263 4.3).
+
+    Without one, a request that was never sent has failed; a retransmission will be made again.
+    """
+    rec = hold(tx)
+    if rec is None:
+        return
+    try:
+        now = monotonic()
+        for n, branch in enumerate(rec.branches):
+            if branch.state == Uac.CALLING and branch.sent in refused and (branch.further or branch.interval <= settings.t1):
+                winner = machine.send_failed(rec, n, now, tx.out)
+                if winner >= 0:
+                    all_failed(tx, rec, winner, now)
+                commit(tx)
+    finally:
+        release(tx)
+
+
+unsent.append(_unsent)
 
 
 def answer(tx: Transaction, rec: Record, winner: int, now: float) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from opensips_py.core import building, relay, streams
 from opensips_py.core.core_module import module
-from opensips_py.core.destinations import hop_of_proxy, locate
+from opensips_py.core.destinations import hop_of_proxy
+from opensips_py.core.locating import destinations_of
 from opensips_py.core.own_address import is_own_address
 from opensips_py.core.process import this
 from opensips_py.script.context import Context, ListenSocket
@@ -24,19 +25,17 @@ def forward(ctx: Context, destination: str | None = None) -> int:
 def send(ctx: Context, destination: str, headers: str | None = None) -> int:
     """Send the message as it was received (no Via is added) to ``[proto:]host[:port]``, with more header lines if given."""
     hop = hop_of_proxy(destination)
-    to = None if hop is None else locate(hop, ctx.send_socket, ctx.socket)
-    if to is None:
-        return -1
+    found = () if hop is None else destinations_of(ctx, hop, ctx.send_socket)
     data = ctx.msg.raw
     headers = headers or ""
-    if to.socket.proto != "udp" and not ctx.msg.has("content-length"):
+    if any(to.socket.proto != "udp" for to in found) and not ctx.msg.has("content-length"):
         headers = f"Content-Length: {len(ctx.msg.body)}\r\n{headers}"
     if headers:
         if not headers.endswith("\n"):
             headers += "\r\n"
         end = ctx.msg.headers_end
         data = data[:end] + headers.encode("latin-1") + data[end:]
-    return 1 if this.send(to.socket, data, to.ip, to.port) else -1
+    return 1 if any(this.send(to.socket, data, to.ip, to.port) for to in found) else -1
 
 
 @module.function(routes=ALL)

@@ -16,6 +16,7 @@ from opensips_py.core import destinations, local_reply, relay, transactions
 from opensips_py.core.continuation import RequestScript
 from opensips_py.core.guard import run_guarded
 from opensips_py.core.local_reply import Outcome
+from opensips_py.core.locating import wait_for_destinations
 from opensips_py.core.log import WARNING, log
 from opensips_py.core.process import this
 from opensips_py.core.transaction import Transaction, commit, hold, release
@@ -84,10 +85,10 @@ def socket_for(uri: str, preferred: ListenSocket | None = None) -> ListenSocket:
     hop = destinations.hop_of_uri(uri)
     if hop is None:
         raise NotSent(transactions.E_BAD_URI, f"{uri} is not a SIP URI")
-    found = destinations.locate(hop, preferred, this.sockets[0])
-    if found is None:
+    found = wait_for_destinations(hop, preferred, this.sockets[0])
+    if not found:
         raise NotSent(transactions.E_BAD_ADDRESS, f"{uri} leads to no address that can be sent to")
-    return found.socket
+    return found[0].socket
 
 
 def send(request: LocalRequest, notice: Notice | None = None) -> bytes:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from random import getrandbits
 from time import monotonic
 
 import msgspec
@@ -10,8 +12,10 @@ from opensips_py.core import building, destinations, traffic, transactions
 from opensips_py.core import continuation as continuations
 from opensips_py.core.branch_run import BranchRun
 from opensips_py.core.continuation import Continuation
-from opensips_py.core.destinations import Hop
+from opensips_py.core.destinations import Destinations
+from opensips_py.core.dns.location import Hop
 from opensips_py.core.guard import run_guarded
+from opensips_py.core.locating import destinations_of
 from opensips_py.core.process import this
 from opensips_py.core.streams import tuning
 from opensips_py.core.transaction import Transaction, commit, hold, release
@@ -27,11 +31,24 @@ from opensips_py.core.transactions import (
 )
 from opensips_py.script.context import Branch, Context, RouteKind
 from opensips_py.tm import identity, machine
-from opensips_py.tm.record import CANCELLED, LOCAL, MINOR, NO_NEW_BRANCHES, OVER_STREAM, PARKED, PASS_REASON, Record, UacBranch
-
-MAX_BRANCHES = 12
+from opensips_py.tm.picking import SEND_FAILED
+from opensips_py.tm.record import (
+    CANCELLED,
+    LOCAL,
+    MAX_BRANCHES,
+    MINOR,
+    NO_NEW_BRANCHES,
+    OVER_STREAM,
+    PARKED,
+    PASS_REASON,
+    Alternative,
+    Record,
+    UacBranch,
+)
+from opensips_py.tm.states import Uac
 
 NO_ERROR_REPLY = 0x02
+NO_DNS_FAILOVER = 0x04
 PASS_CANCEL_REASON = 0x08
 
 RECORD_FLAGS = "tm.flags"
@@ -210,10 +227,14 @@ def _branch(ctx: Context, tx: Transaction, rec: Record, target: Branch, work: Fo
     if hop is None:
         return E_BAD_URI
     forced = None if target.socket is None else this.sockets[target.socket]
-    destination = destinations.locate(hop, forced, ctx.socket)
-    if destination is None:
+    found = destinations.known_destinations(hop, forced, ctx.socket, getrandbits(32))
+    if found is None:
+        # those of the destinations to come are looked up at the same time
+        others = (destinations.hop_of_uri(other.dst_uri or other.uri) for other in work.targets[1:])
+        found = destinations_of(ctx, hop, forced, getrandbits(32), [other for other in others if other is not None])
+    if not found:
         return E_BAD_ADDRESS
-    ip, port, sock = destination
+    ip, port, sock = found[0]
     via = identity.branch_id(tx.key, len(rec.branches) + len(work.made))
     sent = building.forwarded(ctx, target.uri, sock, via, target.path, rec.headers)
     minor = hooks.minor_branch_flag
@@ -227,7 +248,21 @@ def _branch(ctx: Context, tx: Transaction, rec: Record, target: Branch, work: Fo
         state=0,
         flags=(MINOR if minor and target.flags & minor else 0) | (0 if sock.proto == "udp" else OVER_STREAM),
         script_flags=target.flags,
+        further=_further(ctx, found, work.flags) if len(found) > 1 else None,
     )
+
+
+def _further(ctx: Context, found: Destinations, flags: int) -> list[Alternative] | None:
+    """What is to be tried after the first destination, each with the beginning of our Via if it leaves from another socket."""
+    if flags & NO_DNS_FAILOVER or this.program.settings.disable_dns_failover:
+        return None
+    out = []
+    before = found[0].socket
+    for ip, port, sock in found[1:]:
+        via = "" if sock is before else building.via_of(ctx, sock)
+        out.append(Alternative(ip, port, sock.index, via, sock.proto != "udp"))
+        before = sock
+    return out
 
 
 def _branch_through_route(
@@ -266,34 +301,39 @@ def start(ctx: Context, tx: Transaction, rec: Record) -> int:
 
 
 def _send(tx: Transaction, rec: Record, first: int) -> int:
-    """Store the new branches, then send them. 0 when at least one went out."""
+    """Store the new branches, then send them, each to the first of its servers that can be sent to. 0 when one went out."""
     if not commit(tx):
         return -1
-    failed = []
-    for n in range(first, len(rec.branches)):
+    refused = _unsent(rec, range(first, len(rec.branches)))
+    while refused:
+        held = hold(tx)
+        if held is None:
+            return E_SEND
+        try:
+            for n in refused:
+                machine.send_failed(held, n, monotonic(), [])
+            again = [n for n in refused if held.branches[n].state == Uac.CALLING]
+            if all(branch.code == SEND_FAILED for branch in held.branches[first:]):
+                del held.branches[first:]
+                held.first = min(held.first, max(first - 1, 0))
+                commit(tx)
+                return E_SEND
+            commit(tx)
+            refused = _unsent(held, again)
+        finally:
+            release(tx)
+    return 0
+
+
+def _unsent(rec: Record, numbers: Sequence[int]) -> list[int]:
+    """Send branches; gives those that cannot be sent."""
+    out = []
+    for n in numbers:
         branch = rec.branches[n]
         send = this.send_open if branch.script_flags & tuning.open_branch_flag else this.send
         if not send(this.sockets[branch.socket], branch.sent, branch.host, branch.port):
-            failed.append(n)
-    if not failed:
-        return 0
-    held = hold(tx)
-    if held is None:
-        return E_SEND
-    try:
-        out: list[machine.Send] = []
-        for n in failed:
-            machine.send_failed(held, n, monotonic(), out)
-        if len(failed) == len(held.branches) - first:
-            del held.branches[first:]
-            held.first = min(held.first, max(first - 1, 0))
-            commit(tx)
-            return E_SEND
-        tx.out += out
-        commit(tx)
-    finally:
-        release(tx)
-    return 0
+            out.append(n)
+    return out
 
 
 class Relay(Continuation):
@@ -424,18 +464,19 @@ def forward(ctx: Context, proxy: Hop | None = None) -> int:
     if hop is None:
         ctx.slots["tm.error"] = E_BAD_URI
         return -2
-    destination = destinations.locate(hop, ctx.send_socket, ctx.socket)
-    if destination is None:
-        ctx.slots["tm.error"] = E_BAD_ADDRESS
-        return -4
     msg = ctx.msg
     via = identity.stateless_branch_id(msg.via.branch or msg.via.value, msg.via.sent_by, msg.method)
+    # a retransmission has to take the same way (RFC 3263 4.4)
+    found = destinations_of(ctx, hop, ctx.send_socket, int(via[-8:], 16))
+    if not found:
+        ctx.slots["tm.error"] = E_BAD_ADDRESS
+        return -4
     if ctx.socket.proto != "udp":  # the reply finds the connection again by it, as in OpenSIPS
         via += f";i={ctx.source.port:x}"
-    data = building.forwarded(ctx, ctx.ruri, destination.socket, via, ctx.path)
     send = this.send_open if ctx.branch_flags & tuning.open_branch_flag else this.send
-    if not send(destination.socket, data, destination.ip, destination.port):
-        ctx.slots["tm.error"] = E_SEND
-        return -6
-    traffic.fwd_requests.add()
-    return 1
+    for ip, port, sock in found:
+        if send(sock, building.forwarded(ctx, ctx.ruri, sock, via, ctx.path), ip, port):
+            traffic.fwd_requests.add()
+            return 1
+    ctx.slots["tm.error"] = E_SEND
+    return -6

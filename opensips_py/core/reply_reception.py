@@ -10,8 +10,10 @@ from opensips_py.core import failure, success_ack, traffic, transactions
 from opensips_py.core.address_headers import restore_addresses
 from opensips_py.core.building import with_length
 from opensips_py.core.continuation import Continuation
-from opensips_py.core.destinations import Hop, locate
+from opensips_py.core.destinations import Destinations, known_destinations
+from opensips_py.core.dns.location import PORT_OPEN, Hop
 from opensips_py.core.guard import run_guarded
+from opensips_py.core.locating import when_located
 from opensips_py.core.process import this
 from opensips_py.core.transaction import Transaction, commit, hold, look, release
 from opensips_py.core.transactions import hooks
@@ -261,13 +263,20 @@ def stray(ctx: Context | None, msg: SipMessage) -> bool:
     via = vias[1]
     host = via.received or via.address
     port = via.rport or _connection_port(msg) or via.effective_port
-    destination = locate(Hop(host, port, via.transport.lower()), None, this.sockets[0])
-    if destination is None:
+    hop = Hop(host, port, via.transport.lower(), 0 if via.port or via.received else PORT_OPEN)
+
+    def send(found: Destinations) -> bool:
+        if found and found[0].socket.proto != "udp":
+            with_length(msg, msg.edits)
+        return any(this.send(to.socket, messages.relayed_reply(msg), to.ip, to.port) for to in found)
+
+    known = known_destinations(hop, None, this.sockets[0])
+    if known is None:  # a name that the next hop has not marked with an address: RFC 3263 5
+        when_located(hop, None, this.sockets[0], send)
+    elif not send(known):
         return False
-    if destination.socket.proto != "udp":
-        with_length(msg, msg.edits)
     traffic.fwd_replies.add()
-    return this.send(destination.socket, messages.relayed_reply(msg), destination.ip, destination.port)
+    return True
 
 
 def _connection_port(msg: SipMessage) -> int | None:

@@ -7,11 +7,13 @@ import itertools
 import os
 import socket
 
-from opensips_py.core import host_lookup
-from opensips_py.core.host_lookup import Address
+from opensips_py.core.dns.lookup import HostAddresses
 from opensips_py.core.operation import READ, WRITE
 from opensips_py.core.process import this
 from opensips_py.core.thread_job import ThreadJob
+
+Address = tuple[int, tuple[str, int]]
+"""Address family and socket address."""
 
 _numbers = itertools.count(1)
 _serials = itertools.count(1)
@@ -31,7 +33,8 @@ class Stream:
     def __init__(self, host: str, port: int, path: str | None = None) -> None:
         self._target = (host, port, path)
         self._addresses: list[Address] | None = None
-        self._job: ThreadJob[list[Address]] | ThreadJob[socket.socket] | None = None
+        self._job: HostAddresses | ThreadJob[socket.socket] | None = None
+        """What goes before connecting: finding the address, or a place in a Unix socket's queue."""
         self.sock: socket.socket | None = None
         self.fd = -1
         self.serial = 0
@@ -71,14 +74,12 @@ class Stream:
                 return False
             self._job = None
             try:
-                result = job.result()
+                if isinstance(job, HostAddresses):
+                    return self._found(job)
+                self._use(job.result())
+                return True
             finally:
                 job.close()
-            if isinstance(result, socket.socket):
-                self._use(result)
-                return True
-            self._addresses = list(result)
-            return self._next(OSError(errno.EHOSTUNREACH, "no address"))
         if self.sock is None:
             return self._begin()
         code = self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
@@ -94,14 +95,20 @@ class Stream:
         return self._next(OSError(code, os.strerror(code)))
 
     def _begin(self) -> bool:
-        host, port, path = self._target
+        host, _, path = self._target
         if path is not None:
             return self._connect_local(path)
-        known = host_lookup.addresses(host, port)
-        if known is None:
-            self._job, self.serial = host_lookup.look_up(host, port), next(_serials)
+        job = HostAddresses(host)
+        if not job.done:
+            self._job, self.serial = job, next(_serials)
             return False
-        self._addresses = list(known)
+        return self._found(job)
+
+    def _found(self, job: HostAddresses) -> bool:
+        host, port, _ = self._target
+        self._addresses = [(family, (address, port)) for family, address in job.found or ()]
+        if not self._addresses:
+            raise OSError(errno.EHOSTUNREACH, f"{host} has no address")
         return self._next(OSError(errno.EHOSTUNREACH, "no address"))
 
     def _next(self, error: OSError) -> bool:

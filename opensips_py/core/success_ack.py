@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from opensips_py.core import destinations
+from opensips_py.core.destinations import Destinations
+from opensips_py.core.locating import when_located
 from opensips_py.core.log import ERROR, log
 from opensips_py.core.process import this
 from opensips_py.core.transaction import Transaction
@@ -16,7 +18,10 @@ from opensips_py.tm.record import Record
 
 
 def acknowledge(tx: Transaction, rec: Record, n: int, reply: SipMessage) -> None:
-    """Prepare the ACK for ``reply`` to branch ``n`` of a held transaction; it leaves at the next commit."""
+    """Prepare the ACK for ``reply`` to branch ``n`` of a held transaction; it leaves at the next commit.
+
+    To a name that must be looked up it leaves when that is done.
+    """
     branch = rec.branches[n]
     try:
         route = dialog_route(reply)
@@ -25,18 +30,33 @@ def acknowledge(tx: Transaction, rec: Record, n: int, reply: SipMessage) -> None
         return
     next_hop = route.next_hop or branch.uri
     hop = destinations.hop_of_uri(next_hop)
-    to = None if hop is None else destinations.locate(hop, this.sockets[branch.socket], this.sockets[branch.socket])
-    if to is None:
-        log(ERROR, "tm", "send_ack", f"a {reply.status} to a request made here cannot be acknowledged: bad next hop {next_hop}")
-        return
     # the same for a repeated 2xx, another for the 2xx of another callee
     name = identity.stateless_branch_id(branch.via, "" if reply.to is None else reply.to.tag or "", "ACK")
-    data = build_ack(
-        parse(branch.sent),
-        reply,
-        ruri=route.ruri or branch.uri,
-        via=f"Via: SIP/2.0/{to.socket.proto.upper()} {to.socket.sent_by};branch={name}",
-        routes="".join(f"Route: {value}\r\n" for value in route.routes) + rec.headers,
-        user_agent=Identification.user_agent,
-    )
-    tx.out.append((to.socket.index, data, to.ip, to.port))
+
+    def prepare(found: Destinations) -> None:
+        if not found:
+            log(
+                ERROR,
+                "tm",
+                "send_ack",
+                f"a {reply.status} to a request made here cannot be acknowledged: bad next hop {next_hop}",
+            )
+            return
+        to = found[0]
+        data = build_ack(
+            parse(branch.sent),
+            reply,
+            ruri=route.ruri or branch.uri,
+            via=f"Via: SIP/2.0/{to.socket.proto.upper()} {to.socket.sent_by};branch={name}",
+            routes="".join(f"Route: {value}\r\n" for value in route.routes) + rec.headers,
+            user_agent=Identification.user_agent,
+        )
+        if tx.depth:
+            tx.out.append((to.socket.index, data, to.ip, to.port))
+        else:
+            this.send(to.socket, data, to.ip, to.port)
+
+    if hop is None:
+        prepare(())
+    else:
+        when_located(hop, this.sockets[branch.socket], this.sockets[branch.socket], prepare)

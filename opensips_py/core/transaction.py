@@ -265,6 +265,10 @@ def everyone() -> Iterator[tuple[bytes, bytes]]:
         start = found[-1][0] + b"\0"
 
 
+unsent: list[Callable[[Transaction, list[bytes]], None]] = []
+"""Called with the messages of a transaction that could not be sent."""
+
+
 def send_out(tx: Transaction) -> None:
     """Send what waits for the commit."""
     out = tx.out
@@ -272,9 +276,14 @@ def send_out(tx: Transaction) -> None:
         tx.out = []
         rec = tx.record
         only_open = rec is not None and rec.flags & OPEN_ONLY
+        refused = []
         for index, data, host, port in out:
             send = this.send_open if only_open and data.startswith(b"SIP/2.0") else this.send
-            send(this.sockets[index], data, host, port)
+            if not send(this.sockets[index], data, host, port):
+                refused.append(data)
+        if refused and rec is not None:
+            for tell in unsent:
+                tell(tx, refused)
 
 
 def answer_retransmission(key: bytes) -> bool:

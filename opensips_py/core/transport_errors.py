@@ -1,4 +1,5 @@
-"""A request that could not be delivered (RFC 3261 17.1.4): its branch ends as if a 477 had come.
+"""A request that could not be delivered (RFC 3261 17.1.4): it goes to the next server of its name, or its branch ends as if a
+477 had come.
 
 Connections tell this when the request's sender has long gone on, in the process that owns the connection. Which
 branch it was stands in the request itself: in our Via.
@@ -32,18 +33,20 @@ def not_sent(data: bytes) -> None:
     if name is None:
         return
     try:
-        _end_branch(*name, msg.method)
+        _end_branch(*name, msg.method, msg.via.branch or "")
     except Exception as error:
         report_error(error, "transport error")
 
 
-def _end_branch(key: bytes, n: int, method: str) -> None:
+def _end_branch(key: bytes, n: int, method: str, via: str) -> None:
     tx = Transaction(key)
     rec = hold(tx)
     if rec is None:
         return
     try:
         if rec.method != method or n >= len(rec.branches) or rec.branches[n].state != Uac.CALLING:
+            return
+        if rec.branches[n].via != via:  # it has gone on to another server of its name
             return
         now = monotonic()
         outcome = machine.send_failed(rec, n, now, tx.out)

@@ -38,7 +38,6 @@ class CoreParameter:
 
 
 _PYTHON_MEMORY = "Python manages memory by itself"
-_NO_DNS_CACHE = "the resolver of the system decides"
 
 
 def _p(name: str, kind: str, default: Any, doc: str, no_effect: str | None = None, **more: Any) -> CoreParameter:
@@ -96,27 +95,27 @@ PARAMETERS: dict[str, CoreParameter] = {
         _p("disable_503_translation", "bool", 0, "pass a received 503 on instead of making it 500"),
         _p("disable_core_dump", "bool", 0, "no core files"),
         _p("disable_dns_blacklist", "bool", 1, "do not blacklist targets that failed", "targets are not blacklisted"),
-        _p(
-            "disable_dns_failover",
-            "bool",
-            0,
-            "do not try the next address of a name",
-            "only the first address of a name is tried",
-        ),
+        _p("disable_dns_failover", "bool", 0, "do not try the next server of a name when one fails"),
         _p("disable_stateless_fwd", "bool", 0, "do not route replies that belong to no transaction"),
         _p("dns", "bool", 0, "look names up for the received parameter", "a sender's address is never looked up"),
         _p("rev_dns", "bool", 0, "look addresses up", "a sender's address is never looked up"),
-        _p("dns_retr_time", "int", None, "seconds before a query is repeated", _NO_DNS_CACHE),
-        _p("dns_retr_no", "int", None, "repetitions of a query", _NO_DNS_CACHE),
-        _p("dns_servers_no", "int", None, "name servers used", _NO_DNS_CACHE),
-        _p("dns_try_ipv6", "bool", 0, "look for IPv6 addresses when there is no IPv4 one", "the sending socket decides"),
-        _p("dns_try_naptr", "bool", 1, "look for NAPTR records", "names are looked up as addresses"),
-        _p("dns_use_search_list", "bool", 1, "use the search list of resolv.conf", _NO_DNS_CACHE),
+        _p("dns_retr_time", "int", None, "seconds before the next name server is asked; resolv.conf decides", low=1),
+        _p("dns_retr_no", "int", None, "how often every name server is asked; resolv.conf decides", low=1),
+        _p("dns_servers_no", "int", None, "name servers used; resolv.conf decides", low=1),
+        _p(
+            "dns_servers",
+            "str",
+            None,
+            "name servers in place of those of resolv.conf: address[:port], separated by blanks (not in OpenSIPS)",
+        ),
+        _p("dns_try_ipv6", "bool", 0, "look for IPv6 addresses when there is no IPv4 one"),
+        _p("dns_try_naptr", "bool", 1, "look for NAPTR records"),
+        _p("dns_use_search_list", "bool", 1, "use the search list of resolv.conf"),
         _p("dst_blacklist", "word", None, "a list of forbidden targets", "targets are not blacklisted"),
         _p("enable_asserts", "bool", 0, "run assert() statements"),
         _p("event_pkg_threshold", "int", 0, "percentage of private memory that raises an event", _PYTHON_MEMORY, low=0, high=100),
         _p("event_shm_threshold", "int", 0, "percentage of shared memory that raises an event", _PYTHON_MEMORY, low=0, high=100),
-        _p("exec_dns_threshold", "int", 0, "microseconds of a look-up that are logged", "look-ups are not measured"),
+        _p("exec_dns_threshold", "int", 0, "microseconds of a look-up that are logged and counted"),
         _p("exec_msg_threshold", "int", 0, "microseconds of processing a message that are logged", "processing is not measured"),
         _p(
             "tcp_threshold",

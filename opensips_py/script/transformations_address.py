@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import ipaddress
-import socket
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
-from opensips_py.script.context import Value
-from opensips_py.script.transformations import transformation
+from opensips_py.script import names
+from opensips_py.script.context import Context, Value
+from opensips_py.script.transformations import Step, declare_factory, transformation
+from opensips_py.script.variable_syntax import TransformationText, VariableError
 from opensips_py.sip.errors import ParseError
 from opensips_py.sip.nameaddr import NameAddr, parse_nameaddr
 from opensips_py.sip.uri import uri_or_none
 from opensips_py.sip.via import parse_via
+
+if TYPE_CHECKING:
+    from opensips_py.script.variables import Registry
 
 
 def _part(name: str, attribute: str, doc: str) -> None:
@@ -204,17 +209,20 @@ def _ip_isip6(text: str) -> Value:
     return int(isinstance(_address(text), ipaddress.IPv6Address))
 
 
-@transformation("ip.resolve")
-def _ip_resolve(text: str) -> Value:
-    """The first address of a name. The worker waits for the resolver."""
-    address = _address(text)
-    if address is not None:
-        return str(address)
-    try:
-        found = socket.getaddrinfo(text, None, type=socket.SOCK_DGRAM)
-    except (OSError, UnicodeError):
-        return None
-    return str(found[0][4][0])
+def _resolve(text: TransformationText, registry: Registry) -> Step:
+    """The first address of a name. Other requests are served while it is looked up."""
+    if text.parameters is not None:
+        raise VariableError("{ip.resolve} takes no parameter", text.offset)
+
+    def step(ctx: Context, value: Value) -> Value:
+        name = str(value)
+        address = _address(name)
+        return names.first_address(ctx, name) if address is None else str(address)
+
+    return step
+
+
+declare_factory("ip.resolve", "", _resolve)
 
 
 @lru_cache(1024)

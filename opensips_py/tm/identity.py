@@ -85,10 +85,24 @@ def of_branch_id(branch: str) -> tuple[bytes, int] | None:
     """(key, branch number) from a reply's top Via; None when it is not of our making."""
     if len(branch) < 25 or branch[23] != "." or not branch.startswith("z9hG4bK"):
         return None
+    number = branch[24:]
+    if "." in number:
+        number = number.partition(".")[0]
     try:
-        return PREFIX + bytes.fromhex(branch[7:23]), int(branch[24:], 16)
+        return PREFIX + bytes.fromhex(branch[7:23]), int(number, 16)
     except ValueError:
         return None
+
+
+def sibling_branch_id(branch: str, number: int) -> str:
+    """:func:`branch_id` of branch ``number`` of the transaction that ``branch`` belongs to."""
+    return f"{branch[:24]}{number:x}"
+
+
+def repeated_branch_id(branch: str) -> str:
+    """A new identifier for the same branch, whose request goes to another server because it could not be sent."""
+    number, _, attempt = branch[24:].partition(".")
+    return f"{branch[:24]}{number}.{int(attempt or '0', 16) + 1:x}"
 
 
 def stateless_branch_id(branch: str, sent_by: str, method: str) -> str:

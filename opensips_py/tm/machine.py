@@ -8,7 +8,7 @@ the caller has committed the changed record. ``now`` is time.monotonic(). Which 
 from __future__ import annotations
 
 from opensips_py.sip.message import SipMessage
-from opensips_py.tm import messages
+from opensips_py.tm import failover, messages
 from opensips_py.tm.picking import SEND_FAILED, pick
 from opensips_py.tm.record import (
     CANCEL_WANTED,
@@ -20,6 +20,7 @@ from opensips_py.tm.record import (
     OVER_STREAM,
     PARKED,
     RELIABLE,
+    SILENT,
     Record,
     UacBranch,
 )
@@ -169,7 +170,16 @@ def _negative(rec: Record, n: int, now: float, out: list[Send]) -> int:
     if rec.failing >= 0:  # a minor branch: what follows is up to the failure route that is suspended
         return ABSORB
     winner = pick(rec.branches, bool(rec.flags & CANCELLED), rec.first)
-    return ABSORB if winner is None else winner
+    if winner is None:
+        return ABSORB
+    again = failover.to_go_on(rec, winner)
+    if again is None:
+        return winner
+    branch = failover.next_branch(rec, again)
+    branch_started(rec, branch, now)
+    rec.branches.append(branch)
+    out.append((branch.socket, branch.sent, branch.host, branch.port))
+    return ABSORB
 
 
 def finish_minor(rec: Record, now: float, out: list[Send]) -> None:
@@ -178,9 +188,15 @@ def finish_minor(rec: Record, now: float, out: list[Send]) -> None:
 
 
 def send_failed(rec: Record, n: int, now: float, out: list[Send]) -> int:
-    """The kernel refused to send branch ``n`` (17.1.4): it counts as answered with 477 here."""
+    """Branch ``n`` could not be sent (17.1.4): to the next server of its name, else it counts as answered with 477 here."""
     branch = rec.branches[n]
     table = UAC_INVITE if rec.method == "INVITE" else UAC_NON_INVITE
+    wanted = rec.code < 200 and not (rec.flags & CANCELLED or branch.flags & CANCEL_WANTED)
+    if branch.further and wanted and (branch.state, Event.NEXT_SERVER) in table:
+        failover.redirect(branch)
+        branch_started(rec, branch, now)
+        out.append((branch.socket, branch.sent, branch.host, branch.port))
+        return ABSORB
     branch.state = table.get((branch.state, Event.TRANSPORT_ERROR), Uac.TERMINATED)
     branch.code = SEND_FAILED
     branch.flags |= LOCAL_REPLY
@@ -299,7 +315,7 @@ def _timed_out(rec: Record, n: int, branch: UacBranch, now: float, out: list[Sen
     branch.state = state
     branch.fr_at = branch.retransmit_at = NEVER
     branch.code = TIMEOUT_CODE
-    branch.flags |= LOCAL_REPLY
+    branch.flags |= LOCAL_REPLY if rings or branch.flags & CANCEL_WANTED else LOCAL_REPLY | SILENT
     if rec.code >= 200:
         return ABSORB
     return _negative(rec, n, now, out)

@@ -29,6 +29,17 @@ def cancel(sent: bytes, reason: str | None, more: str = "") -> bytes:
     return build_cancel(invite, ruri=invite.ruri, via=via, routes=routes, headers=headers, user_agent=Identification.user_agent)
 
 
+def elsewhere(sent: bytes, branch: str, new_branch: str, via: str) -> bytes:
+    """The request ``sent`` for another server: the same but for the branch parameter of our Via (RFC 3263 4.3).
+
+    ``via``: what stands before the parameters of that Via, when the request leaves over another socket; empty: as it was.
+    """
+    mark = f";branch={branch}".encode()
+    at = sent.index(mark)
+    start = at if not via else sent.rindex(b"Via: ", 0, at) + len(b"Via: ")
+    return sent[:start] + via.encode() + f";branch={new_branch}".encode() + sent[at + len(mark) :]
+
+
 def _via_and_routes(invite: SipMessage) -> tuple[str, str]:
     routes = "".join(f"Route: {header.value}\r\n" for header in invite.all("route"))
     return f"Via: {invite.via.value}", routes

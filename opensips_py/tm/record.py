@@ -12,6 +12,8 @@ from math import inf
 import msgspec
 
 NEVER = inf
+MAX_BRANCHES = 12
+"""Branches of one transaction (OpenSIPS: MAX_BRANCHES)."""
 
 # Record.flags
 CANCELLED = 1
@@ -47,6 +49,20 @@ MINOR = 4
 """Does not hold back the final reply (minor_branch_flag)."""
 OVER_STREAM = 8
 """Sent over a connection: nothing is repeated (RFC 3261 17.1)."""
+SILENT = 16
+"""Its 408 was made here, and not a single reply had come: the server may be dead (RFC 3263 4.3)."""
+
+
+class Alternative(msgspec.Struct, array_like=True):
+    """Another server of the name that a branch goes to (RFC 3263 4.3)."""
+
+    host: str
+    port: int
+    socket: int
+    via: str
+    """Our Via up to its parameters, when it differs from the one before; else empty."""
+    stream: bool
+    """It is reached over a connection."""
 
 
 class UacBranch(msgspec.Struct, array_like=True):
@@ -84,6 +100,8 @@ class UacBranch(msgspec.Struct, array_like=True):
     """Branch flags of the script."""
     held: int = 0
     """Status of the reply that a suspended onreply route holds back; 0: none."""
+    further: list[Alternative] | None = None
+    """What is tried when this server fails, in this order; None when there is nothing, or it is not wanted."""
 
 
 class Notice(msgspec.Struct, array_like=True):

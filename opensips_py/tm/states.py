@@ -41,6 +41,8 @@ class Event(IntEnum):
     ACK = 3
     TIMEOUT = 4
     TRANSPORT_ERROR = 5
+    NEXT_SERVER = 6
+    """The request could not be sent, and its target's name has another server."""
 
 
 State = TypeVar("State", Uas, Uac)
@@ -114,6 +116,7 @@ UAC_INVITE_MACHINE = Machine(
         Transition(Uac.CALLING, Event.FAILURE, Uac.COMPLETED, "RFC 3261 17.1.1.2", "acknowledged"),
         Transition(Uac.CALLING, Event.TIMEOUT, Uac.COMPLETED, "RFC 3261 17.1.1.2", "timer B; kept to acknowledge a late reply"),
         Transition(Uac.CALLING, Event.TRANSPORT_ERROR, Uac.TERMINATED, "RFC 3261 17.1.4"),
+        Transition(Uac.CALLING, Event.NEXT_SERVER, Uac.CALLING, "RFC 3263 4.3", "with a branch parameter of its own"),
         Transition(Uac.PROCEEDING, Event.PROVISIONAL, Uac.PROCEEDING, "RFC 3261 17.1.1.2"),
         Transition(Uac.PROCEEDING, Event.SUCCESS, Uac.ACCEPTED, "RFC 6026 7.2"),
         Transition(Uac.PROCEEDING, Event.FAILURE, Uac.COMPLETED, "RFC 3261 17.1.1.2", "acknowledged"),
@@ -138,6 +141,7 @@ UAC_NON_INVITE_MACHINE = Machine(
         Transition(Uac.CALLING, Event.FAILURE, Uac.COMPLETED, "RFC 3261 17.1.2.2"),
         Transition(Uac.CALLING, Event.TIMEOUT, Uac.COMPLETED, "RFC 3261 17.1.2.2", "timer F"),
         Transition(Uac.CALLING, Event.TRANSPORT_ERROR, Uac.TERMINATED, "RFC 3261 17.1.4"),
+        Transition(Uac.CALLING, Event.NEXT_SERVER, Uac.CALLING, "RFC 3263 4.3", "with a branch parameter of its own"),
         Transition(Uac.PROCEEDING, Event.PROVISIONAL, Uac.PROCEEDING, "RFC 3261 17.1.2.2"),
         Transition(Uac.PROCEEDING, Event.SUCCESS, Uac.COMPLETED, "RFC 3261 17.1.2.2"),
         Transition(Uac.PROCEEDING, Event.FAILURE, Uac.COMPLETED, "RFC 3261 17.1.2.2"),

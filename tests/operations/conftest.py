@@ -11,7 +11,7 @@ import pytest
 
 from opensips_py.core import children
 from opensips_py.core.process import this
-from tests.operations.driving import Keeper, Rows, spin
+from tests.operations.driving import Keeper, Rows, settings, spin
 from workers.reactor import EpollReactor
 
 
@@ -23,9 +23,7 @@ def process(monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNamespace]:
     keeper, rows = Keeper(), Rows()
     for name, value in {"reactor": reactor, "fd_keeper": keeper, "store": rows}.items():
         monkeypatch.setattr(this, name, value, raising=False)
-    monkeypatch.setattr(
-        this, "program", SimpleNamespace(settings=SimpleNamespace(db_max_async_connections=1000), event_routes={}), raising=False
-    )
+    monkeypatch.setattr(this, "program", SimpleNamespace(settings=settings(), event_routes={}), raising=False)
     yield SimpleNamespace(reactor=reactor, keeper=keeper, store=rows, errors=errors)
     keeper.close()
     reactor.close()

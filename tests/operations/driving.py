@@ -5,7 +5,6 @@ from __future__ import annotations
 import array
 import json
 import os
-import select
 import socket
 import subprocess
 import sys
@@ -14,8 +13,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from opensips_py.core.operation import READ, WRITE, Done, Operation
+from opensips_py.core.engine import wait_ready
+from opensips_py.core.operation import Done, Operation
 from opensips_py.core.process import this
+from opensips_py.script.parameters import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -101,9 +102,7 @@ class Driver:
         if fd < 0:
             time.sleep(wait)
         else:
-            poll = select.poll()
-            poll.register(fd, (select.POLLIN if wants & READ else 0) | (select.POLLOUT if wants & WRITE else 0))
-            if poll.poll(wait * 1000):
+            if wait_ready(fd, wants, time.monotonic() + wait):
                 self.result = self.op.advance()
 
 
@@ -174,6 +173,13 @@ class Taker:
         self._process.wait()
 
 
+def settings() -> Settings:
+    """Core parameters for operations."""
+    given = Settings()
+    given.db_max_async_connections = 1000
+    return given
+
+
 def take(fd: int, modules: list[str], setup: str) -> None:
     """The other process' side of :class:`Taker`."""
     import importlib
@@ -188,7 +194,7 @@ def take(fd: int, modules: list[str], setup: str) -> None:
     process.fd_keeper = Keeper()
     process.store = Rows()
     process.incarnation = 2
-    process.program = SimpleNamespace(settings=SimpleNamespace(db_max_async_connections=1000), event_routes={})
+    process.program = SimpleNamespace(settings=settings(), event_routes={})
     for module in modules:
         importlib.import_module(module)
     exec(setup)

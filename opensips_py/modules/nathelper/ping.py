@@ -8,9 +8,10 @@ from __future__ import annotations
 import os
 import time
 
-from opensips_py.core.destinations import hop_of_uri, locate
+from opensips_py.core.destinations import Destinations, hop_of_uri, known_destinations
 from opensips_py.core.functions_network import socket_named
 from opensips_py.core.guard import report_error
+from opensips_py.core.locating import when_located
 from opensips_py.core.log import WARNING, log
 from opensips_py.core.process import this
 from opensips_py.modules.nathelper import declared
@@ -59,16 +60,21 @@ def _ping(contact: Contact, with_sip: bool, forced: ListenSocket | None) -> bool
     hop = hop_of_uri(contact.received or contact.uri)
     if hop is None or contact.socket >= len(this.sockets):
         return False
-    to = locate(hop, forced, this.sockets[contact.socket])
-    if to is None:
-        return False
-    if to.socket.proto != "udp":  # four zero bytes are no message there; a connection that is closed has nothing to keep open
-        return (
-            with_sip
-            and bool(declared.natping_tcp.value)
-            and this.send_open(to.socket, _request(contact, to.socket), to.ip, to.port)
-        )
-    return this.send(to.socket, _request(contact, to.socket) if with_sip else _BYTES, to.ip, to.port)
+
+    def send(found: Destinations) -> bool:
+        if not found:
+            return False
+        ip, port, socket = found[0]
+        if socket.proto != "udp":  # four zero bytes are no message there; a connection that is closed has nothing to keep open
+            return with_sip and bool(declared.natping_tcp.value) and this.send_open(socket, _request(contact, socket), ip, port)
+        return this.send(socket, _request(contact, socket) if with_sip else _BYTES, ip, port)
+
+    received_on = this.sockets[contact.socket]
+    known = known_destinations(hop, forced, received_on)
+    if known is not None:
+        return send(known)
+    when_located(hop, forced, received_on, send)
+    return True
 
 
 def _request(contact: Contact, socket: ListenSocket) -> bytes:
