@@ -1,4 +1,4 @@
-"""From and To under another name: replacing display name and URI, and giving replies back what the caller knows.
+"""From and To under another name, CSeq with another number: replacing them, and giving replies back what the caller knows.
 
 RFC 3261 8.1.1.3 leaves From and To to the caller; a proxy that changes them must undo that for everything that the caller sees.
 """
@@ -9,7 +9,7 @@ from opensips_py.core.log import ERROR, log
 from opensips_py.sip.edits import forget_inside
 from opensips_py.sip.message import Header, ParseError, SipMessage, parse
 from opensips_py.sip.nameaddr import NameAddr, parse_nameaddr
-from opensips_py.tm.record import RESTORE_FROM, RESTORE_TO, Record
+from opensips_py.tm.record import RESTORE_CSEQ, RESTORE_FROM, RESTORE_TO, Record
 
 _KINDS = {RESTORE_FROM: "from", RESTORE_TO: "to"}
 
@@ -58,9 +58,23 @@ def _put(msg: SipMessage, header: Header, length: int, text: str) -> None:
     msg.edits.append((start, length, text))
 
 
+def set_cseq(msg: SipMessage, number: int) -> bool:
+    """Replace the number in CSeq. False when there is none."""
+    header = msg.header("cseq")
+    words = () if header is None else header.value.split(None, 1)
+    if header is None or not words or not words[0].isdigit():
+        return False
+    _put(msg, header, len(words[0]), str(number))
+    return True
+
+
 def restore_addresses(rec: Record, n: int, reply: SipMessage) -> None:
-    """Give a reply of branch ``n`` the From and To of the request as the caller has sent it."""
+    """Give a reply of branch ``n`` the From, To and CSeq of the request as the caller has sent it."""
     request: SipMessage | None = None
+    if rec.flags & RESTORE_CSEQ:
+        request = parse(rec.raw)
+        if request.cseq is not None:
+            set_cseq(reply, request.cseq.number)
     for flag, kind in _KINDS.items():
         if not rec.flags & flag:
             continue

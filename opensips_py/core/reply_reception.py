@@ -18,9 +18,9 @@ from opensips_py.core.process import this
 from opensips_py.core.transaction import Transaction, commit, hold, look, release
 from opensips_py.core.transactions import hooks
 from opensips_py.script.context import Context, ListenSocket, RouteKind, Source
-from opensips_py.sip.message import SipMessage
+from opensips_py.sip.message import SipMessage, parse
 from opensips_py.tm import identity, machine, messages
-from opensips_py.tm.record import NOT_RELAYED, RELIABLE, RESTORE_FROM, RESTORE_TO, Record
+from opensips_py.tm.record import NOT_RELAYED, RELIABLE, RESTORE_CSEQ, RESTORE_FROM, RESTORE_TO, Record
 
 
 def reply_received(msg: SipMessage, source: Source, socket: ListenSocket, global_route: transactions.Route | None) -> bool:
@@ -232,7 +232,7 @@ def _received(tx: Transaction, rec: Record, n: int, method: str, msg: SipMessage
         return
     hooks.received(code)
     now = monotonic()
-    if rec.flags & (RESTORE_FROM | RESTORE_TO):
+    if rec.flags & (RESTORE_FROM | RESTORE_TO | RESTORE_CSEQ):
         restore_addresses(rec, n, msg)
     if rec.flags & RELIABLE:
         with_length(msg, msg.edits)
@@ -245,7 +245,7 @@ def _received(tx: Transaction, rec: Record, n: int, method: str, msg: SipMessage
     outcome = machine.reply_received(rec, n, code, msg, relayed, now, tx.out)
     if outcome == machine.RELAY:
         if code >= 200 and not rec.index and rec.method == "INVITE":
-            rec.index = transactions.success_ack_key_of(msg)
+            rec.index = transactions.success_ack_key_of(parse(rec.raw) if rec.flags & RESTORE_CSEQ else msg)
         if code >= 200 or not dropped:
             failure.relay_upstream(tx, rec, code, relayed, now)
     elif outcome >= 0:

@@ -20,10 +20,12 @@ from ipc.counters import SlotStatus
 from opensips_py.core.process import this
 from opensips_py.sip.message import SipMessage, note_source, parse
 from opensips_py.tm import identity, machine, rows
-from opensips_py.tm.record import LOCAL_SUCCESS, NEVER, OPEN_ONLY, Record, decode, encode
+from opensips_py.tm.record import LOCAL_SUCCESS, NEVER, OPEN_ONLY, RESTORE_CSEQ, Record, decode, encode
 
-RELAYED, ANSWERED = b"r", b"a"
-"""First byte of what the ACK for a 2xx finds (the rest is the transaction's key): who made that reply."""
+RELAYED, ANSWERED, RENUMBERED = b"r", b"a", b"n"
+"""First byte of what the ACK for a 2xx finds (the rest is the transaction's key): who made that reply.
+
+RENUMBERED: it was relayed, and the callee knows the INVITE by another number in CSeq."""
 
 
 class Transaction:
@@ -217,7 +219,7 @@ def commit(tx: Transaction, fired: bytes | None = None, also: tuple[bytes, bytes
             elif deadline < tx.deadline or (fired is not None and deadline != NEVER):
                 batch.put(rows.row(deadline, key), rows.LOAD)
             if rec.index and not tx.indexed:
-                batch.put(rec.index, (RELAYED if not rec.flags & LOCAL_SUCCESS else ANSWERED) + key)
+                batch.put(rec.index, _answered_by(rec) + key)
             for name, value in tx.told:
                 batch.put(name, value)
             if also is not None:
@@ -235,6 +237,12 @@ def commit(tx: Transaction, fired: bytes | None = None, also: tuple[bytes, bytes
     tx.deadline, tx.done, tx.indexed = deadline, rec.done, bool(rec.index)
     send_out(tx)
     return True
+
+
+def _answered_by(rec: Record) -> bytes:
+    if rec.flags & LOCAL_SUCCESS:
+        return ANSWERED
+    return RENUMBERED if rec.flags & RESTORE_CSEQ else RELAYED
 
 
 def remove(tx: Transaction, fired: bytes) -> None:

@@ -7,13 +7,14 @@ from time import monotonic
 from typing import Any
 
 from opensips_py.core import building, destinations
+from opensips_py.core.address_headers import set_cseq
 from opensips_py.core.process import this
 from opensips_py.core.streams import tuning
-from opensips_py.core.transaction import RELAYED, Transaction, answer_retransmission, commit, hold, look, release
+from opensips_py.core.transaction import ANSWERED, RENUMBERED, Transaction, answer_retransmission, commit, hold, look, release
 from opensips_py.core.transaction import unsettled as unsettled
 from opensips_py.script.context import Context, RouteKind
 from opensips_py.sip.forward import DEFAULT_USER_AGENT
-from opensips_py.sip.message import SipMessage, note_source
+from opensips_py.sip.message import SipMessage, note_source, parse
 from opensips_py.sip.reply import DEFAULT_SERVER
 from opensips_py.tm import identity, machine, messages
 from opensips_py.tm.record import CANCELLED, LOCAL, LOCAL_SUCCESS, NEVER, OPEN_ONLY, PARKED, RELIABLE, Record
@@ -192,6 +193,15 @@ def find(ctx: Context) -> bytes | None:
     return None
 
 
+def _renumber(ack: SipMessage, key: bytes) -> None:
+    """Give the ACK for a 2xx the number in CSeq by which the callee knows the INVITE."""
+    rec = look(Transaction(key))
+    for branch in () if rec is None else rec.branches:
+        cseq = parse(branch.sent).cseq if branch.code // 100 == 2 else None
+        if cseq is not None:
+            set_cseq(ack, cseq.number)
+
+
 def acknowledge(ctx: Context) -> int:
     """An ACK: 1 for a final reply that was made here or is negative, -2 for a relayed 2xx, -1 for an unknown one."""
     slots = ctx.slots
@@ -208,7 +218,9 @@ def _acknowledge(msg: SipMessage) -> int:
         entry = store.get(success_ack_key_of(msg))
         if entry is None:
             return -1
-        if entry[:1] == RELAYED:
+        if entry[:1] != ANSWERED:
+            if entry[:1] == RENUMBERED:
+                _renumber(msg, entry[1:])
             return -2
         key = entry[1:]
     tx = Transaction(key)

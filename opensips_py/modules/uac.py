@@ -1,4 +1,4 @@
-"""OpenSIPS module uac: From and To under another name.
+"""OpenSIPS module uac: From and To under another name, and answers to challenges.
 
 What was replaced is restored by itself in replies. For later requests of the dialog, the replaced URI and the original one are
 kept in Record-Route, as their exclusive or: whichever side sends, the URI that it uses gives the other one. ``restore_mode``:
@@ -15,11 +15,12 @@ from opensips_py.core import address_headers
 from opensips_py.core.log import ERROR, log
 from opensips_py.core.relay import RECORD_FLAGS
 from opensips_py.modules import rr
+from opensips_py.modules import uac_auth as uac_credentials
 from opensips_py.script.context import Context
 from opensips_py.script.declarations import B, ConfigError, F, Module, R
-from opensips_py.tm.record import RESTORE_FROM, RESTORE_TO
+from opensips_py.tm.record import RESTORE_CSEQ, RESTORE_FROM, RESTORE_TO
 
-module = Module("uac", doc="From and To under another name (OpenSIPS module uac)", depends=("tm", "rr"))
+module = Module("uac", doc="From and To under another name, answers to challenges (OpenSIPS module uac)", depends=("tm", "rr"))
 
 rr_from_store_param = module.param("rr_from_store_param", str, "vsf", doc="parameter of Record-Route that keeps From")
 rr_to_store_param = module.param("rr_to_store_param", str, "vst", doc="parameter of Record-Route that keeps To")
@@ -145,13 +146,45 @@ def _restore_automatically(ctx: Context) -> None:
     _restore(ctx, "to")
 
 
-@module.function(routes=R)
+@module.function(routes=R | B | F)
 def uac_restore_from(ctx: Context) -> int:
     """Restore what uac_replace_from() has replaced, in a later request of the dialog. 1 done, -1 nothing to restore."""
     return 1 if _restore(ctx, "from") else -1
 
 
-@module.function(routes=R)
+@module.function(routes=R | B | F)
 def uac_restore_to(ctx: Context) -> int:
     """Restore what uac_replace_to() has replaced, in a later request of the dialog. 1 done, -1 nothing to restore."""
     return 1 if _restore(ctx, "to") else -1
+
+
+# --- answering challenges -------------------------------------------------------------------------------------------
+
+ANSWER = "uac.answer"
+"""Slot of a Context: the Authorization line that uac_auth() has added to the request."""
+
+
+@module.function(routes=R | B | F)
+def uac_auth(ctx: Context) -> int:
+    """Answer the challenge of a 401 or 407 (in a failure route) with a credential of module uac_auth.
+
+    Adds Authorization or Proxy-Authorization and raises CSeq by one (RFC 3261 22.2); what goes back to the caller has its own
+    number again. To be followed by t_relay(). 1 done; -1 no such reply, no challenge with a known algorithm and realm.
+    """
+    msg, reply = ctx.msg, ctx.reply
+    if reply is None or reply.status not in (401, 407) or msg.cseq is None:
+        log(ERROR, "uac", "uac_auth", "there is no 401 or 407 to answer")
+        return -1
+    line = uac_credentials.answer(ctx, reply, msg.method, ctx.ruri, msg.pending_body())
+    if line is None:
+        log(ERROR, "uac", "uac_auth", "there is no credential for the realm of the challenge, or its algorithm is unknown")
+        return -1
+    before = ctx.slots.get(ANSWER)
+    if before is not None:  # an answer to an earlier challenge, to a nonce that was stale
+        msg.edits = [edit for edit in msg.edits if edit[1] or edit[2] != before]
+    msg.append_header(line)
+    ctx.slots[ANSWER] = line
+    times = ctx.slots["uac.times"] = ctx.slots.get("uac.times", 0) + 1
+    address_headers.set_cseq(msg, msg.cseq.number + times)
+    ctx.slots[RECORD_FLAGS] = ctx.slots.get(RECORD_FLAGS, 0) | RESTORE_CSEQ
+    return 1

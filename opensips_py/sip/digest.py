@@ -1,14 +1,21 @@
-"""Digest authentication: credentials and responses (RFC 2617, RFC 7616 for SHA-256, RFC 3261 22.4)."""
+"""Digest authentication: credentials and responses (RFC 2617, RFC 7616 and 8760 for SHA-2, RFC 3261 22.4)."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from opensips_py.sip.errors import ParseError
 from opensips_py.sip.params import Params, parse_params, unquote
 
-_HASHES = {"MD5": hashlib.md5, "SHA-256": hashlib.sha256}
+HASHES: dict[str, Callable[[bytes], Any]] = {
+    "MD5": hashlib.md5,
+    "SHA-256": hashlib.sha256,
+    "SHA-512-256": lambda data: hashlib.new("sha512_256", data),
+}
+"""The algorithms that we know, by name."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -92,7 +99,8 @@ def digest_response(credentials: Credentials, ha1_hex: str, method: str, body: s
 
 
 def _hash(algorithm: str, text: str) -> str:
-    make = _HASHES.get(algorithm.upper())
+    make = HASHES.get(algorithm.upper())
     if make is None:
         raise ParseError(f"unknown digest algorithm {algorithm[:20]!r}")
-    return make(text.encode("latin-1")).hexdigest()
+    digest: str = make(text.encode("latin-1")).hexdigest()
+    return digest

@@ -40,6 +40,9 @@ RELIABLE = 512
 OPEN_ONLY = 1024
 """Replies go over an open connection or not at all (tcp_no_new_conn_rplflag)."""
 
+RESTORE_CSEQ = 2048
+"""The number in CSeq was raised to answer a challenge (uac_auth): replies get back the one of the request."""
+
 # Branch.flags
 LOCAL_REPLY = 1
 """``code`` was made here (408 at a timeout, 477 at a send failure)."""
