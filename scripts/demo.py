@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from scripts.testbed.ports import udp_port_open
+from scripts.testbed.ports import port_open
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = ROOT / "examples"
@@ -33,7 +33,7 @@ Ctrl-C ends it.
 def main() -> int:
     """Run both until the server ends; its exit status."""
     script = EXAMPLES / "demo.cfg"
-    if udp_port_open(SIP_PORT):
+    if port_open(SIP_PORT):
         print(f"UDP port {SIP_PORT} is in use: end that program first", file=sys.stderr)
         return 1
     if _tcp_in_use(HTTP_PORT):
@@ -50,7 +50,7 @@ def main() -> int:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, end)
     try:
-        while server.poll() is None and not udp_port_open(SIP_PORT):
+        while server.poll() is None and not port_open(SIP_PORT):
             time.sleep(0.05)
         if server.poll() is None:
             print(WELCOME.format(script=os.path.relpath(script), port=SIP_PORT), flush=True)

@@ -33,14 +33,16 @@ def _is_free(kind: int, port: int) -> bool:
     return True
 
 
-def udp_port_open(port: int) -> bool:
-    """Whether a process of this machine has bound UDP ``port`` (read from the kernel's table, nothing is sent)."""
+def port_open(port: int, proto: str = "udp") -> bool:
+    """Whether a process of this machine has bound a UDP port, or listens on a TCP one (read from the kernel's table)."""
     wanted = f":{port:04X}"
-    for table in ("/proc/net/udp", "/proc/net/udp6"):
+    for table in (f"/proc/net/{proto}", f"/proc/net/{proto}6"):
         try:
             with open(table) as lines:
-                if any(line.split()[1].endswith(wanted) for line in lines):
-                    return True
+                for line in lines:
+                    fields = line.split()
+                    if fields[1].endswith(wanted) and (proto == "udp" or fields[3] == "0A"):
+                        return True
         except FileNotFoundError:
             continue
     return False

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from scripts.testbed.ports import udp_port_open
+from scripts.testbed.ports import port_open
 
 SCENARIOS = Path(__file__).parent.parent / "sipp"
 
@@ -40,7 +40,9 @@ class Figures:
 class Sipp:
     """One sipp process. ``scenario`` is the name of a file in ``scripts/sipp`` or a path."""
 
-    def __init__(self, scenario: str | Path, arguments: Sequence[str], *, port: int, wait_port: bool = False) -> None:
+    def __init__(
+        self, scenario: str | Path, arguments: Sequence[str], *, port: int, wait_port: bool = False, transport: str = "u1"
+    ) -> None:
         if shutil.which("sipp") is None:
             raise RuntimeError("sipp is missing: apt-get install sip-tester")
         path = SCENARIOS / f"{scenario}.xml" if isinstance(scenario, str) else scenario
@@ -50,12 +52,12 @@ class Sipp:
             self.process = subprocess.Popen(
                 ["sipp", "-sf", str(path), "-i", "127.0.0.1", "-p", str(port), "-nostdin", "-trace_stat", "-stf",
                  str(self.home / "statistics.csv"), "-fd", "1", "-trace_err", "-error_file", str(self.home / "errors"),
-                 "-buff_size", "8388608", *arguments],
+                 "-buff_size", "8388608", "-t", transport, *arguments],
                 stdout=screen, stderr=screen, stdin=subprocess.DEVNULL, cwd=self.home,
                 env=os.environ | {"TERM": "dumb"},
             )  # fmt: skip
         end = time.monotonic() + 10
-        while wait_port and not udp_port_open(port):
+        while wait_port and not port_open(port, "udp" if transport.startswith("u") else "tcp"):
             if time.monotonic() > end or self.process.poll() is not None:
                 raise RuntimeError(f"sipp does not start: {self.screen}")
             time.sleep(0.01)
@@ -123,9 +125,13 @@ class Sipp:
         return figures
 
 
-def callee(port: int, scenario: str = "callee") -> Sipp:
+UDP, ONE_CONNECTION, CONNECTION_PER_CALL = "u1", "t1", "tn"
+"""Transports of sipp (``-t``)."""
+
+
+def callee(port: int, scenario: str = "callee", transport: str = UDP) -> Sipp:
     """A sipp that answers calls on ``port`` until it is stopped."""
-    return Sipp(scenario, [], port=port, wait_port=True)
+    return Sipp(scenario, [], port=port, wait_port=True, transport=transport)
 
 
 def caller(
@@ -136,6 +142,7 @@ def caller(
     calls: int,
     rate: float,
     arguments: Sequence[str] = (),
+    transport: str = UDP,
 ) -> Sipp:
     """A sipp that makes ``calls`` calls to ``target`` at ``rate`` per second."""
     period = ["-rp", "1000"] if rate >= 1 else ["-rp", str(int(1000 / rate))]
@@ -145,4 +152,5 @@ def caller(
          "-inf", str(SCENARIOS / "users.csv"), "-trace_rtt", "-rtt_freq", "1",
          "-timer_resol", "1", "-recv_timeout", "8000", *arguments],
         port=port,
+        transport=transport,
     )  # fmt: skip

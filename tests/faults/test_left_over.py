@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from scripts.testbed.ports import free_port, udp_port_open
+from scripts.testbed.ports import free_port, port_open
 from scripts.testbed.server import Server
 from tests.faults.observing import MODULES, programs, rows, run_directory, wait_parked
 from tests.support.sip_client import SipClient
@@ -100,7 +100,7 @@ def test_one_taken_port_of_several_stops_the_start(client: MakeClient) -> None:
     script = f'socket=udp:127.0.0.1:{free}\nsocket=udp:127.0.0.1:{taken}\nloadmodule "proto_udp.so"\nroute {{ exit; }}\n'
     failing = _start_failing(script, free)
     assert f"udp:127.0.0.1:{taken}: address already in use" in failing.log
-    assert not udp_port_open(free)
+    assert not port_open(free)
     failing.remove()
 
 
@@ -133,7 +133,7 @@ def test_a_daemon_of_which_a_part_cannot_start_fails_as_a_whole(tmp_path: Path, 
     assert reason in done.stderr
     assert not pid_file.exists()
     end = time.monotonic() + 3
-    while udp_port_open(port):
+    while port_open(port):
         assert time.monotonic() < end, "something of the failed daemon still runs"
         time.sleep(0.02)
 
@@ -179,4 +179,4 @@ def test_a_daemon_that_cannot_be_set_up_as_asked_says_why(tmp_path: Path, option
     done = subprocess.run(command, capture_output=True, text=True, timeout=30)
     assert done.returncode == 255
     assert reason in done.stderr and "Traceback" not in done.stderr
-    assert not udp_port_open(port)
+    assert not port_open(port)

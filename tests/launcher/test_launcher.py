@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from scripts.testbed.ports import free_port, udp_port_open
+from scripts.testbed.ports import free_port, port_open
 from tests.support.sip_client import SipClient
 from workers.daemon import find_account
 
@@ -82,7 +82,7 @@ def test_check_prints_sockets_on_stdout_and_the_verdict_on_stderr(script: Path, 
     assert done.returncode == 0
     assert done.stdout.startswith(f"Listening on \n             udp: 127.0.0.1 [127.0.0.1]:{port}\nAliases: \n")
     assert re.search(r"^\w{3} [ \d]\d [\d:]{8} \[\d+\] NOTICE:core:main: config file ok, exiting\.\.\.$", done.stderr, re.M)
-    assert not udp_port_open(port)
+    assert not port_open(port)
 
 
 def test_script_is_read_from_standard_input(script: Path) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import socket
 import time
+from collections import deque
 
-from opensips_py.sip.framing import PING, Framer
+from opensips_py.sip.framing import PING, PONG, Framer
 from tests.support.sip_client import Message, SipClient
 
 
@@ -38,6 +39,7 @@ class SipStream(SipClient):
         self.server = server
         self.sent = {}
         self._framer = Framer()
+        self._messages: deque[bytes] = deque()
         self.pongs = 0
         """Single line ends that have come between messages."""
 
@@ -51,9 +53,9 @@ class SipStream(SipClient):
     def receive(self, seconds: float = 3) -> Message:
         """The next message; AssertionError when none comes, :class:`Closed` at the end of the connection."""
         end = time.monotonic() + seconds
-        while (data := self._framer.next()) is None or data is PING:
+        while not self._messages:
             self._read(end, seconds)
-        return Message(data.decode("latin-1"), self.socket.getpeername()[:2], time.monotonic())
+        return Message(self._messages.popleft().decode("latin-1"), self.socket.getpeername()[:2], time.monotonic())
 
     def _read(self, end: float, seconds: float) -> None:
         self.socket.settimeout(max(0.001, end - time.monotonic()))
@@ -65,10 +67,15 @@ class SipStream(SipClient):
             data = b""
         if not data:
             raise Closed("the connection has ended")
-        if data == b"\r\n":
+        self._framer.receive(data)
+        while (message := self._framer.next()) is not None:
+            if message is PING:
+                self.pongs += 2
+            else:
+                self._messages.append(message)
+        if self._framer.rest == PONG:
             self.pongs += 1
-        else:
-            self._framer.receive(data)
+            self._framer = Framer()
 
     def pong(self, seconds: float = 3) -> None:
         """Wait for the answer to a keep-alive."""
