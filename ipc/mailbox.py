@@ -64,9 +64,12 @@ class Mailboxes:
         self._waiting.clear()
 
     def post(self, slot: int, packet: bytes, fds: Sequence[int] = ()) -> bool:
-        """Send a packet to the process in ``slot``, with duplicates of ``fds``. False: it has no box, or no room is left."""
+        """Send a packet to the process in ``slot``, with duplicates of ``fds``.
+
+        False: it has no box, no room is left, or the packet is longer than :data:`MAX_PACKET`.
+        """
         writer = self._writers.get(slot)
-        if writer is None:
+        if writer is None or len(packet) > MAX_PACKET:
             return False
         waiting = self._waiting.get(slot)
         if not waiting:

@@ -50,6 +50,8 @@ LOOK_SECONDS = 0.5
 """How often connections are looked at that may have become idle, or have half a message."""
 PAUSE_SECONDS = 0.5
 """For how long nothing is accepted when there are no descriptors left."""
+STUCK_NS = 50_000_000
+"""A receiver that has been in one callback for longer gets no new connections."""
 MAX_HOPS = 3
 """Owners that one message is handed to: connections may move while it is under way."""
 
@@ -140,16 +142,23 @@ class TcpReceiver:
             self._place(sock, address[:2], listen)
 
     def _place(self, sock: socket.socket, address: tuple[str, int], listen: ListenSocket) -> None:
-        """Give a new connection to the receiver that has the fewest."""
-        counts = {slot: this.counters.status(slot).connections for slot in self._others}
+        """Give a new connection to the receiver that has the fewest, if it is not stuck."""
+        statuses = {slot: this.counters.status(slot) for slot in self._others}
         limit = this.program.settings.tcp_max_connections
-        if sum(max(count, 0) for count in counts.values()) >= limit:
+        if sum(max(status.connections, 0) for status in statuses.values()) >= limit:
             log(ERROR, "core", "handle_new_connect", f"maximum number of connections exceeded: {limit} (tcp_max_connections)")
             sock.close()
             return
         sock.setblocking(False)
-        slot = min(self._others, key=lambda slot: (counts[slot] < 0, counts[slot], slot != this.slot))
-        if slot != this.slot and counts[slot] >= 0:
+        since = time.monotonic_ns() - STUCK_NS
+
+        def rank(slot: int) -> tuple[bool, int, bool]:
+            status = statuses[slot]
+            stuck = 0 < status.busy_since_ns < since
+            return stuck or status.connections < 0, status.connections, slot != this.slot
+
+        slot = min(self._others, key=rank)
+        if slot != this.slot and not rank(slot)[0]:
             packet = ACCEPTED + listen.index.to_bytes(2, "big")
             if self._boxes.post(slot, packet, [sock.fileno()]):
                 sock.close()
