@@ -14,6 +14,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable
+from typing import Any
 
 from setproctitle import setproctitle
 
@@ -26,17 +27,17 @@ from ipc.rundir import RunDir, RunDirError
 from opensips_py.core import mi_commands, reload
 from opensips_py.core import parked as parking
 from opensips_py.core.guard import report_error
-from opensips_py.core.log import CRITICAL, NOTICE, WARNING, log
+from opensips_py.core.log import CRITICAL, ERROR, NOTICE, WARNING, log
 from opensips_py.core.operation import READ
 from opensips_py.core.process import this
 from opensips_py.core.statistics import registry
 from opensips_py.core.streams import FD_KEY, RECEIVER
 from opensips_py.core.transactions import unsettled
 from opensips_py.script.context import RouteKind
-from opensips_py.script.declarations import ConfigError
+from opensips_py.script.declarations import ConfigError, MIError
 from opensips_py.script.program import Program
 from workers import sip_receiver, tcp_receiver, timer
-from workers.child import DRAIN_SECONDS, Child, Place, Shared, stuck_key
+from workers.child import Child, Place, Shared, drain_seconds, stuck_key
 from workers.connection_heirs import NOT_TAKING, Taker, give_away
 from workers.daemon import DaemonError, drop_privileges
 from workers.linux import adopt_orphans
@@ -44,9 +45,9 @@ from workers.options import Options
 from workers.reactor import EpollReactor
 from workers.sockets import SocketError, open_sockets
 
-STUCK_SECONDS = 0.1
+STUCK_SECONDS = 0.06
 """A receiver that has been in one callback for longer loses its parked operations to the others."""
-LOOK_SECONDS = 0.04
+LOOK_SECONDS = 0.025
 """How often the attendant looks for stuck processes while anything is parked, and takes what workers have sent it."""
 IDLE_LOOK_SECONDS = 0.25
 """How often while nothing is: waking up costs more than looking."""
@@ -202,16 +203,21 @@ class Attendant:
         wake_write.setblocking(False)
         self._wake = (wake_read, wake_write)
         signal.set_wakeup_fd(wake_write.fileno(), warn_on_full_buffer=False)
-        for ignored in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGPIPE):
+        for ignored in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGPIPE):
             signal.signal(ignored, signal.SIG_IGN)
+        signal.signal(signal.SIGHUP, lambda *_: self._ask_to_reload())
         signal.signal(signal.SIGTERM, lambda *_: self._ask_to_stop())
         signal.signal(signal.SIGINT, lambda *_: self._ask_to_stop())
         signal.signal(signal.SIGCHLD, lambda *_: None)
         self._asked = False
+        self._asked_to_reload = False
         self.reactor.add(wake_read.fileno(), READ, self._woken)
 
     def _ask_to_stop(self) -> None:
         self._asked = True
+
+    def _ask_to_reload(self) -> None:
+        self._asked_to_reload = True
 
     def _woken(self, events: int) -> None:
         try:
@@ -221,6 +227,31 @@ class Attendant:
         self._reap()
         if self._asked and not self._stopping:
             self._stop()
+        elif self._asked_to_reload and not self._stopping:
+            self._asked_to_reload = False
+            self._reload()
+
+    def _reload(self) -> None:
+        """SIGHUP: as the management command ``reload_routes``; the log tells how it ended."""
+        try:
+            later = reload.reload_routes(self._send_all)
+        except MIError as error:
+            log(ERROR, "core", "reload_routes", f"the routes stay as they are: {error.data or error.message}")
+            return
+        later.deliver(lambda result, error: None)
+
+    def _send_all(self, command: str, arguments: dict[str, Any], told: reload.Told, seconds: float) -> None:
+        """What ``ControlLine.send_all`` is in other processes."""
+        try:
+            own = {"0": self._command(command, arguments)}
+        except Exception as error:  # the log has it; the answer is missing
+            report_error(error, command)
+            own = {}
+
+        def done(answers: dict[int, Any]) -> None:
+            told(own | {str(slot): answer for slot, answer in answers.items()}, None)
+
+        self.hub.send_all(command, arguments, done, seconds)
 
     def _start_all(self) -> bool:
         """Fork everybody; startup_route runs in the first receiver before the others exist. True when all are ready."""
@@ -487,7 +518,7 @@ class Attendant:
         for worker in self._workers.values():
             if worker.place.receives:
                 os.kill(worker.pid, signal.SIGTERM)
-        deadline = time.monotonic() + DRAIN_SECONDS + 2.0
+        deadline = time.monotonic() + drain_seconds() + 2.0
 
         def look() -> None:
             self._reap()

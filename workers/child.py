@@ -33,8 +33,10 @@ from workers.linux import die_with_parent
 from workers.observation import observe
 from workers.reactor import EpollReactor
 
-DRAIN_SECONDS = 5.0
-"""How long parked operations may go on after SIGTERM (as long as OpenSIPS waits for its processes)."""
+
+def drain_seconds() -> float:
+    """How long parked operations may go on after SIGTERM: the core parameter async_drain_timeout."""
+    return float(this.program.settings.async_drain_timeout)
 
 
 @dataclass(slots=True)

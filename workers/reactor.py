@@ -218,6 +218,7 @@ class EpollReactor:
                 callback = callbacks.get(fd)
                 if callback is None:
                     continue
+                status.busy_since_ns = clock()  # many callbacks in one turn are not one that is stuck
                 try:
                     callback((READ if mask & _IN else 0) | (WRITE if mask & _OUT else 0))
                 except Exception as error:
@@ -243,6 +244,7 @@ class EpollReactor:
                 self._call(callback)
 
     def _call(self, callback: Callable[[], None]) -> None:
+        self._status.busy_since_ns = time.monotonic_ns()
         try:
             callback()
         except Exception as error:

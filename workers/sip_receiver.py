@@ -10,7 +10,7 @@ from opensips_py.core.process import this
 from opensips_py.core.receive import receive_message
 from opensips_py.core.report import report_context
 from opensips_py.script.context import RouteKind
-from workers.child import DRAIN_SECONDS, Child
+from workers.child import Child, drain_seconds
 
 DATAGRAM = 65535
 """Largest UDP datagram in bytes."""
@@ -72,7 +72,7 @@ def run_startup_route() -> int:
 def drain(child: Child) -> None:
     """SIGTERM: refuse new requests, let parked operations end until the deadline, answer 503 to the rest."""
     this.draining = True
-    deadline = time.monotonic() + DRAIN_SECONDS
+    deadline = time.monotonic() + drain_seconds()
 
     def look() -> None:
         if len(this.engine) == 0:

@@ -100,6 +100,8 @@ class Engine:
     def __init__(self, status: Status) -> None:
         self._status = status
         self._running: dict[bytes, Running] = {}
+        self._by_transaction: dict[bytes, bytes] = {}
+        """With cancel_parked: the operation that the script of a transaction waits for."""
         self._tokens = parking.Tokens(this.slot, this.incarnation)
         self._epoch = status.epoch
         self.stuck_lock: Callable[[], Any] = lambda: _nothing()
@@ -324,6 +326,8 @@ class Engine:
 
     def _watch(self, running: Running) -> None:
         self._running[running.token] = running
+        if transactions.hooks.cancel_parked and running.record.mode == "async":
+            self._by_transaction[running.record.transaction] = running.token
         self._status.parked = len(self._running)
         op = running.op
         op.changed = lambda: this.reactor.call_soon(lambda: self._ready(running, READ | WRITE))
@@ -382,6 +386,20 @@ class Engine:
         self._unwatch(running)
         self._finish(running, _expire(running.op, running.record.limit), counted.ended_late if late else counted.ended)
 
+    def cancel_waiting(self, transaction: bytes) -> None:
+        """The request has been answered, because it was cancelled (cancel_parked): end what its script waits for, in whichever
+        process, and run its route with CANCELLED, so that the script can clean up."""
+        if transaction in self._by_transaction:
+            self.cancel(self._by_transaction[transaction])
+        else:
+            this.control.send_all("async_cancelled", {"transaction": transaction})
+
+    def cancel_waiting_here(self, transaction: bytes) -> None:
+        """The same, if it is this process that drives the operation."""
+        token = self._by_transaction.get(transaction)
+        if token is not None:
+            self.cancel(token)
+
     def drives(self, token: bytes) -> bool:
         """Whether this process drives the operation."""
         return token in self._running and self._own()
@@ -417,6 +435,8 @@ class Engine:
         if self._running.pop(running.token, None) is None:
             return
         self._status.parked = len(self._running)
+        if self._by_transaction:
+            self._by_transaction.pop(running.record.transaction, None)
         if running.fd >= 0:
             this.reactor.remove(running.fd)
             running.fd = -1

@@ -136,8 +136,15 @@ def cancel_here(token: str) -> bool:
     key = bytes.fromhex(token)
     if engine is None or not engine.drives(key):
         return False
-    this.reactor.call_soon(lambda: engine.cancel(key))  # behind the answer: the route may take its time
+    engine.cancel(key)
     return True
+
+
+def cancel_waiting_here(transaction: bytes) -> None:
+    """Control command: the INVITE ``transaction`` has been cancelled and answered."""
+    engine = getattr(this, "engine", None)
+    if engine is not None:
+        engine.cancel_waiting_here(transaction)
 
 
 @module.mi("async_pools")

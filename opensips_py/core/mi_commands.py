@@ -206,6 +206,7 @@ CONTROL: dict[str, Callable[..., Any]] = {
     "reload_routes": reload.take,
     "routes_newer_than": reload.newer_than,
     "async_cancel": mi_async.cancel_here,
+    "async_cancelled": mi_async.cancel_waiting_here,
     "async_pools": pools.describe,
 }
 """Commands of the control channel that every process obeys, the attendant included."""

@@ -439,7 +439,8 @@ def cancel(ctx: Context, invite: Transaction) -> int:
         reason = ctx.slots.get("tm.cancel_reason", reason)
         code, parked = rec.code, bool(rec.flags & PARKED) or rec.failing >= 0
         machine.cancel_received(rec, reason, monotonic(), invite.out)
-        if parked and code < 200 and hooks.cancel_parked:
+        early = parked and code < 200 and hooks.cancel_parked
+        if early:
             rec.flags &= ~PARKED  # answered: it lives on like any other
             request = invite.request
             assert request is not None
@@ -453,6 +454,8 @@ def cancel(ctx: Context, invite: Transaction) -> int:
         commit(invite)
     finally:
         release(invite)
+    if early and hasattr(this, "engine"):
+        this.engine.cancel_waiting(invite.key)
     if ctx.tx is not None:
         return transactions.reply(ctx, 200, "canceling")
     return 1

@@ -1,4 +1,4 @@
-"""``reload_routes``: new routes for a running server.
+"""``reload_routes``, or SIGHUP to the attendant: new routes for a running server.
 
 The process that gets the command reads and checks the script; when it is right, its text goes to every process, the
 attendant included, and each compiles it and goes over to it between two messages. When it is wrong nothing changes.
@@ -37,8 +37,16 @@ _latest: dict[str, Any] = {}
 """In the attendant: the last text, as the control channel carries it."""
 
 
-def reload_routes() -> Later:
-    """Check the script and have every process take its routes; the answer comes when all have."""
+Told = Callable[[Any, str | None], None]
+SendAll = Callable[[str, dict[str, Any], Told, float], None]
+"""``send_all(command, arguments, told, seconds)``; ``told`` gets the answers by slot (as text)."""
+
+
+def reload_routes(send_all: SendAll | None = None) -> Later:
+    """Check the script and have every process take its routes; the answer comes when all have.
+
+    ``send_all`` reaches every process; the default is this process' line to the attendant.
+    """
     try:
         text, warnings = read(this.program)
     except ScriptErrors as failure:
@@ -52,8 +60,10 @@ def reload_routes() -> Later:
     arguments = {"generation": this.program.generation + 1, "text": msgspec.to_builtins(text)}
     until = time.monotonic() + SECONDS
 
+    send = this.control.send_all if send_all is None else send_all
+
     def tell() -> None:
-        this.control.send_all("reload_routes", arguments, told, SECONDS)
+        send("reload_routes", arguments, told, SECONDS)
 
     def told(answers: Any, error: str | None) -> None:
         late = sorted(everybody - set(answers or {}), key=int)

@@ -151,3 +151,20 @@ def _parked(running: Server, count: int = 1) -> None:
     while running.mi("async_list")["Count"] < count:
         assert time.monotonic() < end, "never parked"
         time.sleep(0.01)
+
+
+def test_sighup_reloads_and_what_is_parked_goes_on_in_the_new_route(server: StartServer, client: MakeClient) -> None:
+    running = server(SCRIPT, workers=3)
+    waiting = client(running.address)
+    waiting.request("OPTIONS", f"sip:suspend@127.0.0.1:{running.port}")
+    change(running, ('"Old"', '"New"'))
+    os.kill(running.process.pid, signal.SIGHUP)
+    running.wait_log("are the new ones")
+    end = time.monotonic() + 5
+    while any(answer(client, running) == "Old" for _ in range(6)):
+        assert time.monotonic() < end
+    assert waiting.final().reason == "New"
+    change(running, ("route[resume]", "route[resume"))
+    os.kill(running.process.pid, signal.SIGHUP)
+    running.wait_log("the routes stay as they are")
+    assert answer(client, running) == "New"

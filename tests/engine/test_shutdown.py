@@ -85,3 +85,17 @@ def test_a_worker_that_is_stuck_does_not_keep_the_server_from_ending(server: Sta
     running.process.wait(12)
     assert time.monotonic() - began < 10
     assert not [pid for pid in running.pids() if os.path.exists(f"/proc/{pid}")]
+
+
+def test_async_drain_timeout_says_how_long(server: StartServer, client: MakeClient) -> None:
+    for seconds, status in ((0, 503), (3, 200)):
+        running = server(f"async_drain_timeout = {seconds}\n" + SCRIPT.replace("sleep(1)", "sleep(2)"))
+        caller = client(running.address)
+        caller.request("INVITE", f"sip:short@127.0.0.1:{running.port}")
+        _parked(running, 1)
+        began = time.monotonic()
+        running.process.send_signal(signal.SIGTERM)
+        answer = caller.final(5)
+        assert answer.status == status
+        assert (time.monotonic() - began < 1) == (status == 503)
+        assert running.process.wait(5) == 0

@@ -28,7 +28,13 @@ auto_100trying = module.param("auto_100trying", int, 1, doc="answer an INVITE wi
 disable_6xx_block = module.param("disable_6xx_block", int, 0, doc="treat a 6xx like other negative replies")
 minor_branch_flag = module.param("minor_branch_flag", str, "", doc="branch flag of branches that need not be waited for")
 onreply_avp_mode = module.param("onreply_avp_mode", int, 0, doc="onreply routes see the AVPs of the transaction")
-cancel_parked = module.param("cancel_parked", int, 0, doc="a CANCEL while the script is suspended is answered with 487 at once")
+cancel_parked = module.param(
+    "cancel_parked",
+    int,
+    0,
+    doc="1: a CANCEL while the script is suspended ends the INVITE with 487 at once; the operation is dropped, its route runs "
+    "with $rc -5",
+)
 pass_provisional_replies = module.param(
     "pass_provisional_replies", int, 0, doc="t_uac_dlg answers with every provisional reply too, before the final one"
 )
