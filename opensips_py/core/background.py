@@ -21,7 +21,7 @@ class Background:
         self._op = op
         self._on_done = on_done
         self._fd = -1
-        self._wants = 0
+        self._wants = self._serial = 0
         self._timer: Any = None
         self._ended = False
         op.mode = "launch"
@@ -50,12 +50,12 @@ class Background:
 
     def _follow(self) -> None:
         op = self._op
-        fd, wants = op.fileno(), op.wants
-        if fd != self._fd:
+        fd, wants, serial = op.fileno(), op.wants, op.serial
+        if (fd, serial) != (self._fd, self._serial):
             self._unwatch()
             if fd >= 0:
                 this.reactor.add(fd, wants, self._ready)
-            self._fd, self._wants = fd, wants
+            self._fd, self._wants, self._serial = fd, wants, serial
         elif fd >= 0 and wants != self._wants:
             this.reactor.modify(fd, wants)
             self._wants = wants

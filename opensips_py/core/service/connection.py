@@ -17,7 +17,7 @@ CHUNK = 262144
 class Connection:
     """Connecting, logging in, then ready for one question at a time."""
 
-    __slots__ = ("_login", "_service", "_unsent", "give_up_at", "ready", "server", "stream")
+    __slots__ = ("_login", "_service", "_unsent", "give_up_at", "idle_since", "ready", "server", "stream")
 
     def __init__(self, service: Service, server: int) -> None:
         self._service = service
@@ -27,6 +27,7 @@ class Connection:
         self._login: Login | None = None
         self._unsent = b""
         self.ready = False
+        self.idle_since = 0.0
         self.give_up_at = time.monotonic() + service.connect_seconds
         """When connecting has taken too long."""
 

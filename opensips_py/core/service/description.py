@@ -41,6 +41,10 @@ class Service:
     """For an answer; 0: any."""
     connections: int = 128
     """Most connections of one process."""
+    queue: int = 65536
+    """Operations of one process that may wait for a connection."""
+    idle_seconds: float = 300.0
+    """How long an unused connection is kept; 0: as long as the server keeps it."""
 
     def address(self, number: int) -> str:
         """A server for people."""

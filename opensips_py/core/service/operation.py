@@ -16,7 +16,7 @@ from opensips_py.core.log import ERROR, log
 from opensips_py.core.operation import BUSY, LOST, READ, WRITE, Done, Operation
 from opensips_py.core.service.connection import CHUNK, Connection
 from opensips_py.core.service.description import ServiceError
-from opensips_py.core.service.pool import Busy, Pool, Unavailable, pool
+from opensips_py.core.service.pool import Full, Pool, Unavailable, pool
 
 ATTEMPTS = 2
 """How often a question is asked that did not reach the server, or may be asked again."""
@@ -97,7 +97,7 @@ class ServiceOperation(Operation):
             connection = self._connection = self._pool.acquire(self)
         except Unavailable:
             return Done(self.failure)
-        except Busy:
+        except Full:
             return Done(BUSY)
         self.deadline = self._limit
         if connection is None:
@@ -173,11 +173,20 @@ class ServiceOperation(Operation):
         self.refreeze = True
         self._attempts -= 1
         self._pool.discard(connection)
-        return self._begin() if self._attempts > 0 else Done(self.failure)
+        if self._attempts <= 0:
+            return Done(self.failure)
+        self._pool.note_retry()
+        return self._begin()
 
     def fileno(self) -> int:
         connection = self._connection
         return -1 if connection is None else connection.stream.fileno()
+
+    @property
+    def serial(self) -> int:
+        """Differs between two descriptors with one number."""
+        connection = self._connection
+        return 0 if connection is None else connection.stream.serial
 
     @property
     def wants(self) -> int:
@@ -256,8 +265,9 @@ class ServiceOperation(Operation):
     def expire(self) -> Done:
         connection = self._connection
         if connection is not None and not connection.ready:
-            self._connection = None
-            self._pool.failed(connection, OSError("no answer while connecting"))
+            if time.monotonic() >= connection.give_up_at:
+                self._connection = None
+                self._pool.failed(connection, OSError("no answer while connecting"))
         elif connection is not None:
             self._complain(ServiceError("no answer in time"))
         self.close()

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from opensips_py.core import cachedb
 from opensips_py.core.cachedb import CacheError
 from opensips_py.core.operation import Operation
+from opensips_py.core.pools import PoolStatistics
 from opensips_py.core.service import pool as services
 from opensips_py.core.service.description import Login, Service, ServiceError
 from opensips_py.core.service.pool import Pool
@@ -52,6 +53,9 @@ enable_raw_query_quoting = module.param(
 max_connections = module.param(
     "max_connections", int, 128, doc="connections of one process to the servers of a group (not in OpenSIPS)"
 )
+
+statistics = PoolStatistics("cachedb_redis")
+statistics.declare(module)
 
 
 class RedisCache:
@@ -136,7 +140,7 @@ def configure() -> None:
         if url.group in _groups:
             raise ConfigError(f"cachedb_redis: cachedb_url: there is a group {url.group!r} already", "cachedb_url", text)
         service = _groups[url.group] = _service(url)
-        services.offer(service)
+        services.offer(service, statistics)
     cachedb.register_remote("redis", RedisCache())
 
 

@@ -23,6 +23,7 @@ from typing import Annotated, Any, cast
 
 from opensips_py.core.log import ERROR, log
 from opensips_py.core.operation import Done, DoneKeeping
+from opensips_py.core.pools import PoolStatistics
 from opensips_py.core.service import pool as services
 from opensips_py.core.service.description import Login, Service
 from opensips_py.core.service.operation import Answer, ServiceOperation
@@ -43,6 +44,8 @@ config_file = module.param(
 max_async_connections = module.param(
     "max_async_connections", int, 20, doc="connections of one process to the servers of a session; more searches wait"
 )
+statistics = PoolStatistics("ldap")
+statistics.declare(module)
 
 FOUND = "ldap"
 """Where the entries of the last search are in the context, and which of them is looked at."""
@@ -57,7 +60,7 @@ def configure() -> None:
         raise ConfigError(text, "max_async_connections")
     try:
         for session in read_sessions(config_file.value):
-            services.offer(_service(session))
+            services.offer(_service(session), statistics)
     except SessionError as error:
         raise ConfigError(f"ldap: config_file: {error}", "config_file") from None
 
