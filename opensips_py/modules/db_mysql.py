@@ -62,8 +62,8 @@ def configure() -> None:
     for parameter in (max_waiting_queries, idle_timeout):
         if parameter.value < 0:
             raise ConfigError(f"db_mysql: {parameter.name} is {parameter.value}; it cannot be negative")
-    pool.settings.queue = max_waiting_queries.value
-    pool.settings.idle_seconds = float(idle_timeout.value)
+    pool.Pool.queue = max_waiting_queries.value
+    pool.Pool.idle_seconds = float(idle_timeout.value)
     pool.settings.patience = 3.0 * timeout_interval.value
     pool.settings.attempts = max(1, max_db_queries.value)
     pool.settings.slow_query = max(0, exec_query_threshold.value) / 1e6

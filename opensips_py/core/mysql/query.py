@@ -20,9 +20,10 @@ import msgspec
 import pymysql
 
 from opensips_py.core import events
+from opensips_py.core.connection_pool import Full, Unavailable
 from opensips_py.core.log import ERROR, WARNING, log
 from opensips_py.core.mysql.connection import Connection
-from opensips_py.core.mysql.pool import Full, Pool, Unavailable, pool, settings
+from opensips_py.core.mysql.pool import Pool, pool, settings
 from opensips_py.core.mysql.result import ResultReader
 from opensips_py.core.operation import BUSY, LOST, READ, WRITE, Done, Operation
 from opensips_py.script.context import Value
@@ -210,7 +211,7 @@ class AvpDbQuery(Operation):
                     self.refreeze = True
                     return self._try_again(connection)
                 self._connection = None
-                self._pool.lost(connection, self._query)
+                self._pool.lost_during(connection, self._query)
                 return Done(-1)
             if self._reader.feed(data):
                 break
@@ -274,7 +275,7 @@ class AvpDbQuery(Operation):
             if self._queued:
                 self._pool.leave_queue(self)
             elif self._room:
-                self._pool.call_next()
+                self._pool.give_up_room()
             self._queued = self._room = False
         elif not connection.ready:
             self._pool.abandoned(connection)

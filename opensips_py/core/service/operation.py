@@ -12,11 +12,12 @@ from typing import ClassVar, Protocol
 
 import msgspec
 
+from opensips_py.core.connection_pool import Full, Unavailable
 from opensips_py.core.log import ERROR, log
 from opensips_py.core.operation import BUSY, LOST, READ, WRITE, Done, Operation
 from opensips_py.core.service.connection import CHUNK, Connection
 from opensips_py.core.service.description import ServiceError
-from opensips_py.core.service.pool import Full, Pool, Unavailable, pool
+from opensips_py.core.service.pool import Pool, pool
 
 ATTEMPTS = 2
 """How often a question is asked that did not reach the server, or may be asked again."""

@@ -1,364 +1,62 @@
-"""The connections of this process to one service.
-
-An operation asks for a connection. It gets an idle one, or one to be connected (which it drives itself), or it waits in
-the queue until another gives one back. Plain calls never wait in the queue: the worker stands still meanwhile, so
-nobody could give a connection back; they may exceed the limit.
-
-When a server cannot be reached the next one of the service is tried. When none can, operations fail at once. The pool itself
-looks for the service again, with one connection at a time, after pauses that double and are randomised. The log gets one line
-when the service is lost and one when it is back.
-"""
+"""The connections of this process to one service: of several servers, the next is tried when one cannot be reached."""
 
 from __future__ import annotations
 
-import time
-from typing import Any, Protocol
-
-from opensips_py.core.log import ERROR, NOTICE, WARNING, log
-from opensips_py.core.pools import BackOff, Fullness, PoolStatistics, Queue, describers
-from opensips_py.core.process import this
+from opensips_py.core.connection_pool import ConnectionPool
+from opensips_py.core.pools import PoolStatistics, describers
 from opensips_py.core.service.connection import Connection
 from opensips_py.core.service.description import Service, ServiceError
 
-CONNECTING = 32
-"""Connections being opened at the same time: a server's backlog is short."""
-BACK_OFF = (0.1, 5.0)
-"""First and longest pause between attempts to connect, in seconds."""
-_WARN_EVERY = 1.0
 
+class Pool(ConnectionPool[Connection]):
+    """The pool of one service."""
 
-class Unavailable(Exception):
-    """The service cannot be reached at present."""
-
-
-class Full(Exception):
-    """Too many operations wait for a connection already."""
-
-
-class Waiter(Protocol):
-    """An operation, as the pool sees it."""
-
-    mode: str
-
-    def granted(self, connection: Connection | None) -> None:
-        """Here is a connection, ready for a question; None: ask again."""
-
-    def refused(self) -> None:
-        """There is no connection to be had."""
-
-
-class Pool:
-    """See the head of this file."""
+    errors = (OSError, ServiceError)
 
     def __init__(self, service: Service, statistics: PoolStatistics) -> None:
+        super().__init__(statistics)
         self.service = service
-        self.idle: list[Connection] = []
-        """Ready and unused, the last used on top."""
-        self.size = 0
-        """All connections, whatever their state."""
-        self.connecting = 0
-        self.waiting: Queue[Waiter] = Queue()
-        self.down = False
-        self.opened = self.failures = self.retried = self.refusals = 0
-        """Since the start of this process."""
-        self._statistics = statistics
+        self.module = service.module
+        self.queue = service.queue
+        self.idle_seconds = service.idle_seconds
         self._server = 0
         self._missed = 0
         """Servers that could not be reached since one could."""
-        self._back_off = BackOff(*BACK_OFF)
-        self._fullness = Fullness(self._tell_fullness)
-        self._warned = -_WARN_EVERY
-        self._probing = False
-        self._closing: Any = None
 
-    # --- getting a connection -------------------------------------------------------------------------------------
+    @property
+    def title(self) -> str:
+        return self.service.title
 
-    def acquire(self, waiter: Waiter) -> Connection | None:
-        """A connection, which may still have to be connected; None: ``waiter`` is in the queue. May raise Unavailable or Full."""
-        idle = self.idle
-        while idle:
-            connection = idle.pop()
-            self._statistics.connections_idle.add(-1)
-            if connection.alive():
-                return connection
-            self._remove(connection)
-        usable = self.size > self.connecting
-        waits = waiter.mode != "plain"
-        if self._back_off.holds and not (waits and usable):
-            raise Unavailable
-        if waits and (self.size >= self.service.connections or not self._may_connect()):
-            if self._back_off.failing and not usable:
-                raise Unavailable  # somebody looks already whether the service is back
-            self._queue(waiter)
-            return None
-        return self._begin()
+    @property
+    def destination(self) -> str:
+        return f"{self.service.key} {self.service.address(self._server)}"
 
-    def _queue(self, waiter: Waiter) -> None:
-        if len(self.waiting) >= self.service.queue:
-            self.refusals += 1
-            self._statistics.queue_full.add()
-            self._fullness.refused()
-            raise Full
-        self.waiting.append(waiter)
-        self._statistics.connections_waiting.add()
+    @property
+    def limit(self) -> int:
+        return self.service.connections
 
-    def _may_connect(self) -> bool:
-        """Whether one more attempt to connect is in order: only one at a time to a service that does not answer."""
-        return not self._back_off.holds and self.connecting < (1 if self._back_off.failing else CONNECTING)
-
-    def _begin(self) -> Connection:
-        self._resize(1)
-        self.connecting += 1
+    def connection(self) -> Connection:
         return Connection(self.service, self._server)
 
-    def _resize(self, n: int) -> None:
-        self.size += n
-        self._statistics.connections_open.add(n)
+    def adopted(self, fd: int) -> Connection:
+        return Connection.adopt(self.service, fd)
 
-    def adopt(self, fd: int) -> Connection:
-        """Take in a connection of another process."""
-        connection = Connection.adopt(self.service, fd)
-        connection.stream.keep(self.service.module)
-        self._resize(1)
-        return connection
+    def why(self, connection: Connection, error: Exception) -> str:
+        return f"{self.service.address(connection.server)}: {error}"
 
-    def connected(self) -> None:
-        """A connection has become ready."""
-        self.connecting -= 1
-        self.opened += 1
-        self._statistics.connections_opened.add()
-        self._missed = 0
-        self._back_off.succeeded()
-        if self.down:
-            self.down = False
-            log(NOTICE, self.service.module, "connected", f"{self.service.title} is back")
-        self._call_next()
-
-    def failed(self, connection: Connection, error: Exception) -> None:
-        """A connection could not be made."""
-        self.connecting -= 1
-        self._remove(connection)
-        self.failures += 1
-        self._statistics.connections_failed.add()
-        address = self.service.address(connection.server)
+    def tries_another(self, connection: Connection, error: Exception) -> bool:
         if connection.server == self._server:
             self._missed += 1
             self._server = (self._server + 1) % len(self.service.servers)
-        if self._missed < len(self.service.servers):
-            self._warn(f"{self.service.title}: {address} cannot be reached: {error}; trying {self.service.address(self._server)}")
-            return
+        if self._missed >= len(self.service.servers):
+            self._missed = 0
+            return False
+        tried, following = self.service.address(connection.server), self.service.address(self._server)
+        self._warn(f"{self.title}: {tried} cannot be reached: {error}; trying {following}")
+        return True
+
+    def reached(self) -> None:
         self._missed = 0
-        self._back_off.failed()
-        self._look_again()
-        if self.size > self.connecting:
-            self._warn(f"{self.service.title}: no further connection beside {self.size - self.connecting}: {error}")
-            return
-        if not self.down:
-            self.down = True
-            log(ERROR, self.service.module, "connect", f"{self.service.title} ({address}) cannot be reached: {error}")
-        self._refuse_all()
-
-    def abandoned(self, connection: Connection) -> None:
-        """The operation that drove a connecting connection has ended before it was ready."""
-        self.connecting -= 1
-        self.discard(connection)
-
-    # --- giving it back -------------------------------------------------------------------------------------------
-
-    def release(self, connection: Connection) -> None:
-        """The question is answered; whoever waits longest gets the connection."""
-        if self.waiting:
-            self._next().granted(connection)
-            return
-        self.idle.append(connection)
-        self._statistics.connections_idle.add()
-        if self.service.idle_seconds:
-            connection.idle_since = time.monotonic()
-            if self._closing is None and hasattr(this, "reactor"):
-                self._closing = this.reactor.call_at(connection.idle_since + self.service.idle_seconds, self.close_idle)
-
-    def close_idle(self) -> None:
-        """Close what nobody has used for long."""
-        self._closing = None
-        idle = self.idle
-        before = time.monotonic() - self.service.idle_seconds
-        old = [connection for connection in idle if connection.idle_since <= before]
-        del idle[: len(old)]  # the last used are on top
-        for connection in old:
-            self._resize(-1)
-            connection.quit()
-        self._statistics.connections_idle.add(-len(old))
-        self._statistics.connections_closed_idle.add(len(old))
-        if idle:
-            self._closing = this.reactor.call_at(idle[0].idle_since + self.service.idle_seconds, self.close_idle)
-
-    def note_retry(self) -> None:
-        """An operation asks again."""
-        self.retried += 1
-        self._statistics.retried.add()
-
-    def lost(self, connection: Connection) -> None:
-        """The connection broke while an answer was awaited."""
-        self._warn(f"{self.service.title}: connection lost before the answer had come")
-        self.discard(connection)
-
-    def discard(self, connection: Connection) -> None:
-        """Close a connection that is in an unknown state."""
-        self._remove(connection)
-        self._call_next()
-
-    def forget(self, connection: Connection) -> None:
-        """Another process uses the connection now."""
-        self._resize(-1)
-        connection.stream.forget()
-        self._call_next()
-
-    def close(self) -> None:
-        """Take leave of the server on all idle connections."""
-        for connection in self.idle:
-            self._resize(-1)
-            connection.quit()
-        self._statistics.connections_idle.add(-len(self.idle))
-        self.idle.clear()
-
-    def _remove(self, connection: Connection) -> None:
-        self._resize(-1)
-        connection.stream.close()
-
-    # --- the queue ------------------------------------------------------------------------------------------------
-
-    def leave_queue(self, waiter: Waiter) -> None:
-        """An operation does not want a connection any more."""
-        if self.waiting.remove(waiter):
-            self._left(1)
-
-    def give_up_room(self) -> None:
-        """An operation that was told to ask again does not."""
-        self._call_next()
-
-    def _next(self) -> Waiter:
-        waiter = self.waiting.pop()
-        self._left(1)
-        return waiter
-
-    def _left(self, n: int) -> None:
-        self._statistics.connections_waiting.add(-n)
-        self._fullness.now(len(self.waiting), self.service.queue)
-
-    def _tell_fullness(self, full: bool, refused: int) -> None:
-        title = self.service.title
-        if full:
-            text = f"{title}: {self.service.queue} operations wait for a connection, refusing more ($rc -4)"
-            log(ERROR, self.service.module, "acquire", text)
-        else:
-            log(NOTICE, self.service.module, "acquire", f"{title}: operations may wait again; {refused} were refused")
-
-    def _call_next(self) -> None:
-        """There is room for another connection: whoever waits longest may open it."""
-        if not self.waiting:
-            return
-        if self._back_off.failing and self.size == 0:
-            self._refuse_all()
-        elif self.size < self.service.connections and self._may_connect():
-            self._next().granted(None)
-
-    def _refuse_all(self) -> None:
-        """Nobody is left who could give a connection back."""
-        waiting = self.waiting.clear()
-        self._left(len(waiting))
-        for waiter in waiting:
-            waiter.refused()
-
-    # --- looking for a service that is down -----------------------------------------------------------------------
-
-    def _look_again(self) -> None:
-        """Try to connect when the pause is over, so that no operation has to find out."""
-        if not self._probing and hasattr(this, "reactor"):
-            self._probing = True
-            this.reactor.call_at(self._back_off.retry_at, self._probe)
-
-    def _probe(self) -> None:
-        self._probing = False
-        if not self._back_off.failing:
-            return
-        if self._may_connect():
-            _Probe(self, self._begin())
-        else:
-            self._probing = True
-            this.reactor.call_at(max(self._back_off.retry_at, time.monotonic() + BACK_OFF[0]), self._probe)
-
-    def probe_failed(self, connection: Connection, error: Exception) -> None:
-        """An attempt of the pool's own has failed; of several servers it was one."""
-        self.failed(connection, error)
-        if self._missed:
-            _Probe(self, self._begin())
-
-    def describe(self) -> dict[str, Any]:
-        """For ``async_pools``."""
-        return {
-            "Destination": f"{self.service.key} {self.service.address(self._server)}",
-            "State": "down" if self.down else "up",
-            "Open": self.size,
-            "Connecting": self.connecting,
-            "Idle": len(self.idle),
-            "Limit": self.service.connections,
-            "Waiting": len(self.waiting),
-            "Opened": self.opened,
-            "Failed": self.failures,
-            "Retried": self.retried,
-            "Refused": self.refusals,
-        }
-
-    def _warn(self, text: str) -> None:
-        now = time.monotonic()
-        if not self.down and now - self._warned >= _WARN_EVERY:
-            self._warned = now
-            log(WARNING, self.service.module, "connection", text)
-
-
-class _Probe:
-    """An attempt to connect that no operation waits for."""
-
-    def __init__(self, owner: Pool, connection: Connection) -> None:
-        self._pool, self._connection = owner, connection
-        self._fd, self._wants, self._serial = -1, 0, 0
-        self._timer = this.reactor.call_at(connection.give_up_at, self._late)
-        self._go_on(0)
-
-    def _go_on(self, events: int) -> None:
-        connection = self._connection
-        try:
-            ready = connection.step()
-        except (OSError, ServiceError) as error:
-            self._end()
-            self._pool.probe_failed(connection, error)
-            return
-        if ready:
-            self._end()
-            self._pool.connected()
-            self._pool.release(connection)
-            return
-        fd, wants, serial = connection.fileno(), connection.wants, connection.stream.serial
-        if serial != self._serial:
-            self._unwatch()
-            this.reactor.add(fd, wants, self._go_on)
-            self._fd, self._wants, self._serial = fd, wants, serial
-        elif wants != self._wants:
-            this.reactor.modify(fd, wants)
-            self._wants = wants
-
-    def _late(self) -> None:
-        self._end()
-        self._pool.probe_failed(self._connection, OSError("no answer while connecting"))
-
-    def _end(self) -> None:
-        this.reactor.cancel(self._timer)
-        self._unwatch()
-
-    def _unwatch(self) -> None:
-        if self._fd >= 0:
-            this.reactor.remove(self._fd)
-            self._fd = -1
 
 
 services: dict[str, tuple[Service, PoolStatistics]] = {}
