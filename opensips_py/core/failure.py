@@ -27,9 +27,12 @@ from opensips_py.tm.states import Uac
 def relay_upstream(tx: Transaction, rec: Record, code: int, data: bytes, now: float) -> None:
     """A branch's reply goes upstream (held transaction; sent at the next commit)."""
     if rec.flags & NOT_RELAYED:
-        local_reply(tx, rec, code, data, now)
+        if rec.code < 200:
+            local_reply(tx, rec, code, data, now)
         return
-    machine.replied(rec, code, data, now, local=False)
+    if rec.code < 300:
+        machine.replied(rec, code, data, now, local=False)
+    # else a 2xx that comes after a negative reply passes, which goes on being repeated until the ACK (RFC 3261 16.7 step 5)
     tx.out.append((rec.socket, data, rec.reply_host, rec.reply_port))
     hooks.answered(code, False)
 
@@ -39,6 +42,7 @@ def all_failed(tx: Transaction, rec: Record, winner: int, now: float) -> None:
 
     To be called with the transaction held; the caller commits afterwards.
     """
+    machine.finish_minor(rec, now, tx.out)
     name = rec.on_failure
     if name is not None:
         route = this.program.route(RouteKind.FAILURE, name)
@@ -55,6 +59,9 @@ def all_failed(tx: Transaction, rec: Record, winner: int, now: float) -> None:
 def _ended(ctx: Context, tx: Transaction, rec: Record, follow: FailureRoute, now: float) -> None:
     """The failure route is through (held transaction; the caller commits)."""
     transactions.take_over_routes(ctx, rec)
+    avps = ctx.slots.pop("tm.bavp", None)  # they belong to the branch
+    if avps is not None:
+        rec.branches[follow.winner].avps = avps
     if rec.context:
         rec.context = ctx.freeze()
     transactions.unsettled.clear()
@@ -156,7 +163,6 @@ unsent.append(_unsent)
 def answer(tx: Transaction, rec: Record, winner: int, now: float) -> None:
     """Send the reply of branch ``winner`` upstream (RFC 3261 16.7 step 7)."""
     branch = rec.branches[winner]
-    machine.finish_minor(rec, now, tx.out)
     if rec.flags & NOT_RELAYED:
         local_reply(tx, rec, branch.code, branch.reply, now)
         return

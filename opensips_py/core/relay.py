@@ -8,7 +8,7 @@ from time import monotonic
 
 import msgspec
 
-from opensips_py.core import building, destinations, traffic, transactions
+from opensips_py.core import building, destinations, failure, traffic, transactions
 from opensips_py.core import continuation as continuations
 from opensips_py.core.branch_run import BranchRun
 from opensips_py.core.continuation import Continuation
@@ -34,13 +34,16 @@ from opensips_py.tm import identity, machine
 from opensips_py.tm.picking import SEND_FAILED
 from opensips_py.tm.record import (
     CANCELLED,
-    LOCAL,
+    KEEP_BRANCHES,
     MAX_BRANCHES,
     MINOR,
     NO_NEW_BRANCHES,
+    NOT_RELAYED,
     OVER_STREAM,
     PARKED,
     PASS_REASON,
+    PHONY,
+    REPLICATED,
     Alternative,
     Record,
     UacBranch,
@@ -50,6 +53,7 @@ from opensips_py.tm.states import Uac
 NO_ERROR_REPLY = 0x02
 NO_DNS_FAILOVER = 0x04
 PASS_CANCEL_REASON = 0x08
+FOLLOW_NO_CANCEL = 0x10
 
 RECORD_FLAGS = "tm.flags"
 """Slot of a Context: flags that its transaction gets when it is relayed (RESTORE_FROM, RESTORE_TO)."""
@@ -123,6 +127,8 @@ class Forwarding(msgspec.Struct, array_like=True):
     """Branches that are ready: they become the transaction's all at once."""
     error: int = 0
     """Last internal error."""
+    later: bool = False
+    """They come to what is under way: the request that is kept for failure routes stays as it was relayed."""
 
 
 def _forward(ctx: Context, tx: Transaction, rec: Record, work: Forwarding) -> int:
@@ -134,6 +140,8 @@ def _forward(ctx: Context, tx: Transaction, rec: Record, work: Forwarding) -> in
         return refused
     if work.flags & PASS_CANCEL_REASON:
         rec.flags |= PASS_REASON
+    if work.flags & FOLLOW_NO_CANCEL and _no_cancel(ctx):
+        rec.flags |= KEEP_BRANCHES
     work.targets = [_own_branch(ctx), *ctx.branches]
     return _fork(ctx, tx, rec, work)
 
@@ -151,10 +159,10 @@ def _fork(ctx: Context, tx: Transaction, rec: Record, work: Forwarding) -> int:
 
 def _refused(ctx: Context, tx: Transaction, rec: Record) -> int:
     """The internal error for a transaction that may not be forwarded any more, or 0."""
-    if rec.code >= 200:
+    if rec.code >= 200 and not rec.flags & REPLICATED:  # a copy may follow the reply
         return E_NO_DESTINATION
     if rec.flags & (CANCELLED | NO_NEW_BRANCHES):
-        if not rec.branches and ctx.route_kind is not RouteKind.FAILURE and not rec.flags & LOCAL:
+        if not rec.branches and ctx.route_kind is not RouteKind.FAILURE and not rec.flags & NOT_RELAYED:
             transactions.send_reply(ctx, tx, rec, 487, "Request Terminated")
             commit(tx)
         return E_NO_DESTINATION
@@ -175,7 +183,8 @@ def _forwarded(ctx: Context, tx: Transaction, work: Forwarding) -> int:
         return refused
     first = len(rec.branches)
     now = monotonic()
-    for branch in work.made:
+    for branch in work.made[: MAX_BRANCHES - first]:
+        _number(branch, identity.branch_id(tx.key, len(rec.branches)))
         machine.branch_started(rec, branch, now)
         rec.branches.append(branch)
     if RECORD_FLAGS in ctx.slots:
@@ -186,10 +195,74 @@ def _forwarded(ctx: Context, tx: Transaction, work: Forwarding) -> int:
     failing = ctx.route_kind is RouteKind.FAILURE
     if failing:
         rec.first = first
-    if rec.on_failure is not None or hooks.keep_avps_for_replies or failing:
+    kept = rec.on_failure is not None or hooks.keep_avps_for_replies or failing or rec.context or hooks.branches_come_later
+    if kept and not work.later:
         transactions.keep_rport(ctx)
         rec.context = ctx.freeze()
     return _send(tx, rec, first)
+
+
+def _number(branch: UacBranch, via: str) -> None:
+    """Give a branch its number, which others may have taken while it waited (t_inject_branches)."""
+    if branch.via != via:
+        branch.sent = branch.sent.replace(branch.via.encode(), via.encode(), 1)
+        branch.via = via
+
+
+def _no_cancel(ctx: Context) -> bool:
+    """Whether the caller wants no branch cancelled when another one answers (RFC 3841 9.1)."""
+    return any(value.strip().lower() == "no-cancel" for value in ctx.msg.values("request-disposition"))
+
+
+def replicate(ctx: Context, uri: str, flags: int = 0) -> int:
+    """t_replicate: send copies of the request to ``uri`` and to the URIs of all branches. What comes back is not relayed.
+
+    1 under way, 0 a retransmission, negative: see ``_CODES``.
+    """
+    ruri = ctx.ruri
+    ctx.dst_uri = uri
+    ctx.branches = [Branch(ruri, branch.uri, None, branch.q, branch.flags, branch.socket) for branch in ctx.branches]
+    method = ctx.msg.method
+    if method == "ACK":
+        return -1 if transactions.acknowledge(ctx) == 1 else forward(ctx)
+    if method == "CANCEL" and (invite := transactions.original(ctx)) is not None:
+        return cancel(ctx, invite)
+    made = transactions.new_transaction(ctx)
+    if made <= 0:
+        return 0 if made == 0 else -2
+    tx: Transaction = ctx.tx
+    rec = hold(tx)
+    if rec is None:
+        return _CODES[E_NO_DESTINATION]
+    try:
+        rec.flags |= REPLICATED
+        work = Forwarding(flags, None, [], made_here=False)
+        return _result(ctx, tx, work, _forward(ctx, tx, rec, work))
+    finally:
+        release(tx)
+
+
+def inject(ctx: Context, tx: Transaction, rec: Record, cancel: bool) -> int:
+    """Add the destinations of ``ctx``, which is over the request of a held transaction, while others may be under way.
+
+    ``cancel``: those are cancelled. 1 sent, -2 the transaction has been answered, -3 nothing could be sent.
+    """
+    if rec.code >= 200:
+        return -2
+    if rec.flags & (CANCELLED | NO_NEW_BRANCHES):
+        return -3
+    first = len(rec.branches)
+    ctx.continuation = continuations.Detached()
+    work = Forwarding(0, None, [_own_branch(ctx), *ctx.branches], made_here=False, later=True)
+    error = _fork(ctx, tx, rec, work)
+    current = tx.record
+    if cancel and current is not None:
+        now = monotonic()
+        for branch in current.branches[:first]:
+            if not branch.flags & PHONY:
+                machine.cancel_branch(current, branch, machine.COMPLETED_ELSEWHERE, now, tx.out)
+        commit(tx)
+    return -3 if error else 1
 
 
 def _add_branches(ctx: Context, tx: Transaction, rec: Record, work: Forwarding) -> None:
@@ -438,7 +511,8 @@ def cancel(ctx: Context, invite: Transaction) -> int:
             reason = (ctx.msg.value("reason") or reason).strip()
         reason = ctx.slots.get("tm.cancel_reason", reason)
         code, parked = rec.code, bool(rec.flags & PARKED) or rec.failing >= 0
-        machine.cancel_received(rec, reason, monotonic(), invite.out)
+        now = monotonic()
+        winner = machine.cancel_received(rec, reason, now, invite.out)
         early = parked and code < 200 and hooks.cancel_parked
         if early:
             rec.flags &= ~PARKED  # answered: it lives on like any other
@@ -451,6 +525,8 @@ def cancel(ctx: Context, invite: Transaction) -> int:
             data = building.reply(ctx, 200, "canceling", to_tag=rec.to_tag)
             invite.out.append((ctx.socket.index, data, host, port))
             hooks.answered(200, True)
+        if winner >= 0:
+            failure.all_failed(invite, rec, winner, now)
         commit(invite)
     finally:
         release(invite)

@@ -244,7 +244,7 @@ def _received(tx: Transaction, rec: Record, n: int, method: str, msg: SipMessage
         relayed = messages.relayed_reply(msg) if code > 100 else b""
     outcome = machine.reply_received(rec, n, code, msg, relayed, now, tx.out)
     if outcome == machine.RELAY:
-        if code >= 200 and not rec.index and rec.method == "INVITE":
+        if code >= 200 and rec.code < 300 and not rec.index and rec.method == "INVITE":
             rec.index = transactions.success_ack_key_of(parse(rec.raw) if rec.flags & RESTORE_CSEQ else msg)
         if code >= 200 or not dropped:
             failure.relay_upstream(tx, rec, code, relayed, now)

@@ -138,6 +138,8 @@ class Hooks:
     """Replies without transaction are passed on."""
     accept_aliases = False
     """tcp_accept_aliases."""
+    branches_come_later = False
+    """The script calls t_inject_branches(): the request is to be kept as it was relayed."""
     main_route: Route | None = None
     reply_route: Route | None = None
     """The onreply route without a name."""
@@ -175,6 +177,7 @@ def prepare() -> Hooks:
     hooks.stateless_forwarding = "forward" in program.called and not program.settings.disable_stateless_fwd
     hooks.named_reply_routes = any(kind == RouteKind.ONREPLY and name != MAIN for kind, name in program.routes)
     hooks.waiting_scripts = bool({"async", "await"} & program.called)
+    hooks.branches_come_later = "t_inject_branches" in program.called
     given = program.settings
     hooks.accept_aliases = bool(given.tcp_accept_aliases)
     building.Identification.server = (given.server_header or DEFAULT_SERVER) if given.server_signature else ""

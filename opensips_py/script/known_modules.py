@@ -265,8 +265,9 @@ RENAMED_FUNCTIONS = {
 UNSUPPORTED_FUNCTIONS = {
     "use_blacklist": "targets are not blacklisted; leave it out",
     "unuse_blacklist": "targets are not blacklisted; leave it out",
+    "t_anycast_replicate": "transactions are those of one server; there is no cluster to pass the request to",
 }
-"""Functions of the core that do not exist here, and why or what to do."""
+"""Functions that do not exist here, and why or what to do."""
 
 MODULES_OF: dict[str, str] = {name: module for module, names in FUNCTIONS.items() for name in names.split()}
 """Module by function name."""

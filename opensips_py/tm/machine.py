@@ -13,13 +13,17 @@ from opensips_py.tm.picking import SEND_FAILED, pick
 from opensips_py.tm.record import (
     CANCEL_WANTED,
     CANCELLED,
+    KEEP_BRANCHES,
     LOCAL_REPLY,
     LOCAL_SUCCESS,
     NEVER,
     NO_NEW_BRANCHES,
     OVER_STREAM,
     PARKED,
+    PHONY,
+    RECEIVED,
     RELIABLE,
+    REPLIED_HERE,
     SILENT,
     Record,
     UacBranch,
@@ -40,6 +44,10 @@ NO_ANSWER = 'SIP;cause=480;text="NO_ANSWER"'
 COMPLETED_ELSEWHERE = 'SIP ;cause=200 ;text="Call completed elsewhere"'
 
 TIMEOUT_CODE = 408
+CANCELLED_CODE = 487
+
+CHALLENGES = (401, 407)
+"""Relayed without being repeated until the ACK comes: who floods us with INVITEs is not to be helped (RFC 3261 26.3.2.4)."""
 
 
 def replied(rec: Record, code: int, data: bytes, now: float, *, local: bool) -> None:
@@ -48,9 +56,11 @@ def replied(rec: Record, code: int, data: bytes, now: float, *, local: bool) -> 
     rec.state = (UAS_INVITE if invite else UAS_NON_INVITE).get((rec.state, event_of(code)), Uas(rec.state))
     rec.code = code
     rec.reply = data
+    rec.flags = rec.flags | REPLIED_HERE if local else rec.flags & ~REPLIED_HERE
     if code < 200:
         return
-    if not invite or (code < 300 and not local):
+    _end_waiting(rec)
+    if not invite or (not local and (code < 300 or code in CHALLENGES)):
         rec.end_at = now + _linger(rec)
         return
     if code < 300:
@@ -66,6 +76,7 @@ def ended_here(rec: Record, code: int, now: float) -> None:
     rec.state = Uas.CONFIRMED if rec.method == "INVITE" else Uas.COMPLETED
     rec.code = code
     rec.end_at = now + settings.wt_timer
+    _end_waiting(rec)
 
 
 def acknowledged(rec: Record, now: float) -> None:
@@ -105,6 +116,21 @@ def branch_started(rec: Record, branch: UacBranch, now: float) -> None:
     branch.fr_at = now + rec.fr
 
 
+def waiting(now: float, seconds: float, socket: int) -> UacBranch:
+    """A branch without a request, which ends after ``seconds``."""
+    return UacBranch(
+        uri="", host="", port=0, socket=socket, via="", sent=b"", state=Uac.CALLING, flags=PHONY, fr_at=now + seconds
+    )
+
+
+def _end_waiting(rec: Record) -> None:
+    """A final reply has gone upstream: nothing is waited for any more."""
+    for branch in rec.branches:
+        if branch.flags & PHONY and branch.state < Uac.COMPLETED:
+            branch.state = Uac.COMPLETED
+            _stop(branch)
+
+
 def reply_received(rec: Record, n: int, code: int, reply: SipMessage, relayed: bytes, now: float, out: list[Send]) -> int:
     """A reply came on branch ``n``; ``relayed`` is its form for upstream (a final negative one is kept until picking).
 
@@ -117,18 +143,18 @@ def reply_received(rec: Record, n: int, code: int, reply: SipMessage, relayed: b
     if state is None:
         return ABSORB
     branch.state = state
+    branch.flags |= RECEIVED
     if code < 200:
         return _provisional(rec, branch, code, invite, now, out)
     if code < 300:
         branch.code = code
         _stop(branch)
-        if before == Uac.ACCEPTED:
-            return RELAY if rec.code < 300 else ABSORB
         if not invite:
             return RELAY if rec.code < 200 else ABSORB
-        if rec.code >= 300:
-            return ABSORB
-        cancel_branches(rec, n, COMPLETED_ELSEWHERE, now, out)
+        if before == Uac.ACCEPTED or rec.code >= 300:
+            return RELAY
+        if not rec.flags & KEEP_BRANCHES:
+            cancel_branches(rec, n, COMPLETED_ELSEWHERE, now, out)
         return RELAY
     if invite:
         out.append((branch.socket, messages.ack(branch.sent, reply, rec.headers), branch.host, branch.port))
@@ -183,7 +209,7 @@ def _negative(rec: Record, n: int, now: float, out: list[Send]) -> int:
 
 
 def finish_minor(rec: Record, now: float, out: list[Send]) -> None:
-    """A final reply goes upstream: branches that were not waited for are cancelled."""
+    """All that counts has ended: branches that are not waited for are cancelled."""
     cancel_branches(rec, -1, None, now, out)
 
 
@@ -206,11 +232,23 @@ def send_failed(rec: Record, n: int, now: float, out: list[Send]) -> int:
     return _negative(rec, n, now, out)
 
 
-def cancel_received(rec: Record, reason: str | None, now: float, out: list[Send]) -> None:
-    """The caller cancels (9.2, 16.10). ``reason``: Reason header to send along."""
+def cancel_received(rec: Record, reason: str | None, now: float, out: list[Send]) -> int:
+    """The caller cancels (9.2, 16.10). ``reason``: Reason header to send along.
+
+    Returns ABSORB, or the number of the branch that has won: when nothing is pending but a wait for branches.
+    """
     rec.flags |= CANCELLED
-    if rec.code < 200:
-        cancel_branches(rec, -1, reason, now, out)
+    if rec.code >= 200:
+        return ABSORB
+    cancel_branches(rec, -1, reason, now, out)
+    pending = [n for n, branch in enumerate(rec.branches) if branch.state < Uac.COMPLETED]
+    if rec.failing >= 0 or not pending or not all(rec.branches[n].flags & PHONY for n in pending):
+        return ABSORB
+    last = rec.branches[pending[-1]]
+    last.state, last.code = Uac.COMPLETED, CANCELLED_CODE
+    last.flags |= LOCAL_REPLY
+    _stop(last)
+    return _negative(rec, pending[-1], now, out)
 
 
 def cancel_branches(rec: Record, but: int, reason: str | None, now: float, out: list[Send]) -> None:
@@ -218,7 +256,7 @@ def cancel_branches(rec: Record, but: int, reason: str | None, now: float, out: 
     if rec.method != "INVITE":  # 9.1: only an INVITE can be cancelled
         return
     for n, branch in enumerate(rec.branches):
-        if n != but and branch.state < Uac.COMPLETED:
+        if n != but and branch.state < Uac.COMPLETED and not branch.flags & PHONY:
             cancel_branch(rec, branch, reason, now, out)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from opensips_py.tm.record import MINOR, UacBranch
+from opensips_py.tm.record import MINOR, PHONY, UacBranch
 from opensips_py.tm.states import Uac
 
 SEND_FAILED = 477
@@ -35,14 +35,21 @@ def pending(branch: UacBranch) -> bool:
 def pick(branches: Sequence[UacBranch], cancelled: bool, first: int = 0) -> int | None:
     """Number of the winning branch from ``first`` on, the first one on ties; None while one that counts is pending.
 
-    Pending branches with the minor flag are not waited for, unless nothing else has answered.
+    Pending branches with the minor flag are not waited for, unless nothing else has answered. A branch that only waits for others
+    counts wherever it stands, but not once the caller has cancelled.
     """
     best: int | None = None
     best_priority = 0
     held = False
-    for n in range(first, len(branches)):
-        branch = branches[n]
-        if branch.state < Uac.COMPLETED:
+    for n, branch in enumerate(branches):
+        unfinished = branch.state < Uac.COMPLETED
+        if unfinished and branch.flags & PHONY:
+            if cancelled:
+                continue
+            return None
+        if n < first:
+            continue
+        if unfinished:
             if not branch.flags & MINOR:
                 return None
             held = True

@@ -39,6 +39,10 @@ RELIABLE = 512
 """The request came over a connection: replies are not repeated (RFC 3261 17.2)."""
 OPEN_ONLY = 1024
 """Replies go over an open connection or not at all (tcp_no_new_conn_rplflag)."""
+KEEP_BRANCHES = 2048
+"""A 2xx does not cancel the other branches (t_relay flag 0x10, RFC 3841 9.1)."""
+REPLIED_HERE = 4096
+"""The last reply sent upstream was made here."""
 
 RESTORE_CSEQ = 2048
 """The number in CSeq was raised to answer a challenge (uac_auth): replies get back the one of the request."""
@@ -54,6 +58,11 @@ OVER_STREAM = 8
 """Sent over a connection: nothing is repeated (RFC 3261 17.1)."""
 SILENT = 16
 """Its 408 was made here, and not a single reply had come: the server may be dead (RFC 3263 4.3)."""
+RECEIVED = 32
+"""A reply, if only a provisional one, has come."""
+PHONY = 64
+"""No request was sent: the branch keeps the transaction open for others to be added (t_wait_for_new_branches), or for a reply
+from outside (t_write_req)."""
 
 
 class Alternative(msgspec.Struct, array_like=True):

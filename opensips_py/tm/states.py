@@ -128,6 +128,13 @@ UAC_INVITE_MACHINE = Machine(
             "timer C: cancelled, and the 487 that follows is acknowledged",
         ),
         Transition(Uac.COMPLETED, Event.FAILURE, Uac.COMPLETED, "RFC 3261 17.1.1.2", "acknowledged again"),
+        Transition(
+            Uac.COMPLETED,
+            Event.SUCCESS,
+            Uac.ACCEPTED,
+            "RFC 3261 16.7",
+            "every 2xx passes, also one that crosses our CANCEL",
+        ),
         Transition(Uac.ACCEPTED, Event.SUCCESS, Uac.ACCEPTED, "RFC 6026 7.2", "passed on again"),
     ),
 )

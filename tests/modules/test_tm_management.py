@@ -9,6 +9,7 @@ import signal
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -206,14 +207,23 @@ def test_every_provisional_reply_is_an_answer_if_wanted(server: Start, client: C
     assert seen == ["180 So", "200 So"]
 
 
+def _is_read(fifo: Path) -> bool:
+    """Whether a process has the FIFO open for reading: a command would wait for one."""
+    try:
+        os.close(os.open(fifo, os.O_WRONLY | os.O_NONBLOCK))
+    except OSError:
+        return False
+    return True
+
+
 def test_an_asker_that_dies_leaves_nothing_behind(server: Start, client: Client, pool: ThreadPoolExecutor) -> None:
     running, callee = server(SCRIPT, workers=2), client()
     ask(pool, running, dlg(running, callee), 1)
     request = callee.receive()
     [process] = running.pids("MI FIFO")
     os.kill(process, signal.SIGKILL)
-    end = time.monotonic() + 10
-    while running.pids("MI FIFO") in ([], [process]):
+    end = time.monotonic() + 15
+    while running.pids("MI FIFO") in ([], [process]) or not _is_read(running.fifo):
         assert time.monotonic() < end
         time.sleep(0.02)
     callee.reply(request, 200)

@@ -49,6 +49,8 @@ class Callee:
         """It has sent a provisional reply; has been sent a CANCEL."""
         self.heard = self.answered = self.accepted = False
         """The server has processed a provisional, a final, a 2xx of it."""
+        self.refused = False
+        """A process died over its negative final, which may have been processed, or would be repeated."""
         self.success: bytes | None = None
         """The last 2xx that it has sent."""
 
@@ -174,7 +176,8 @@ class Call(RuleBasedStateMachine):
             assert not self.finals, f"{msg.status} after {self.finals}"
             return
         if self.finals:
-            assert self.method == "INVITE" and self.finals[0] < 300 and msg.status < 300, f"{msg.status} after {self.finals}"
+            # every 2xx to an INVITE passes (RFC 3261 16.7 step 5)
+            assert self.method == "INVITE" and msg.status < 300, f"{msg.status} after {self.finals}"
         self.finals.append(msg.status)
 
     # --- what may come ---------------------------------------------------------------------------------------------------
@@ -240,6 +243,8 @@ class Call(RuleBasedStateMachine):
         _, died = self.happens([(process, arrive)], (), (0, death), lost)
         if not died:
             self.note(callee, code)
+        elif code >= 300:
+            callee.refused = True
 
     @rule(first=st.integers(0, 5), second=st.integers(0, 5), codes=st.tuples(CODES, CODES), switches=SWITCHES)
     def two_callees_reply_at_once(self, first: int, second: int, codes: tuple[int, int], switches: list[int]) -> None:
@@ -270,6 +275,8 @@ class Call(RuleBasedStateMachine):
         _, died = self.happens([(0, arrive), (1, self.server.datagram(request(self.method), UAC))], switches, death)
         if death is None or not died or death[0] == 1:
             self.note(callee, code)
+        elif code >= 300:
+            callee.refused = True
 
     @precondition(lambda self: self.method == "INVITE")
     @rule(process=PROCESSES)
@@ -292,6 +299,8 @@ class Call(RuleBasedStateMachine):
         _, died = self.happens([(1, arrive), (2, self.server.datagram(request("CANCEL"), UAC))], switches, death)
         if death is None or not died or death[0] == 1:
             self.note(callee, code)
+        elif code >= 300:
+            callee.refused = True
 
     @precondition(lambda self: self.method == "INVITE" and self.finals and self.finals[0] >= 300)
     @rule(process=PROCESSES)
@@ -349,6 +358,8 @@ class Call(RuleBasedStateMachine):
         _, died = self.happens([(0, self.server.due_timers()), (1, arrive)], switches, death)
         if known and (death is None or not died or death[0] == 0):  # it was not the process with the reply that died
             self.note(callee, code)
+        elif code >= 300:
+            callee.refused = True
 
     @rule(switches=SWITCHES, death=st.none() | st.tuples(st.integers(0, 1), STEPS))
     def two_processes_fire_timers(self, switches: list[int], death: tuple[int, int] | None) -> None:
@@ -394,7 +405,7 @@ class Call(RuleBasedStateMachine):
         assert self.stored <= sent, "a branch was never sent"
         if self.method == "INVITE":
             for callee in self.callees.values():
-                if callee.heard and not callee.answered:
+                if callee.heard and not callee.answered and not callee.refused:
                     assert callee.cancelled, "a callee rings for ever"
 
 

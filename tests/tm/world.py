@@ -11,6 +11,7 @@ from opensips_py.core import failure, relay, reply_reception, timers, transactio
 from opensips_py.core.process import this
 from opensips_py.core.receive import receive_message
 from opensips_py.modules.tm import functions as tm_functions
+from opensips_py.modules.tm import injection
 from opensips_py.script.context import Context, ListenSocket, RouteKind
 from opensips_py.script.parameters import Settings
 from opensips_py.sip.message import SipMessage, parse
@@ -62,7 +63,7 @@ class World:
         self.socket = ListenSocket(0, "udp", "127.0.0.1", 15060)
         for name, value in (("store", self.store), ("sockets", [self.socket]), ("handles", [Wire(self)])):
             monkeypatch.setattr(this, name, value, raising=False)
-        for place in (transactions, relay, reply_reception, failure, tm_functions):
+        for place in (transactions, relay, reply_reception, failure, tm_functions, injection):
             monkeypatch.setattr(place, "monotonic", lambda: self.now)
         self._patch = monkeypatch
 

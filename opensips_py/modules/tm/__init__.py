@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from opensips_py.modules.tm import (  # noqa: F401  (what they offer declares itself)
     functions,
+    injection,
     management,
     new_request,
     variables,

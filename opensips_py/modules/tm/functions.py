@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from time import monotonic
+from typing import Annotated, Any
 
 from opensips_py.core import relay, transactions
 from opensips_py.core.destinations import hop_of_proxy
@@ -12,7 +13,7 @@ from opensips_py.modules.tm.declared import module
 from opensips_py.script.context import Context, RouteKind
 from opensips_py.script.declarations import B, F, L, O, Pattern, R
 from opensips_py.tm import machine
-from opensips_py.tm.record import LOCAL_REPLY, Record
+from opensips_py.tm.record import LOCAL_REPLY, RECEIVED, REPLIED_HERE, Record
 
 # --- requests --------------------------------------------------------------------------------------------------------
 
@@ -25,15 +26,18 @@ def t_newtran(ctx: Context) -> int:
 
 @module.function(routes=R | F)
 def t_reply(ctx: Context, code: int, reason: str) -> int:
-    """Answer the request, making a transaction if there is none. 1 sent, -1 error or already answered."""
-    if not 100 <= code <= 699:
-        return -1
-    return transactions.reply(ctx, code, reason)
+    """Answer the request, making a transaction if there is none. 1 sent, -1 error or already answered.
+
+    An ACK is not answered: the script ends.
+    """
+    return t_reply_with_body(ctx, code, reason, "")
 
 
 @module.function(routes=R | F)
 def t_reply_with_body(ctx: Context, code: int, reason: str, body: str) -> int:
     """t_reply() with a body; its Content-Type is added with append_to_reply()."""
+    if ctx.msg.method == "ACK":
+        return 0
     if not 100 <= code <= 699:
         return -1
     return transactions.reply(ctx, code, reason, body=body)
@@ -44,7 +48,8 @@ def t_relay(ctx: Context, flags: int | None = None, outbound_proxy: str | None =
     """Forward the request to its R-URI (or $du, or ``proto:host:port``) and all branches.
 
     1 under way; the script ends after a retransmission or an error reply; -1 error, -2 bad message, -3 no destination or
-    already cancelled, -4 unresolvable, -6 send failed. Flags: 2 no error reply, 4 no DNS failover, 8 pass the Reason of a CANCEL.
+    already cancelled, -4 unresolvable, -6 send failed. Flags: 2 no error reply, 4 no DNS failover, 8 pass the Reason of a CANCEL,
+    0x10 follow ``Request-Disposition: no-cancel``: a 2xx does not cancel the other branches, theirs are relayed too.
     """
     proxy = None
     if outbound_proxy is not None:
@@ -53,6 +58,15 @@ def t_relay(ctx: Context, flags: int | None = None, outbound_proxy: str | None =
             ctx.slots["tm.error"] = transactions.E_BAD_URI
             return -2
     return relay.relay(ctx, flags or 0, proxy)
+
+
+@module.function(routes=R | F)
+def t_replicate(ctx: Context, uri: str, flags: int | None = None) -> int:
+    """Send a copy of the request to the address of ``uri``, and one to that of each branch. Their replies are not relayed.
+
+    1 under way; the script ends after a retransmission; negative codes as those of t_relay(). Flags: 4 no DNS failover.
+    """
+    return relay.replicate(ctx, uri, flags or 0)
 
 
 @module.function(routes=R | B)
@@ -178,57 +192,79 @@ def t_on_branch(ctx: Context, name: str) -> int:
 # --- looking at replies ----------------------------------------------------------------------------------------------
 
 
-def reply_code(ctx: Context) -> int | None:
-    """The status that the current route is about."""
-    if ctx.route_kind is RouteKind.FAILURE:
-        return ctx.reply_code
-    if not ctx.msg.is_request:
-        return ctx.msg.status
+def reply_code(ctx: Context) -> int:
+    """The status that the current route is about: winning, received, or sent last; 0 when there is none."""
     rec = None if ctx.tx is None else look(ctx.tx)
-    return None if rec is None else rec.code
+    if rec is None:
+        return 0
+    kind = ctx.route_kind
+    if kind is RouteKind.FAILURE:
+        return ctx.reply_code
+    if kind is RouteKind.ONREPLY:
+        return ctx.msg.status
+    return rec.code if kind is RouteKind.REQUEST else 0
 
 
 @module.function(routes=R | F | O | B)
 def t_check_status(ctx: Context, status: Pattern) -> int:
-    """1 when the status that this route is about matches, else -1."""
-    code = reply_code(ctx)
-    return 1 if code is not None and status.search(str(code)) else -1
+    """1 when the status that this route is about matches, else -1: in a branch route, and without a transaction."""
+    if ctx.tx is None or ctx.route_kind is RouteKind.BRANCH:
+        return -1
+    return 1 if status.search(str(reply_code(ctx))) else -1
+
+
+def _which_fault(text: str, registry: Any) -> str | None:
+    return None if _which(text) is not None else f'"{text}" is none of "all", "branch", "last"'
+
+
+def _which(text: str) -> str | None:
+    return next((word for word in ("all", "branch", "last") if text.lower().startswith(word)), None)
 
 
 @module.function(routes=R | F | O | B)
-def t_local_replied(ctx: Context, which: str) -> int:
-    """1 when the replies were made here, not received: of ``all`` branches, of this ``branch``, or of the ``last`` one."""
+def t_local_replied(ctx: Context, which: Annotated[str, "static", _which_fault]) -> int:
+    """1 when there was nothing but replies made here, else -1.
+
+    ``all``: no branch has received any reply; ``branch``: the one that has won in a failure route has not; ``last``: the final
+    reply that has won in a failure route was made here, elsewhere the last one that was sent.
+    """
     rec = None if ctx.tx is None else look(ctx.tx)
-    if rec is None or not rec.branches:
+    if rec is None:
         return -1
-    if which == "all":
-        chosen = rec.branches
-    elif which == "last":
-        chosen = rec.branches[-1:]
-    elif which == "branch":
-        chosen = rec.branches[ctx.branch_index : ctx.branch_index + 1] if ctx.branch_index >= 0 else []
-    else:
-        return -1
-    return 1 if chosen and all(branch.flags & LOCAL_REPLY for branch in chosen) else -1
+    chosen = _which(which)
+    if chosen == "all":
+        return -1 if any(branch.flags & RECEIVED for branch in rec.branches[rec.first :]) else 1
+    if ctx.route_kind is RouteKind.FAILURE and 0 <= ctx.branch_index < len(rec.branches):
+        flags = rec.branches[ctx.branch_index].flags
+        return 1 if (flags & LOCAL_REPLY if chosen == "last" else not flags & RECEIVED) else -1
+    return 1 if chosen == "last" and rec.flags & REPLIED_HERE else -1
+
+
+def _branches_fault(text: str, registry: Any) -> str | None:
+    wrong = text.lower().strip("ao")
+    return f'unsupported flag "{wrong[:1]}": a (all) or o (others) is expected' if wrong else None
 
 
 @module.function(routes=O)
-def t_cancel_branch(ctx: Context, which: str | None = None) -> int:
-    """Cancel this branch, ``a``: all branches, ``o``: the others."""
+def t_cancel_branch(ctx: Context, which: Annotated[str, "static", _branches_fault] | None = None) -> int:
+    """Cancel this branch, ``a``: all branches, ``o``: the others. -1 without an INVITE transaction.
+
+    The branch that this reply ends, if it is a final one, is not cancelled.
+    """
     tx: Transaction | None = ctx.tx
-    if tx is None:
-        return -1
-    rec = hold(tx)
-    if rec is None:
+    rec = None if tx is None else hold(tx)
+    if tx is None or rec is None:
         return -1
     try:
+        if rec.method != "INVITE":
+            return -1
         now = monotonic()
         n = ctx.branch_index
-        if which and "a" in which:
-            machine.cancel_branches(rec, -1, None, now, tx.out)
-        elif which and "o" in which:
-            machine.cancel_branches(rec, n, None, now, tx.out)
-        elif 0 <= n < len(rec.branches) and rec.method == "INVITE":
+        ended = ctx.msg.status >= 200
+        chosen = (which or "").lower()
+        if chosen:
+            machine.cancel_branches(rec, n if ended or "a" not in chosen else -1, None, now, tx.out)
+        elif 0 <= n < len(rec.branches) and not ended:
             machine.cancel_branch(rec, rec.branches[n], None, now, tx.out)
         commit(tx)
     finally:

@@ -11,23 +11,24 @@ from opensips_py.tm.settings import settings
 
 @module.variable("T_branch_idx")
 def _branch_index(ctx: Context, argument: str | None, index: int | str | None) -> Value:
-    """Number of the branch that a branch or onreply route runs for, or that has won in a failure route."""
-    return ctx.branch_index if ctx.branch_index >= 0 else None
+    """Number of the branch that a branch or onreply route runs for; NULL in other routes."""
+    return max(0, ctx.branch_index) if ctx.route_kind in (RouteKind.BRANCH, RouteKind.ONREPLY) else None
 
 
 @module.variable("T_reply_code")
 def _code(ctx: Context, argument: str | None, index: int | str | None) -> Value:
-    """The status that this route is about: received, winning, or last sent."""
+    """The status that this route is about: received, winning, or last sent; 0 when there is none."""
     return reply_code(ctx)
 
 
 @module.variable("T_ruri")
 def _branch_ruri(ctx: Context, argument: str | None, index: int | str | None) -> Value:
-    """R-URI of the current branch."""
+    """R-URI of the current branch, of the first one where no branch is current; without a transaction that of the request."""
     rec = None if ctx.tx is None else look(ctx.tx)
-    if rec is None or not 0 <= ctx.branch_index < len(rec.branches):
-        return None
-    return rec.branches[ctx.branch_index].uri
+    if rec is None:
+        return ctx.ruri if ctx.msg.is_request else None
+    n = max(0, ctx.branch_index)
+    return rec.branches[n].uri if n < len(rec.branches) else None
 
 
 @module.variable("T_id")
@@ -85,10 +86,11 @@ def _set_bavp(ctx: Context, argument: str | None, index: int | str | None, value
     avps = _branch_avps(ctx)
     values = avps.setdefault(argument, [])
     if value is None:
+        at = index if isinstance(index, int) else 0
         if index == "*":
             values.clear()
-        elif values:
-            values.pop()
+        elif 0 <= at < len(values):
+            del values[-1 - at]
     elif index == "append":
         values.insert(0, value)
     elif isinstance(index, int) and 0 <= index < len(values):
@@ -99,9 +101,16 @@ def _set_bavp(ctx: Context, argument: str | None, index: int | str | None, value
         del avps[argument]
 
 
-@module.variable("bavp", argument="required", write=_set_bavp)
+def _assign_bavp(ctx: Context, argument: str | None, index: int | str | None, value: Value) -> None:
+    """``:=`` replaces all values."""
+    _branch_avps(ctx).pop(argument or "", None)
+    _set_bavp(ctx, argument, None, value)
+
+
+@module.variable("bavp", argument="required", write=_set_bavp, assign=_assign_bavp)
 def _bavp(ctx: Context, argument: str | None, index: int | str | None) -> Value:
-    """AVP of the current branch: set in a branch route, seen in the onreply routes of that branch."""
+    """AVP of the current branch: set in a branch route, seen in the onreply routes of that branch and in a failure route that it
+    has won. NULL in other routes."""
     values = _branch_avps(ctx).get(argument or "")
     if not values:
         return None
