@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from opensips_py.core.dns.location import default_ports
 from opensips_py.core.process import this
 from opensips_py.core.streams import tuning
 from opensips_py.script.declarations import ConfigError, Module
@@ -9,7 +10,7 @@ from opensips_py.script.flag_names import branch_flags, message_flags
 
 module = Module("proto_tcp", doc="SIP over TCP (OpenSIPS module proto_tcp)")
 
-tcp_port = module.param("tcp_port", int, 5060, doc="port of TCP sockets that are defined without one")
+tcp_port = module.param("tcp_port", int, 5060, doc="port of TCP sockets, and of destinations, that are given without one")
 tcp_send_timeout = module.param(
     "tcp_send_timeout", int, 100, doc="without tcp_async: milliseconds for which a peer may read nothing of what waits for it"
 )
@@ -44,6 +45,7 @@ def configure() -> None:
     for param in (tcp_send_timeout, tcp_max_msg_chunks, tcp_async_max_postponed_chunks):
         if param.value < 1:
             raise ConfigError(f"proto_tcp: {param.name} must be at least 1, not {param.value}")
+    default_ports["tcp"] = tcp_port.value
     tuning.asynchronous = bool(tcp_async.value)
     tuning.send_timeout = tcp_send_timeout.value / 1000
     tuning.max_chunks = tcp_max_msg_chunks.value

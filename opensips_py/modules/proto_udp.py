@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from opensips_py.core.dns.location import default_ports
 from opensips_py.script.declarations import ConfigError, Module
 
 module = Module("proto_udp", doc="SIP over UDP (OpenSIPS module proto_udp)")
-udp_port = module.param("udp_port", int, 5060, doc="port of UDP sockets that are defined without one")
+udp_port = module.param("udp_port", int, 5060, doc="port of UDP sockets, and of destinations, that are given without one")
 
 
 @module.on_config
 def check() -> None:
-    """Refuse a port that does not exist."""
+    """Refuse a port that does not exist; tell the one that is meant where none is said."""
     if not 0 < udp_port.value < 65536:
         raise ConfigError(f"udp_port {udp_port.value} is not a port number (1 to 65535)")
+    default_ports["udp"] = udp_port.value

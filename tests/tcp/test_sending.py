@@ -416,6 +416,16 @@ def test_transport_of_the_sending_socket_is_seen_by_scripts(tcp_server: Start, c
     assert running.lines(f"out tcp:127.0.0.1:{running.port}")
 
 
+def test_the_port_of_the_module_is_that_of_destinations_without_one(
+    tcp_server: Start, client: Client, listener: Listener
+) -> None:
+    callee = listener()
+    running = tcp_server(f'modparam("proto_tcp", "tcp_port", {callee.port})\n' + RELAY)
+    caller = client(running.address)
+    invite(caller, "sip:127.0.0.1;transport=tcp", "OPTIONS")
+    assert callee.accept().receive().method == "OPTIONS"
+
+
 def test_without_a_tcp_socket_there_is_no_way_to_tcp(server: Start, client: Client) -> None:
     running = server('loadmodule "tm.so"\nroute { $du = "sip:127.0.0.1:9;transport=tcp"; t_relay(); }')
     caller = client(running.address)

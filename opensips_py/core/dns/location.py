@@ -82,9 +82,13 @@ _OF_NAPTR = {
 _SECURE = ("tls", "wss")
 
 
+default_ports = {"tls": 5061, "wss": 443, "ws": 80}
+"""RFC 3261 19.1.2; others: 5060. The transports' modules may change it (``udp_port``, ``tcp_port``)."""
+
+
 def default_port(proto: str) -> int:
-    """RFC 3261 19.1.2."""
-    return 5061 if proto == "tls" else 443 if proto == "wss" else 80 if proto == "ws" else 5060
+    """Where requests without a port go."""
+    return default_ports.get(proto, 5060)
 
 
 class _Endpoint(NamedTuple):
