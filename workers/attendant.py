@@ -494,7 +494,11 @@ class Attendant:
             status.parked = 0
         log(WARNING, "core", "async", f"process {slot} has been busy for {(time.monotonic_ns() - busy) / 1e6:.0f} ms")
         mine = (slot, worker.incarnation)
-        self._hand_over(lambda _, record: (record.owner, record.incarnation) == mine and record.epoch < epoch, but=slot)
+
+        def taken(token: bytes, record: parking.Parked) -> bool:
+            return (record.owner, record.incarnation) == mine and record.epoch < epoch and not record.bound
+
+        self._hand_over(taken, but=slot)
 
     def _sample_load(self) -> None:
         self.counters.sample_load()

@@ -307,6 +307,7 @@ class Engine:
             limit=limit,
             continuation=b"" if continuation is None else continuations.pack(continuation),
             transaction=b"" if ctx is None else ctx.tx_key or b"",
+            bound=op.bound,
         )
         running = Running(self._tokens.next(), op, record, ctx, epoch)
         if op.fd_key is None:
@@ -362,7 +363,7 @@ class Engine:
     # --- progress -----------------------------------------------------------------------------------------------
 
     def _ready(self, running: Running, events: int) -> None:
-        if running.token not in self._running or not self._own():
+        if not self.drives(running.token):
             return
         op = running.op
         try:
@@ -378,7 +379,7 @@ class Engine:
         self._finish(running, done, counted.ended)
 
     def _expired(self, running: Running) -> None:
-        if running.token not in self._running or not self._own():
+        if not self.drives(running.token):
             return
         running.timer = None
         running.deadline = None
@@ -402,7 +403,8 @@ class Engine:
 
     def drives(self, token: bytes) -> bool:
         """Whether this process drives the operation."""
-        return token in self._running and self._own()
+        self._own()  # lets go of what has been taken away
+        return token in self._running
 
     def cancel(self, token: bytes) -> None:
         """Drop an operation of this process and run its route with CANCELLED."""
@@ -579,11 +581,14 @@ class Engine:
             return True
         self._epoch = epoch
         for running in list(self._running.values()):
-            if running.epoch < epoch:
+            if running.op.bound:
+                running.epoch = epoch
+            elif running.epoch < epoch:
                 op = running.op
                 self._unwatch(running)
                 op.forget()
                 self._unwind_soon(running)
+        self._status.parked = len(self._running)  # the attendant takes a process that is stuck to have none
         return False
 
     @staticmethod

@@ -70,6 +70,9 @@ class Operation:
     takes_default_deadline: ClassVar[bool] = True
     """``async_timeout`` without a name holds for it; False where taking its time is what it is for (sleep)."""
 
+    bound: ClassVar[bool] = False
+    """It cannot be handed over: while its process lives nobody takes it, however long that is stuck; it is LOST with it."""
+
     mode: str = "plain"
     """How the script called: ``plain``, ``async`` or ``launch``. Set by the engine before start()."""
     refreeze: bool = False

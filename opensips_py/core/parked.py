@@ -48,6 +48,8 @@ class ParkedHead(msgspec.Struct, array_like=True):
     """``file:line`` of the statement."""
     continuation: bytes = b""
     """What follows the route (``continuation.pack``); empty for launch()."""
+    bound: bool = False
+    """``Operation.bound``: it stays with its owner while that lives."""
 
 
 class Parked(ParkedHead, array_like=True):

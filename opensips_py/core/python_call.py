@@ -40,6 +40,8 @@ class Job(Protocol):
 class PythonCall(Operation):
     """One call. Each function that may wait has a class of its own, with its name."""
 
+    bound = True
+
     module: ClassVar[str] = ""
 
     def __init__(

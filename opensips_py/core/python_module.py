@@ -29,6 +29,7 @@ from opensips_py.script.outputs import to_unicode
 
 F = TypeVar("F", bound=Callable[..., Any])
 P = TypeVar("P")
+V = TypeVar("V")
 
 SECONDS = 30.0
 """Default deadline of a function that waits."""
@@ -257,6 +258,12 @@ class Module(declarations.Module):
         made = super().param(name, type, default, doc=doc, multiple=multiple, no_effect=no_effect)
         made.convert = _unicode
         return made
+
+    @overload
+    def shared(self, name: str, kind: type[V]) -> Shared[V]: ...
+
+    @overload
+    def shared(self, name: str, kind: Any = Any) -> Shared[Any]: ...
 
     def shared(self, name: str, kind: Any = Any) -> Shared[Any]:
         """A table in shared memory that all processes see; ``kind`` is the type of its values, which is checked on reading."""

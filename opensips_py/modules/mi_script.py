@@ -60,6 +60,7 @@ class MiCommand(Operation):
     """One command. Most are done at once; one whose result comes later is waited for here, in the process that began it."""
 
     name = "mi"
+    bound = True
 
     def __init__(
         self,

@@ -91,6 +91,49 @@ def patch():
     assert [caller.receive(10).status for _ in range(2)] == [100, 500]
 
 
+@pytest.mark.parametrize("function", ["slow", "slow_async"])
+def test_calls_stay_with_a_worker_that_is_stuck_for_a_while(
+    server: StartServer, client: MakeClient, tmp_path: Path, function: str
+) -> None:
+    """Its other work goes to another process, but what its threads do nobody else could finish."""
+    code = """
+@module.blocking
+def slow():
+    time.sleep(0.7)
+
+@module.function
+async def slow_async():
+    await asyncio.sleep(0.7)
+
+@module.function(seconds=0.8)
+async def late():
+    await asyncio.sleep(60)
+
+@module.function
+def stall():
+    time.sleep(1.0)
+"""
+    script = f"""loadmodule "cfgutils.so"
+route {{
+    launch({function}(), done, "{function}");
+    launch(late(), done, "late");
+    launch(usleep(300000), done, "usleep");
+    stall();
+    sl_send_reply(200, "OK");
+}}
+route[done] {{ $var(rc) = $rc; xlog("$param(1) ended with $var(rc)\\n"); }}"""
+    running = start(server, tmp_path, code, script)
+    caller = client(running.address)
+    caller.request("OPTIONS")
+    assert caller.receive().status == 200
+    for text in (f"{function} ended with 1", "usleep ended with 1", "late ended with -3"):
+        running.wait_log(text)
+    time.sleep(0.2)
+    assert len(running.lines("ended with")) == 3
+    assert running.lines("1 parked operations go on in another process"), "the pause was taken over"
+    assert running.mi("async_list")["Count"] == 0
+
+
 def test_suspended_calls_are_listed_by_the_function_s_name(server: StartServer, client: MakeClient, tmp_path: Path) -> None:
     running = start(server, tmp_path, HOLDING, "route { async(hold_async($avp(out)), end, 30); }\nroute[end] { exit; }")
     caller = client(running.address)
