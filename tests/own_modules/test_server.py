@@ -67,30 +67,6 @@ route[end] {{ $var(rc) = $rc; xlog("resumed with $var(rc)\\n"); t_reply(480, "$v
     assert running.mi("async_list")["Count"] == 0
 
 
-def test_a_worker_that_dies_as_it_suspends_leaves_no_call_unanswered(
-    server: StartServer, client: MakeClient, tmp_path: Path
-) -> None:
-    """The 100 goes out before what the script waits for is put down: that moment belongs to nobody else."""
-    code = (
-        """
-import os
-from opensips_py.core import engine
-
-def die(record):
-    os.kill(os.getpid(), 9)
-
-@module.on_process
-def patch():
-    engine.parking.encode = die
-"""
-        + HOLDING
-    )
-    running = start(server, tmp_path, code, "route { async(hold($avp(out)), end); }\nroute[end] { exit; }")
-    caller = client(running.address)
-    caller.request("INVITE")
-    assert [caller.receive(10).status for _ in range(2)] == [100, 500]
-
-
 @pytest.mark.parametrize("function", ["slow", "slow_async"])
 def test_calls_stay_with_a_worker_that_is_stuck_for_a_while(
     server: StartServer, client: MakeClient, tmp_path: Path, function: str
