@@ -100,6 +100,10 @@ class MiCommand(Operation):
                     self.changed()
 
         later.deliver(deliver)
+        if self._outcome is None and self.mode == "plain":
+            return self._failed(
+                NO_RESULT, f"{self._command} has begun and takes time: write async(mi(...), route) for its result"
+            )
         return self._outcome
 
     def _success(self, result: Any) -> Done:
@@ -152,7 +156,7 @@ def mi(
 
     1: done. -1: there is no such command; -2: not as many values as names; -3: no result; otherwise the error code of
     the management interface as a negative number. In ``async()`` commands whose result comes later (``t_uac_dlg``,
-    ``reload_routes``) are waited for; a plain call of these is refused with -3.
+    ``reload_routes``) are waited for; a plain call of these gives -3.
     """
     name, _, rest = command.strip().partition(" ")
     out = None if ret_var is None else ret_var.text

@@ -174,7 +174,7 @@ class MICommand:
     module: str
     doc: str = ""
     later: bool = False
-    """Its result may come after the handler has returned (``core.mi.Later``)."""
+    """Its result always comes after the handler has returned (``core.mi.Later``)."""
 
 
 class MIError(Exception):
@@ -309,7 +309,7 @@ class Module:
         """Declare a management command with its accepted parameter lists (none given: no parameters)."""
 
         def declare(handler: Callable[..., Any]) -> Callable[..., Any]:
-            later = "Later" in str(handler.__annotations__.get("return", ""))
+            later = str(handler.__annotations__.get("return", "")) == "Later"
             doc = inspect.getdoc(handler) or ""
             self.mi_commands[name] = MICommand(name, handler, list(recipes) or [()], self.name, doc, later)
             return handler

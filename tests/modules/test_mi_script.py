@@ -31,6 +31,10 @@ def show(name: str = "-", number: int = 0, list: list[str] = []) -> object:
 def fail(code: int) -> str:
     raise MIError(code, "Über")
 
+@module.mi("own_perhaps", ("seconds",))
+def perhaps(seconds: int) -> Later | str:
+    return Later() if seconds else "now"
+
 @module.mi("own_later")
 async def later() -> str:
     return "at last"
@@ -101,6 +105,8 @@ def test_missing_values_are_an_error_and_further_ones_are_ignored(run: Callable[
         ("own_show a b c d", -32602, "Invalid params"),
         ("own_show a b", -32602, "Invalid params"),
         ("own_later", -3, "own_later takes time: write async(mi(...), route)"),
+        ("own_perhaps 1", -3, "own_perhaps has begun and takes time: write async(mi(...), route) for its result"),
+        ("own_perhaps 0", 1, '"now"'),
         ("reload_routes", -3, "reload_routes takes time: write async(mi(...), route)"),
     ],
 )
