@@ -39,7 +39,7 @@ RELIABLE = 512
 """The request came over a connection: replies are not repeated (RFC 3261 17.2)."""
 OPEN_ONLY = 1024
 """Replies go over an open connection or not at all (tcp_no_new_conn_rplflag)."""
-KEEP_BRANCHES = 2048
+KEEP_BRANCHES = 8192
 """A 2xx does not cancel the other branches (t_relay flag 0x10, RFC 3841 9.1)."""
 REPLIED_HERE = 4096
 """The last reply sent upstream was made here."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from opensips_py.tm import record
 from opensips_py.tm.states import UAC_INVITE_MACHINE, Event, Machine, Uac, Uas
 from scripts.state_diagrams import MACHINES, page
 
@@ -68,3 +70,13 @@ def test_the_page_has_every_arrow_in_diagram_and_table() -> None:
         for row in machine.transitions:
             assert f"| {row.state.name.capitalize()} | " in text
             assert row.rfc in text
+
+
+def test_no_two_flags_of_a_record_share_a_bit() -> None:
+    """Those of transactions and those of branches."""
+    source = Path(record.__file__).read_text()
+    of_record, of_branch = source.split("# Branch.flags")
+    for part in (of_record, of_branch):
+        flags = {name: int(value) for name, value in re.findall(r"^([A-Z_]+) = (\d+)$", part, re.M) if name != "MAX_BRANCHES"}
+        assert len(set(flags.values())) == len(flags) > 3, flags
+        assert all(value.bit_count() == 1 for value in flags.values()), flags
