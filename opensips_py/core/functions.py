@@ -12,6 +12,7 @@ from opensips_py.core import (  # noqa: F401
     functions_trace,
     functions_uri,
     functions_values,
+    store_events,
     variables_branch,
     variables_process,
 )

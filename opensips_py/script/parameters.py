@@ -114,7 +114,14 @@ PARAMETERS: dict[str, CoreParameter] = {
         _p("dst_blacklist", "word", None, "a list of forbidden targets", "targets are not blacklisted"),
         _p("enable_asserts", "bool", 0, "run assert() statements"),
         _p("event_pkg_threshold", "int", 0, "percentage of private memory that raises an event", _PYTHON_MEMORY, low=0, high=100),
-        _p("event_shm_threshold", "int", 0, "percentage of shared memory that raises an event", _PYTHON_MEMORY, low=0, high=100),
+        _p(
+            "event_shm_threshold",
+            "int",
+            0,
+            "percentage of the shared store from which its filling raises events; 0: never",
+            low=0,
+            high=100,
+        ),
         _p("exec_dns_threshold", "int", 0, "microseconds of a look-up that are logged and counted"),
         _p("exec_msg_threshold", "int", 0, "microseconds of processing a message that are logged", "processing is not measured"),
         _p(

@@ -235,3 +235,60 @@ def test_events_and_their_subscribers_are_listed(server: StartServer, client: Ma
         running.mi("raise_event", ["E_OTHER"])
     running.mi("raise_event", {"event": "E_GROUP", "params": '{"group": 1, "picker": "text"}'})
     assert caller.final().reason == "group 1 picker text"
+
+
+EVERYWHERE = """
+loadmodule "sl.so"
+loadmodule "tm.so"
+loadmodule "cfgutils.so"
+loadmodule "event_route.so"
+loadmodule "event_routing.so"
+event_shm_threshold = 1
+route {
+    if ($rU == "raise") {
+        $avp(name) = "k";
+        $avp(value) = $hdr(X-K);
+        raise_event("E_X", $avp(name), $avp(value));
+        sl_send_reply(200, "OK");
+        exit;
+    }
+    t_newtran();
+    t_on_failure("fail");
+    $du = "sip:127.0.0.1:" + $hdr(X-Port);
+    t_relay();
+}
+failure_route[fail] {
+    $avp(filter) = "k=1";
+    async(wait_for_event("E_X", $avp(filter), 10), woken);
+}
+route[woken] {
+    xlog("@@woken $rT\\n");
+    t_reply(480, "woken $avp(k)");
+}
+event_route[E_X] {
+    xlog("@@event $param(k)\\n");
+    async(usleep(1000), later);
+}
+route[later] {
+    xlog("@@later $rm $rT\\n");
+}
+"""
+
+
+def test_waiting_in_failure_routes_and_in_event_routes(server: StartServer, client: MakeClient) -> None:
+    running = server(EVERYWHERE)
+    caller, callee, raiser = client(running.address), client(), client(running.address)
+    caller.request("INVITE", headers=f"X-Port: {callee.port}")
+    callee.reply(callee.receive(), 486, "Busy")
+    _parked(running)
+    _raise_k(raiser, "2")
+    running.wait_log("@@later DUMMY event_route")
+    _raise_k(raiser, "1")
+    assert caller.final().reason == "woken 1"
+    running.wait_log("@@woken failure_route")
+    running.wait_log("@@later", count=2)
+
+
+def _raise_k(client: SipClient, value: str) -> None:
+    client.request("OPTIONS", "sip:raise@{server}", headers=f"X-K: {value}")
+    assert client.final().status == 200
