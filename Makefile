@@ -4,7 +4,7 @@ PYTEST_ARGS ?=
 CODE := opensips_py workers ipc scripts tests examples
 
 .DEFAULT_GOAL := help
-.PHONY: help run prepare prepare-test test lint format load soak bench bench-script golden torture reference clean
+.PHONY: help run prepare prepare-test test lint format load loss chaos soak bench bench-script golden torture reference clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,12 @@ format: prepare-test ## format the code
 
 load: prepare-test ## calls through async MySQL, HTTP and exec, beside the same without async()
 	@$(PY) -m scripts.load $(LOAD_ARGS)
+
+loss: prepare-test ## 500 calls a second without a failed one, and all calls complete when datagrams are lost
+	@$(PY) -m scripts.loss $(LOSS_ARGS)
+
+chaos: prepare-test ## a worker is killed every other second: every call gets exactly one answer
+	@$(PY) -m scripts.chaos $(CHAOS_ARGS)
 
 soak: prepare-test ## memory over 100,000 calls
 	@$(PY) -m scripts.soak $(SOAK_ARGS)

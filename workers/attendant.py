@@ -47,6 +47,8 @@ from workers.sockets import SocketError, open_sockets
 
 STUCK_SECONDS = 0.06
 """A receiver that has been in one callback for longer loses its parked operations to the others."""
+TOLD_SECONDS = 5.0
+"""How long a receiver may take to answer transactions of a dead one, at most."""
 LOOK_SECONDS = 0.025
 """How often the attendant looks for stuck processes while anything is parked, and takes what workers have sent it."""
 IDLE_LOOK_SECONDS = 0.25
@@ -97,11 +99,13 @@ def run(program: Program, options: Options, ready: Callable[[int], None]) -> int
 class _Worker:
     """A living child process."""
 
-    __slots__ = ("incarnation", "pid", "place", "started")
+    __slots__ = ("incarnation", "interrupted", "pid", "place", "started")
 
     def __init__(self, place: Place, pid: int, incarnation: int) -> None:
         self.place, self.pid, self.incarnation = place, pid, incarnation
         self.started = time.monotonic()
+        self.interrupted: list[tuple[float, bytes]] = []
+        """Transactions that it was told to answer, and when: should it die before it has, another is told."""
 
 
 class Attendant:
@@ -373,6 +377,8 @@ class Attendant:
         if number := self.counters.status(place.slot).unsettled:
             self.counters.status(place.slot).unsettled = 0
             self._interrupted.append(unsettled.key(number))
+        lately = time.monotonic() - TOLD_SECONDS
+        self._interrupted += [key for told, key in worker.interrupted if told > lately]
         self._hand_over_from_dead()
         self._connections_of_dead()
         # pooled connections of the dead process that nobody took: their peers must see them closed
@@ -441,8 +447,13 @@ class Attendant:
 
     def _hand_over_from_dead(self) -> None:
         receivers = self._receivers(but=-1)
+        now = time.monotonic()
         while receivers and self._interrupted:
-            self.fd_store.hand_over(receivers[0].place.slot, b"T" + self._interrupted.pop(), [])
+            key = self._interrupted.pop()
+            taker = receivers[0]
+            taker.interrupted = [entry for entry in taker.interrupted if entry[0] > now - TOLD_SECONDS]
+            taker.interrupted.append((now, key))
+            self.fd_store.hand_over(taker.place.slot, b"T" + key, [])
         alive = {(worker.place.slot, worker.incarnation) for worker in self._workers.values()}
         self._hand_over(lambda token, record: self._holder(token, record, alive) not in alive)
 

@@ -16,6 +16,8 @@ from pathlib import Path
 from scripts.testbed.ports import port_open
 
 SCENARIOS = Path(__file__).parent.parent / "sipp"
+BUILT_IN = ("uac", "uas")
+"""Scenarios that sipp brings along: INVITE, 180, 200, ACK, BYE."""
 
 
 @dataclass
@@ -38,7 +40,7 @@ class Figures:
 
 
 class Sipp:
-    """One sipp process. ``scenario`` is the name of a file in ``scripts/sipp`` or a path."""
+    """One sipp process. ``scenario`` is the name of a file in ``scripts/sipp``, a path, or ``uac`` or ``uas``: sipp's own."""
 
     def __init__(
         self, scenario: str | Path, arguments: Sequence[str], *, port: int, wait_port: bool = False, transport: str = "u1"
@@ -46,11 +48,12 @@ class Sipp:
         if shutil.which("sipp") is None:
             raise RuntimeError("sipp is missing: apt-get install sip-tester")
         path = SCENARIOS / f"{scenario}.xml" if isinstance(scenario, str) else scenario
+        chosen = ["-sn", str(scenario)] if scenario in BUILT_IN else ["-sf", str(path)]
         self.port = port
         self.home = Path(tempfile.mkdtemp(prefix="opensips-py-sipp-"))
         with open(self.home / "screen", "wb") as screen:
             self.process = subprocess.Popen(
-                ["sipp", "-sf", str(path), "-i", "127.0.0.1", "-p", str(port), "-nostdin", "-trace_stat", "-stf",
+                ["sipp", *chosen, "-i", "127.0.0.1", "-p", str(port), "-nostdin", "-trace_stat", "-stf",
                  str(self.home / "statistics.csv"), "-fd", "1", "-trace_err", "-error_file", str(self.home / "errors"),
                  "-buff_size", "8388608", "-t", transport, *arguments],
                 stdout=screen, stderr=screen, stdin=subprocess.DEVNULL, cwd=self.home,
