@@ -47,6 +47,10 @@ def _coverage(program: Program, configuration: str) -> Callable[[], None]:
         measured.set_option("run:include", [os.path.join(program.directory, file) for file in program.files])
     data = str(measured.get_option("run:data_file"))
     measured.set_option("run:data_file", os.path.join(os.path.dirname(path), data))
+    concurrency = measured.get_option("run:concurrency")
+    known = list(concurrency) if isinstance(concurrency, list) else []
+    if not {"greenlet", "eventlet", "gevent"} & set(known):  # a script that waits in line stands still on a greenlet
+        measured.set_option("run:concurrency", [*known, "greenlet"])
     measured.set_option("run:branch", False)  # a branch that goes on in an included file could not be told
     measured.start()
 

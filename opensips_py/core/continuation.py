@@ -35,6 +35,8 @@ class Continuation:
     """``async()`` makes a transaction of the request if there is none."""
     needs_transaction: ClassVar[bool] = True
     """It does not wait when that is impossible."""
+    holds_up: ClassVar[bool] = False
+    """A wait in line holds up the process."""
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -93,6 +95,13 @@ class Detached(Continuation):
     """Report, timer, event and startup routes: nothing follows, and there is no transaction."""
 
     kind = "detached"
+
+
+class Nested(Detached):
+    """``event_route[NAME, sync]``: it runs inside whatever has raised the event, which cannot be left half-way."""
+
+    kind = "nested"
+    holds_up = True
 
 
 class RequestScript(Continuation):
@@ -195,31 +204,55 @@ def unpack(data: bytes) -> Continuation:
 
 
 class Pause:
-    """The transaction of a script around a wait in line: stored, marked and not held meanwhile."""
+    """The transactions of a script, and of those that it is a part of, around a wait in line: stored, marked and not held."""
 
-    __slots__ = ("_continuation", "_ctx", "_depth", "_tx")
+    __slots__ = ("_waiting",)
 
     def __init__(self, ctx: Context, continuation: Continuation) -> None:
-        self._ctx, self._continuation = ctx, continuation
-        self._tx: Transaction | None = ctx.tx
-        self._depth = 0
+        self._waiting = [_Waiting(ctx, continuation)]
+        outer: Context | None = ctx.outer
+        while outer is not None:
+            self._waiting.append(_Waiting(outer, of(outer)))
+            outer = outer.outer
 
     def begin(self) -> bool:
-        """Store and mark; the lock is free afterwards. False: the request was a retransmission after all."""
-        tx = self._tx
-        if tx is None:
-            return True
-        transactions.unsettled.set(tx.key)
-        stored = self._continuation.park(self._ctx)
-        self._depth = let_go(tx)
-        return stored
+        """Store and mark; the locks are free afterwards. False: a request was a retransmission after all."""
+        return all([waiting.begin() for waiting in reversed(self._waiting)])
+
+    def freeze_outers(self) -> list[tuple[bytes, bytes]]:
+        """The other scripts, for :attr:`opensips_py.core.parked.Parked.outers`."""
+        return [(waiting.ctx.freeze(), pack(waiting.continuation)) for waiting in self._waiting[1:]]
 
     def parked(self) -> None:
-        """The operation is in the store: whoever finds it there will look after the transaction."""
+        """The operation is in the store: whoever finds it there will look after the transactions."""
         transactions.unsettled.clear()
 
     def end(self) -> None:
         """The script goes on: hold what was held, as it is now."""
+        for waiting in reversed(self._waiting):
+            waiting.end()
+
+
+class _Waiting:
+    """One script that waits, with its transaction."""
+
+    __slots__ = ("_depth", "_tx", "continuation", "ctx")
+
+    def __init__(self, ctx: Context, continuation: Continuation) -> None:
+        self.ctx, self.continuation = ctx, continuation
+        self._tx: Transaction | None = ctx.tx
+        self._depth = 0
+
+    def begin(self) -> bool:
+        tx = self._tx
+        if tx is None:
+            return True
+        transactions.unsettled.set(tx.key)
+        stored = self.continuation.park(self.ctx)
+        self._depth = let_go(tx)
+        return stored
+
+    def end(self) -> None:
         tx = self._tx
         if tx is None:
             return
@@ -227,7 +260,7 @@ class Pause:
         rec = take_back(tx, max(self._depth, 1))
         if rec is None:
             return
-        self._continuation.unmark(self._ctx, rec)
+        self.continuation.unmark(self.ctx, rec)
         if not self._depth:
             try:
                 commit(tx)

@@ -52,6 +52,7 @@ class Running:
     """An operation that this process drives."""
 
     __slots__ = (
+        "continuation",
         "ctx",
         "deadline",
         "done",
@@ -85,12 +86,16 @@ class Running:
         """The end, for the script that waits in line."""
         self.fds: list[int] = []
         """Descriptors that the fd store is to hold once the operation is stored."""
+        self.continuation: Continuation | None = None
+        """What follows the route, unless that lies in the record only."""
 
     def entry(self) -> tuple[bytes, bytes]:
-        """Key and value under which the store holds it, with the context as it is now."""
+        """Key and value under which the store holds it, with context and continuation as they are now."""
         record, ctx = self.record, self.ctx
         if ctx is not None:
             record.context = ctx.freeze()
+        if self.continuation is not None:
+            record.continuation = continuations.pack(self.continuation)
         return parking.PREFIX + self.token, parking.encode(record)
 
 
@@ -201,28 +206,49 @@ class Engine:
         process if it is ``in_line``, running ``route`` if there is one; without such a continuation the script's rest is lost
         and the request answered 500. Here the frames end silently then (Unwound): only their ``finally`` clauses run.
         """
-        op.mode = "async"
-        if not this.reactor.running:
+        if continuation is None:
+            continuation = continuations.of(ctx)
+        if continuation.holds_up or not this.reactor.running:
+            counted.waited.add()
             return self._drive(op, _limit(op, seconds, where))
+        op.mode = "async"
         done = op.start()
         if done is not None:
             return done
-        if continuation is None:
-            continuation = continuations.of(ctx)
-            if not continuation.in_line:
-                continuation = Interrupted(continuation)
+        if not continuation.in_line:
+            continuation = Interrupted(continuation)
         pause = continuations.Pause(ctx, continuation)
         if not pause.begin():
             op.close()
             pause.parked()
             raise Unwound
-        running = self._park(ctx, op, "wait", route, _limit(op, seconds, where), None, where, continuation)
+        limit = _limit(op, seconds, where)
+        running = self._park(ctx, op, "wait", route, limit, None, where, continuation, pause.freeze_outers())
         running.place = this.reactor.here()
         pause.parked()
         this.reactor.pause()
         pause.end()
         assert running.done is not None
         return running.done
+
+    def wait_here(self, ctx: Context, op: Operation | int, seconds: float | None, where: str) -> int:
+        """``await(f(...)[, seconds])``: wait until it is done, while this process serves others, and give its code.
+
+        0, the end of the script, when the request turns out to be a retransmission.
+        """
+        continuation = continuations.of(ctx)
+        if continuation.transaction:
+            made = transactions.new_transaction(ctx)
+            if made == 0 or (made < 0 and continuation.needs_transaction):
+                if not isinstance(op, int):
+                    op.close()
+                return made
+        if isinstance(op, int):
+            return op
+        if not continuation.holds_up:
+            continuation = Interrupted(continuation)
+        done = self.wait_cooperatively(ctx, op, seconds=seconds, where=where, continuation=continuation)
+        return self._apply(ctx, done)
 
     def _inline(self, ctx: Context, done: Done, route: str) -> int:
         counted.inline.add()
@@ -247,13 +273,14 @@ class Engine:
         else:
             done = Done(op)
         counted.inline.add()
-        self._report(done, route, text)
+        self._report(done, route, text, ctx)
         return 1
 
-    def _report(self, done: Done, route: str | None, text: str | None) -> None:
+    def _report(self, done: Done, route: str | None, text: str | None, outer: Context | None = None) -> None:
         if route is None:
             return
         ctx = report_context()
+        ctx.outer = outer
         if text is not None:
             ctx.params = (text,)
         self._apply(ctx, done)
@@ -271,8 +298,10 @@ class Engine:
         text: str | None,
         where: str,
         continuation: Continuation | None,
+        outers: list[tuple[bytes, bytes]] | None = None,
     ) -> Running:
         running = self._running_of(ctx, op, mode, route, limit, text, where, continuation)
+        running.record.outers = outers or []
         this.store.put(*running.entry())
         self._parked(running)
         return running
@@ -305,11 +334,11 @@ class Engine:
             text=text,
             where=where,
             limit=limit,
-            continuation=b"" if continuation is None else continuations.pack(continuation),
             transaction=b"" if ctx is None else ctx.tx_key or b"",
             bound=op.bound,
         )
         running = Running(self._tokens.next(), op, record, ctx, epoch)
+        running.continuation = continuation
         if op.fd_key is None:
             running.fds = op.fds()
             record.has_fds = bool(running.fds)
@@ -492,16 +521,26 @@ class Engine:
         ctx.suspended = False
         ctx.params = ()
         ctx.depth = 0
-        if not continuation.resume(ctx):
-            transactions.unsettled.clear()
-            return
-        self._apply(ctx, done)
-        if record.route is not None:
-            self._run_route(ctx, record.route)
-        if ctx.suspended:
-            continuation.leave(ctx)
-        else:
-            continuation.end(ctx)
+        if continuation.resume(ctx):
+            self._apply(ctx, done)
+            if record.route is not None:
+                self._run_route(ctx, record.route)
+            if ctx.suspended:
+                continuation.leave(ctx)
+            else:
+                continuation.end(ctx)
+        transactions.unsettled.clear()
+        for frozen, state in record.outers:
+            self._give_up(continuations.thaw(frozen, continuations.unpack(state)), 500, "Server Internal Error")
+
+    @staticmethod
+    def _give_up(ctx: Context, code: int, reason: str) -> None:
+        """The script over ``ctx`` cannot go on."""
+        continuation = continuations.of(ctx)
+        ctx.suspended = False
+        if continuation.resume(ctx):
+            continuation.give_up(ctx, code, reason)
+        transactions.unsettled.clear()
 
     @staticmethod
     def _apply(ctx: Context, done: Done) -> int:
@@ -609,11 +648,10 @@ class Engine:
             if mine:
                 counted.ended_early(record.function, 0, 0.0)
             if mine and record.mode != "launch":
-                continuation = continuations.unpack(record.continuation)
-                ctx = continuations.thaw(record.context, continuation) if running.ctx is None else running.ctx
-                ctx.suspended = False
-                if continuation.resume(ctx):
-                    continuation.give_up(ctx, code, reason)
+                # a context of its own: frames that wait in line still have theirs, and are unwound
+                frozen = record.context if running.ctx is None else running.ctx.freeze()
+                for frozen, state in ((frozen, record.continuation), *record.outers):
+                    self._give_up(continuations.thaw(frozen, continuations.unpack(state)), code, reason)
             running.op.close()
             self._unwind_soon(running)
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from opensips_py.core import event_subscriptions as subscriptions
+from opensips_py.core.continuation import Continuation, Nested
 from opensips_py.core.guard import run_guarded
 from opensips_py.core.log import ERROR, log
 from opensips_py.core.process import this
@@ -69,12 +70,12 @@ def _run_nested(name: str, parameters: Parameters) -> None:
         return
     _nested += 1
     try:
-        _run_route(name, parameters)
+        _run_route(name, parameters, Nested())
     finally:
         _nested -= 1
 
 
-def _run_route(name: str, parameters: Parameters) -> None:
+def _run_route(name: str, parameters: Parameters, continuation: Continuation | None = None) -> None:
     """``event_route[name]``; the parameters are ``$param(name)`` and ``$param(number)`` there."""
     route = this.program.route(RouteKind.EVENT, name)
     if route is None:  # the script has been reloaded without it
@@ -82,6 +83,8 @@ def _run_route(name: str, parameters: Parameters) -> None:
     ctx = report_context(RouteKind.EVENT)
     ctx.route_name = name
     ctx.params = tuple(parameters)
+    if continuation is not None:
+        ctx.continuation = continuation
     run_guarded(ctx, route)
 
 

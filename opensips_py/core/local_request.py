@@ -91,16 +91,20 @@ def socket_for(uri: str, preferred: ListenSocket | None = None) -> ListenSocket:
     return found[0].socket
 
 
-def send(request: LocalRequest, notice: Notice | None = None) -> bytes:
-    """Send a request, statefully (an ACK without state). Returns the key of its transaction. Raises NotSent."""
+def send(request: LocalRequest, notice: Notice | None = None, within: Context | None = None) -> bytes:
+    """Send a request, statefully (an ACK without state). Returns the key of its transaction. Raises NotSent.
+
+    ``within``: the script that asks for it; it waits where local_route waits.
+    """
     transactions.prepare()
     next_hop = request.next_hop or request.ruri
     socket = socket_for(next_hop, request.socket)
     key = identity.new_key()
     ctx, tx = _begin(request, next_hop, socket, key, notice)
+    ctx.continuation = LocalRoute()
+    ctx.outer = within
     route = this.program.route(RouteKind.LOCAL, MAIN)
     if route is not None:
-        ctx.continuation = LocalRoute()
         run_guarded(ctx, route)
         if ctx.dropped:
             _forget(tx)

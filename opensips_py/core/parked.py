@@ -50,6 +50,8 @@ class ParkedHead(msgspec.Struct, array_like=True):
     """What follows the route (``continuation.pack``); empty for launch()."""
     bound: bool = False
     """``Operation.bound``: it stays with its owner while that lives."""
+    outers: list[tuple[bytes, bytes]] = []
+    """Scripts that wait in line for this one to go on: the context of each, and what follows it."""
 
 
 class Parked(ParkedHead, array_like=True):

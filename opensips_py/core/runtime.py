@@ -12,6 +12,7 @@ class ScriptRuntime:
     def __init__(self, engine: Engine) -> None:
         self.wait = engine.wait
         self.suspend = engine.suspend
+        self.wait_here = engine.wait_here
         self.launch = engine.launch
         self.xlog = log.xlog
 

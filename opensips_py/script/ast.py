@@ -254,6 +254,15 @@ class Async(Node):
 
 
 @dataclass(slots=True)
+class Await(Node):
+    """``await(f(…)[, seconds])``: the script waits for ``f`` and goes on behind it, with its return code. (Ours.)"""
+
+    call: Call
+    seconds: float | Variable | None
+    """None: as the core parameter ``async_timeout`` says; 0: none."""
+
+
+@dataclass(slots=True)
 class Launch(Node):
     """``launch(f(…)[, route[, "text"[, seconds]]])``: start ``f`` and go on; ``route`` runs when it is done,
     ``text`` is ``$param(1)``."""
@@ -288,6 +297,7 @@ Statement = (
     | Switch
     | Assign
     | Async
+    | Await
     | Launch
     | Assert
 )

@@ -113,7 +113,7 @@ class Checker(CallChecker):
             case ast.Return():
                 if isinstance(node.value, ast.Variable):
                     self.variable(node.value)
-            case ast.Async() | ast.Launch():
+            case ast.Async() | ast.Await() | ast.Launch():
                 self.suspension(node)
             case ast.Switch():
                 self.variable(node.value)

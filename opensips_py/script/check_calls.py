@@ -64,9 +64,9 @@ class CallChecker:
             hint = f"add {keyword}[{name}] {{ ... }}"
         self.findings.error(at, f"{keyword} [{name}] is not defined", hint)
 
-    def suspension(self, node: ast.Async | ast.Launch) -> None:
-        """``async()`` and ``launch()``."""
-        word = "async" if isinstance(node, ast.Async) else "launch"
+    def suspension(self, node: ast.Async | ast.Await | ast.Launch) -> None:
+        """``async()``, ``await()`` and ``launch()``."""
+        word = type(node).__name__.lower()
         function = self._function(node.call, "async command")
         if function is not None and not function.waits:
             self.findings.error(
@@ -74,9 +74,9 @@ class CallChecker:
             )
         elif function is not None:
             self._arguments(node.call, function, "async command")
-        if isinstance(node, ast.Async) and "tm" not in self.env.modules and "tm" not in self.env.unsupported:
-            self.findings.error(node, "async() needs the module tm", 'add loadmodule "tm.so"')
-        if node.route is not None:
+        if not isinstance(node, ast.Launch) and "tm" not in self.env.modules and "tm" not in self.env.unsupported:
+            self.findings.error(node, f"{word}() needs the module tm", 'add loadmodule "tm.so"')
+        if not isinstance(node, ast.Await) and node.route is not None:
             self.route_exists(node.route, RouteKind.REQUEST, node.route.value, "route")
         if isinstance(node.seconds, ast.Variable):
             self.variable(node.seconds)
@@ -102,7 +102,7 @@ class CallChecker:
         if function.async_only:
             self.findings.error(
                 node,
-                f"{function.name}() can only be used in async() and launch()",
+                f"{function.name}() can only be used in async(), await() and launch()",
                 f"write async({function.name}(...), resume_route)",
             )
             return
@@ -140,7 +140,7 @@ class CallChecker:
             self.findings.error(node, f"'{name}()' is deprecated", f"use {known_modules.RENAMED_FUNCTIONS[name]}() instead")
             return
         else:
-            near = nearest(name, [*self.env.functions, "xlog", "route", "async", "launch", "return", "exit", "drop"])
+            near = nearest(name, [*self.env.functions, "xlog", "route", "async", "await", "launch", "return", "exit", "drop"])
             if near is None:
                 near = nearest(name, known_modules.MODULES_OF)
             hint = None if near is None else f'did you mean "{near}"?'

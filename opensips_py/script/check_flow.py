@@ -47,7 +47,9 @@ def _in_loop(body: list[ast.Statement], loop: bool, findings: Findings) -> None:
     for statement in body:
         if loop and isinstance(statement, ast.Async):
             findings.warning(
-                statement, "async() in a loop: the loop is not continued afterwards", "let the resume route call async() again"
+                statement,
+                "async() in a loop: the loop is not continued afterwards",
+                "await(f(...)) waits inside a loop; or let the resume route call async() again",
             )
         for block in blocks(statement):
             _in_loop(block, loop or isinstance(statement, ast.While | ast.ForEach), findings)

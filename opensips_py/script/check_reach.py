@@ -27,7 +27,7 @@ def check_reach(script: ast.Script, env: Environment, findings: Findings) -> Non
     for name, kinds in ways.items():
         for call, statement in calls(env.routes[RouteKind.REQUEST, name].body):
             function = env.functions.get(call.name)
-            if function is None or isinstance(statement, ast.Async | ast.Launch):
+            if function is None or isinstance(statement, ast.Async | ast.Await | ast.Launch):
                 continue
             for kind, way in kinds.items():
                 if not function.routes & kind:

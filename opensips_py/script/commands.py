@@ -230,6 +230,15 @@ class CommandParser(ExpressionParser):
         self.expect(")", f"syntax error: ')' expected, not {self.token.shown}", form)
         return ast.Async(call, route, seconds, **self.span(start))
 
+    def _await(self) -> ast.Statement:
+        start = self.next()
+        form = "write await(function(...)) or await(function(...), seconds)"
+        self.expect("(", "syntax error: '(' expected after await", form)
+        call = self.call()
+        seconds = self._seconds("await") if self.accept(",") else None
+        self.expect(")", f"syntax error: ')' expected, not {self.token.shown}", form)
+        return ast.Await(call, seconds, **self.span(start))
+
     def _launch(self) -> ast.Statement:
         start = self.next()
         form = "write launch(function(...)) or launch(function(...), report_route)"
@@ -276,6 +285,7 @@ class CommandParser(ExpressionParser):
         "error": _error,
         "assert": _assert,
         "async": _async,
+        "await": _await,
         "launch": _launch,
     }
 

@@ -141,6 +141,8 @@ class RouteCompiler(CallCompiler):
                 return self._switch(node)
             case ast.Async():
                 return self.suspend(node)
+            case ast.Await():
+                return [*self.run_await(node), *self._after(tail)]
             case ast.Launch():
                 return [*self.run_launch(node), *self._after(tail)]
             case ast.Assert():
@@ -166,6 +168,8 @@ class RouteCompiler(CallCompiler):
                 return [*self.run_call(node), *self._after(False)], positive
             case ast.RouteCall():
                 return [*self.run_route(node), *self._after(False)], positive
+            case ast.Await():
+                return [*self.run_await(node), *self._after(False)], positive
             case ast.Launch():
                 return [*self.run_launch(node), *self._after(False)], positive
             case _:
@@ -178,6 +182,7 @@ class RouteCompiler(CallCompiler):
         before, test = self.condition(node.condition)
         line = self.line
         then = self._branch(node.then, 1, last=last, tail=tail)
+        self.line = line  # what stands for an absent else belongs to the if, not to the last line before it
         otherwise = self._branch(node.otherwise, 0, last=last, tail=tail)
         self.line = line
         return [*before, self.when(test, then, otherwise)]

@@ -1,4 +1,4 @@
-"""Calls as Python code: functions, ``route()``, ``async()``, ``launch()``, ``xlog()``.
+"""Calls as Python code: functions, ``route()``, ``async()``, ``await()``, ``launch()``, ``xlog()``.
 
 Arguments are fixed when the script is loaded as far as they can be: literals are constants, format strings closures,
 regular expressions patterns. What can be NULL at run time is tested before the call, which then fails with -1.
@@ -148,6 +148,20 @@ class CallCompiler(ValueCompiler):
             self.where(node),
         )
         return self._unless_null(node.call, before, nullable, [self.give(call)])
+
+    def run_await(self, node: ast.Await) -> list[py.stmt]:
+        """``await()``: as a plain call, but the process serves others meanwhile."""
+        self.env.called.add("await")
+        function = self.env.functions[node.call.name]
+        before, nullable, arguments = self._arguments(node.call, function)
+        call = self.call(
+            self.attr("rt", "wait_here"),
+            self.name("ctx"),
+            self._applied(function, arguments),
+            self._seconds(node.seconds),
+            self.where(node),
+        )
+        return self._unless_null(node.call, before, nullable, [self.set(call, "rc", "ctx.rc")])
 
     def run_launch(self, node: ast.Launch) -> list[py.stmt]:
         """``launch()``."""

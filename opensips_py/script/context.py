@@ -160,6 +160,10 @@ class Context:
     continuation: Any = None
     """What follows the route if it is suspended (``opensips_py.core.continuation``); None: it is a request's main script."""
 
+    outer: Any = None
+    """The context of the script whose statement this run is a part of (local_route of t_new_request): where this one waits, so
+    does that one."""
+
     # transaction layer
     tx: Any = None
     """The transaction (``opensips_py.tm``) that this context works on, if any."""

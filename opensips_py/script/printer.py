@@ -150,6 +150,8 @@ def command_text(node: ast.Statement) -> str:
             return "return" if node.value is None else f"return({_argument(node.value)})"
         case ast.Async():
             return f"async({command_text(node.call)}, {_name(node.route.value)}{_seconds(node.seconds)})"
+        case ast.Await():
+            return f"await({command_text(node.call)}{_seconds(node.seconds)})"
         case ast.Launch():
             route = "" if node.route is None else f", {_name(node.route.value)}"
             text = "" if node.text is None else f", {_argument(node.text)}"

@@ -81,7 +81,7 @@ class Program:
         compiler = RouteCompiler(script, env, self._namespace)
         self.routes: dict[tuple[RouteKind, str], RouteFunction] = compiler.run()
         self.called: frozenset[str] = frozenset(env.called)
-        """Functions that the script calls, and ``async`` if it suspends itself."""
+        """Functions that the script calls, with ``async`` and ``await`` if it has these."""
         self._codes = compiler.codes
         self.timer_routes: dict[str, int] = {r.name: r.interval for r in script.routes if r.kind is RouteKind.TIMER}
         """Seconds between two runs of each timer route."""

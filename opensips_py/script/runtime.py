@@ -34,6 +34,10 @@ class Runtime(Protocol):
         """
         ...
 
+    def wait_here(self, ctx: Context, operation: Any, seconds: float | None, where: str) -> int:
+        """``await()``: the return code, once the operation is over; 0 ends the run of the script."""
+        ...
+
     def launch(self, ctx: Context, operation: Any, route: str | None, text: str | None, seconds: float | None, where: str) -> int:
         """``launch()``: always 1; the report route is told how the operation ended, also when it could not start."""
         ...

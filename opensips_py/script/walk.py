@@ -72,11 +72,11 @@ def expressions(expression: ast.Expression) -> Iterator[ast.Expression]:
 
 
 def calls(body: list[ast.Statement]) -> Iterator[tuple[ast.Call, ast.Statement]]:
-    """Every function call with the statement that it belongs to (a Call itself, Async, Launch, Assign)."""
+    """Every function call with the statement that it belongs to (a Call itself, Async, Await, Launch, Assign)."""
     for statement in statements(body):
         if isinstance(statement, ast.Call):
             yield statement, statement
-        elif isinstance(statement, ast.Async | ast.Launch):
+        elif isinstance(statement, ast.Async | ast.Await | ast.Launch):
             yield statement.call, statement
         elif isinstance(statement, ast.Assign):
             for part in expressions(statement.value):

@@ -69,6 +69,7 @@ simple = st.one_of(
     st.builds(lambda value: ast.Return(value, **P), st.none() | numbers | variables),
     st.sampled_from([ast.Exit, ast.Drop, ast.Noop]).map(lambda cls: cls(**P)),
     st.builds(lambda call, route, s: ast.Async(call, route, s, **P), calls, route_names, st.none() | st.integers(0, 99)),
+    st.builds(lambda call, s: ast.Await(call, s, **P), calls, st.none() | st.integers(0, 99) | variables),
     calls.map(lambda call: ast.Launch(call, None, None, **P)),
     st.builds(lambda call, route, text: ast.Launch(call, route, text, **P), calls, route_names, st.none() | strings | variables),
 )

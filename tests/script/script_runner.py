@@ -86,6 +86,7 @@ class Recorder:
         self.problems: list[tuple[str, str]] = []
         self.suspended: list[tuple[Any, ...]] = []
         self.launched: list[tuple[Any, ...]] = []
+        self.awaited: list[tuple[Any, ...]] = []
         self.waited: list[Any] = []
 
     def wait(self, ctx: Context, operation: Any) -> int:
@@ -95,6 +96,10 @@ class Recorder:
     def suspend(self, ctx: Context, operation: Any, route: str, seconds: float | None, where: str) -> int:
         self.suspended.append((operation, route, seconds, where.rpartition(":")[2]))
         return 0
+
+    def wait_here(self, ctx: Context, operation: Any, seconds: float | None, where: str) -> int:
+        self.awaited.append((operation, seconds))
+        return int(operation)
 
     def launch(self, ctx: Context, operation: Any, route: str | None, text: str | None, seconds: float | None, where: str) -> int:
         self.launched.append((operation, route, text, seconds))

@@ -197,6 +197,15 @@ def test_async_with_a_parameter_that_has_no_value_goes_on_behind_it(scripts: Scr
     assert run.runtime.lines == ["-1"]
 
 
+def test_await_goes_on_with_the_code_of_the_function(scripts: Scripts) -> None:
+    run = scripts.run(
+        'route {\nawait(fetch("q")); xlog("$rc"); if (await(fetch("q"), 0.5)) xlog("true");\n'
+        '$var(i) = 0; while ($var(i) < 2) { await(fetch($var(i))); $var(i) += 1; }\nawait(fetch($var(none))); xlog("$rc");\n}\n'
+    )
+    assert run.runtime.awaited == [(7, None), (7, 0.5), (7, None), (7, None)]
+    assert run.runtime.lines == ["7", "true", "-1"]
+
+
 def test_launch_goes_on(scripts: Scripts) -> None:
     run = scripts.run(
         'route {\nlaunch(fetch("q")); launch(fetch("q"), report, "$rU"); xlog("$rc");\n}\nroute[report] { exit; }\n'

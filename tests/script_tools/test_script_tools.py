@@ -154,6 +154,52 @@ def measured(client: MakeClient, tmp_path: Path) -> Iterator[tuple[Server, Path]
     running.remove()
 
 
+WAITING = """
+loadmodule "tm.so"
+loadmodule "cfgutils.so"
+route {
+    route(waits);
+    if ($rU == "nobody")
+        xlog("never reached\\n");
+    t_reply(200, "OK");
+}
+route[waits] {
+    $avp(x) = 1;
+    await(usleep(100000));
+    $avp(x) = 2;
+}
+"""
+
+
+def _wait_ten_times(running: Server, sip: SipClient) -> None:
+    """Ten scripts wait at once, and go on in turn."""
+    for _ in range(10):
+        sip.request("MESSAGE")
+    for _ in range(10):
+        assert sip.final().status == 200
+    assert running.stop() == 0
+    assert "Traceback" not in running.log
+
+
+def test_coverage_follows_scripts_that_wait(server: StartServer, client: MakeClient, tmp_path: Path) -> None:
+    configuration = tmp_path / "coveragerc"
+    configuration.write_text(f"[run]\nplugins = opensips_py.script.coverage_plugin\ndata_file = {tmp_path}/data\n")
+    running = server(WAITING, workers=1, environment={"OPENSIPS_PY_COVERAGE": str(configuration)})
+    _wait_ten_times(running, client(running.address))
+    coverage(configuration, "combine", "-q")
+    (row,) = (line.split()[1:] for line in coverage(configuration, "report", "-m").splitlines() if "opensips.cfg" in line)
+    assert row == ["7", "1", "86%", str(line_of(running.config, "never reached"))]
+
+
+def test_cprofile_counts_scripts_that_wait(server: StartServer, client: MakeClient, tmp_path: Path) -> None:
+    running = server(WAITING, workers=1, environment={"OPENSIPS_PY_PROFILE": str(tmp_path)})
+    _wait_ten_times(running, client(running.address))
+    (result,) = tmp_path.glob("SIP-receiver*.prof")
+    stats: dict[tuple[str, int, str], tuple[int, ...]] = pstats.Stats(str(result)).stats  # type: ignore[attr-defined]
+    calls = stats[str(running.config), line_of(running.config, "route[waits]"), "route_waits"][1]
+    assert calls == 10, "to cProfile, scripts that wait at once call each other"
+
+
 def coverage(configuration: Path, *words: str) -> str:
     command = [sys.executable, "-m", "coverage", *words, f"--rcfile={configuration}"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=configuration.parent)

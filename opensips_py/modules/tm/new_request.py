@@ -47,7 +47,8 @@ def t_new_request(
                 headers=headers,
                 body=body or "",
                 avps={} if context is None else {CONTEXT_AVP: [context]},
-            )
+            ),
+            within=ctx,
         )
     except NotSent as error:
         log(ERROR, "tm", "t_new_request", f"{method} not sent: {error}")
