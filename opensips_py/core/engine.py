@@ -649,8 +649,8 @@ class Engine:
                 counted.ended_early(record.function, 0, 0.0)
             if mine and record.mode != "launch":
                 # a context of its own: frames that wait in line still have theirs, and are unwound
-                frozen = record.context if running.ctx is None else running.ctx.freeze()
-                for frozen, state in ((frozen, record.continuation), *record.outers):
+                inner = record.context if running.ctx is None else running.ctx.freeze()
+                for frozen, state in ((inner, record.continuation), *record.outers):
                     self._give_up(continuations.thaw(frozen, continuations.unpack(state)), code, reason)
             running.op.close()
             self._unwind_soon(running)
