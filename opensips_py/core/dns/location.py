@@ -176,7 +176,10 @@ def _servers(name: str, proto: str, known: Known, chance: Random, missing: list[
 
 
 def in_order(records: Iterable[Srv], chance: Random) -> list[Srv]:
-    """RFC 2782: by priority; within one, drawn again and again with the weights as probabilities."""
+    """RFC 2782: by priority; within one, drawn again and again with the weights as probabilities.
+
+    The number is drawn from 0 on, as written there, only where there is a weight of 0: else the first one would get too much.
+    """
     out: list[Srv] = []
     by_priority: dict[int, list[Srv]] = {}
     for record in records:
@@ -184,7 +187,7 @@ def in_order(records: Iterable[Srv], chance: Random) -> list[Srv]:
     for priority in sorted(by_priority):
         left = sorted(by_priority[priority], key=lambda record: record.weight)  # those with weight 0 first
         while len(left) > 1:
-            point = chance.randint(0, sum(record.weight for record in left))
+            point = chance.randint(1 if left[0].weight else 0, sum(record.weight for record in left))
             for record in left:
                 point -= record.weight
                 if point <= 0:
