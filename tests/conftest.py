@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from scripts.testbed.dns_server import DnsServer
 from scripts.testbed.mariadb import MariaDB
 from scripts.testbed.server import Server
 from scripts.testbed.sipp import Sipp, callee
@@ -14,6 +15,7 @@ from tests.support.http_server import HttpServer
 from tests.support.sip_client import SipClient
 
 StartServer = Callable[..., Server]
+StartDns = Callable[..., DnsServer]
 
 
 @pytest.fixture
@@ -85,3 +87,17 @@ def sipp_callee() -> Iterator[Callable[..., Sipp]]:
     yield start
     for one in started:
         one.remove()
+
+
+@pytest.fixture
+def dns() -> Iterator[StartDns]:
+    """Start DNS servers: ``dns(zone)``; they are stopped at the end."""
+    started: list[DnsServer] = []
+
+    def start(zone: str = "", **arguments: Any) -> DnsServer:
+        started.append(DnsServer(zone, **arguments))
+        return started[-1]
+
+    yield start
+    for running in started:
+        running.close()

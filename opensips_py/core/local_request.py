@@ -16,7 +16,7 @@ from opensips_py.core import destinations, local_reply, relay, transactions
 from opensips_py.core.continuation import RequestScript
 from opensips_py.core.guard import run_guarded
 from opensips_py.core.local_reply import Outcome
-from opensips_py.core.locating import wait_for_destinations
+from opensips_py.core.locating import destinations_of, wait_for_destinations
 from opensips_py.core.log import WARNING, log
 from opensips_py.core.process import this
 from opensips_py.core.transaction import Transaction, commit, hold, release
@@ -80,12 +80,18 @@ def new_tag() -> str:
     return os.urandom(8).hex()
 
 
-def socket_for(uri: str, preferred: ListenSocket | None = None) -> ListenSocket:
-    """The socket from which a request to ``uri`` would be sent. Raises NotSent."""
+def socket_for(uri: str, preferred: ListenSocket | None = None, ctx: Context | None = None) -> ListenSocket:
+    """The socket from which a request to ``uri`` would be sent. Raises NotSent.
+
+    While a name is looked up others are served, if a script asks, over ``ctx``; a process without scripts waits.
+    """
     hop = destinations.hop_of_uri(uri)
     if hop is None:
         raise NotSent(transactions.E_BAD_URI, f"{uri} is not a SIP URI")
-    found = wait_for_destinations(hop, preferred, this.sockets[0])
+    if ctx is None:
+        found = wait_for_destinations(hop, preferred, this.sockets[0])
+    else:
+        found = destinations_of(ctx, hop, preferred)
     if not found:
         raise NotSent(transactions.E_BAD_ADDRESS, f"{uri} leads to no address that can be sent to")
     return found[0].socket

@@ -57,7 +57,7 @@ def next_branch(rec: Record, n: int) -> UacBranch:
         port=following.port,
         socket=following.socket,
         via=via,
-        sent=messages.elsewhere(failed.sent, failed.via, via, following.via),
+        sent=messages.elsewhere(failed.sent, failed.via, via, following.via, following.stream),
         state=Uac.CALLING,
         flags=failed.flags & MINOR | (OVER_STREAM if following.stream else 0),
         on_reply=failed.on_reply,
@@ -72,7 +72,7 @@ def redirect(branch: UacBranch) -> None:
     assert branch.further
     following, further = branch.further[0], branch.further[1:]
     via = identity.repeated_branch_id(branch.via)
-    branch.sent = messages.elsewhere(branch.sent, branch.via, via, following.via)
+    branch.sent = messages.elsewhere(branch.sent, branch.via, via, following.via, following.stream)
     branch.via = via
     branch.retransmit_at = NEVER
     branch.flags = branch.flags & ~OVER_STREAM | (OVER_STREAM if following.stream else 0)

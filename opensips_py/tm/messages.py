@@ -29,15 +29,19 @@ def cancel(sent: bytes, reason: str | None, more: str = "") -> bytes:
     return build_cancel(invite, ruri=invite.ruri, via=via, routes=routes, headers=headers, user_agent=Identification.user_agent)
 
 
-def elsewhere(sent: bytes, branch: str, new_branch: str, via: str) -> bytes:
+def elsewhere(sent: bytes, branch: str, new_branch: str, via: str, stream: bool) -> bytes:
     """The request ``sent`` for another server: the same but for the branch parameter of our Via (RFC 3263 4.3).
 
     ``via``: what stands before the parameters of that Via, when the request leaves over another socket; empty: as it was.
+    ``stream``: it goes over a connection, where it must say how long it is (RFC 3261 18.3).
     """
     mark = f";branch={branch}".encode()
     at = sent.index(mark)
     start = at if not via else sent.rindex(b"Via: ", 0, at) + len(b"Via: ")
-    return sent[:start] + via.encode() + f";branch={new_branch}".encode() + sent[at + len(mark) :]
+    made = sent[:start] + via.encode() + f";branch={new_branch}".encode() + sent[at + len(mark) :]
+    if stream and not (msg := parse(made)).has("content-length"):
+        made = made.replace(b"\r\n\r\n", f"\r\nContent-Length: {len(msg.body)}\r\n\r\n".encode(), 1)
+    return made
 
 
 def _via_and_routes(invite: SipMessage) -> tuple[str, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,23 +15,6 @@ from opensips_py.core.engine import Engine
 from opensips_py.core.operation import Done, Operation
 from opensips_py.core.process import this
 from opensips_py.script.parameters import Settings
-from scripts.testbed.dns_server import DnsServer
-
-StartDns = Callable[..., DnsServer]
-
-
-@pytest.fixture
-def dns() -> Iterator[StartDns]:
-    """Start DNS servers: ``dns(zone)``; they are stopped at the end."""
-    started: list[DnsServer] = []
-
-    def start(zone: str = "", **arguments: Any) -> DnsServer:
-        started.append(DnsServer(zone, **arguments))
-        return started[-1]
-
-    yield start
-    for running in started:
-        running.close()
 
 
 class Asking:

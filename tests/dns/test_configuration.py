@@ -11,7 +11,8 @@ from opensips_py.core.dns import configuration, hosts
 from opensips_py.core.dns.configuration import adapt, read, server_of
 from opensips_py.core.dns.hosts import Hosts
 from opensips_py.script.parameters import Settings
-from tests.dns.conftest import Asking, StartDns
+from tests.conftest import StartDns
+from tests.dns.conftest import Asking
 
 RESOLV_CONF = """
 # a comment

@@ -8,7 +8,8 @@ import pytest
 
 from opensips_py.core.dns.records import Naptr, Question, Srv, Status
 from opensips_py.core.dns.resolver import MOST_ANSWERS
-from tests.dns.conftest import Asking, StartDns
+from tests.conftest import StartDns
+from tests.dns.conftest import Asking
 
 ZONE = """
 a.test.                60 IN A     192.0.2.1

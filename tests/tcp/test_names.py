@@ -3,32 +3,17 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
-import pytest
-
-from scripts.testbed.dns_server import DnsServer
 from scripts.testbed.ports import free_port
 from scripts.testbed.server import Server
+from tests.conftest import StartDns
 from tests.support.sip_client import SipClient
 from tests.support.sip_stream import StreamListener
 
 Start = Callable[..., Server]
 Listener = Callable[..., StreamListener]
 Client = Callable[..., SipClient]
-
-
-@pytest.fixture
-def dns() -> Iterator[Callable[[str], DnsServer]]:
-    started: list[DnsServer] = []
-
-    def start(zone: str) -> DnsServer:
-        started.append(DnsServer(zone))
-        return started[-1]
-
-    yield start
-    for running in started:
-        running.close()
 
 
 SCRIPT = 'dns_servers="{dns}"\ndns_use_search_list=no\nroute { t_relay(); }\n'
@@ -46,7 +31,7 @@ def zone_of(tcp: list[int], udp: int) -> str:
 
 
 def test_a_name_that_prefers_tcp_is_reached_over_tcp(
-    tcp_server: Start, dns: Callable[[str], DnsServer], listener: Listener, client: Client
+    tcp_server: Start, dns: StartDns, listener: Listener, client: Client
 ) -> None:
     callee = listener()
     running = tcp_server(SCRIPT.replace("{dns}", dns(zone_of([callee.port], 9)).address))
@@ -60,7 +45,7 @@ def test_a_name_that_prefers_tcp_is_reached_over_tcp(
 
 
 def test_a_refused_connection_leads_to_the_next_server_and_the_next_transport(
-    tcp_server: Start, dns: Callable[[str], DnsServer], listener: Listener, client: Client
+    tcp_server: Start, dns: StartDns, listener: Listener, client: Client
 ) -> None:
     dead = free_port(socket.SOCK_STREAM, 2)
     callee, last = listener(), client()
@@ -77,4 +62,27 @@ def test_a_refused_connection_leads_to_the_next_server_and_the_next_transport(
     received = last.receive()
     assert received.header("Via").startswith("SIP/2.0/UDP ")
     last.reply(received, 200)
+    assert caller.final().status == 200
+
+
+def test_503_over_udp_leads_to_a_server_over_tcp_with_a_length(
+    tcp_server: Start, dns: StartDns, listener: Listener, client: Client
+) -> None:
+    first, callee = client(), listener()
+    zone = dns(zone_of([callee.port], first.port).replace("NAPTR 10 10", "NAPTR 30 10"))
+    running = tcp_server(SCRIPT.replace("{dns}", zone.address))
+    caller = client(running.address)
+    data = caller.render(
+        "MESSAGE sip:bob@example.test SIP/2.0\nVia: SIP/2.0/UDP {ip}:{port};branch={branch}\nFrom: <sip:a@b>;tag=1\n"
+        "To: <sip:a@b>\nCall-ID: {call_id}\nCSeq: 1 MESSAGE\n\nhello"
+    )
+    caller.send_raw(data.replace(b"Content-Length: 5\r\n", b""))
+    received = first.receive()
+    assert "Content-Length" not in received.raw
+    first.reply(received, 503, "Full")
+    leg = callee.accept()
+    again = leg.receive()
+    assert (again.header("Content-Length"), again.body) == ("5", "hello")
+    assert again.header("Via").startswith(f"SIP/2.0/TCP 127.0.0.1:{running.port};branch=")
+    leg.reply(again, 200)
     assert caller.final().status == 200

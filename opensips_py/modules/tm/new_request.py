@@ -36,7 +36,7 @@ def t_new_request(
             return -1
         headers = f"Content-Type: {content_type}\r\n"
     try:
-        socket = local_request.socket_for(ruri)
+        socket = local_request.socket_for(ruri, ctx=ctx)
         local_request.send(
             LocalRequest(
                 method,
