@@ -91,7 +91,7 @@ def socket_for(uri: str, preferred: ListenSocket | None = None, ctx: Context | N
     if ctx is None:
         found = wait_for_destinations(hop, preferred, this.sockets[0])
     else:
-        found = destinations_of(ctx, hop, preferred)
+        found = destinations_of(ctx, hop, preferred, received_on=this.sockets[0])
     if not found:
         raise NotSent(transactions.E_BAD_ADDRESS, f"{uri} leads to no address that can be sent to")
     return found[0].socket

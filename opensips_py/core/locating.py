@@ -15,18 +15,25 @@ from opensips_py.script.context import Context, ListenSocket
 
 
 def destinations_of(
-    ctx: Context, hop: Hop, preferred: ListenSocket | None, draw: int = 0, others: Sequence[Hop] = ()
+    ctx: Context,
+    hop: Hop,
+    preferred: ListenSocket | None,
+    draw: int = 0,
+    *,
+    received_on: ListenSocket | None = None,
+    others: Sequence[Hop] = (),
 ) -> Destinations:
     """Where a request goes, in the order to be tried; empty: nowhere. ``others`` are looked up at the same time.
 
     While the DNS is asked the process serves others, and the transaction of ``ctx`` is not held (Engine.wait_cooperatively).
     """
-    known = destinations.known_destinations(hop, preferred, ctx.socket, draw)
+    received_on = received_on or ctx.socket
+    known = destinations.known_destinations(hop, preferred, received_on, draw)
     if known is not None:
         return known
     operation = destinations.look_up([hop, *others], draw)
     this.engine.wait_cooperatively(ctx, operation)
-    return destinations.through_sockets(operation.found[hop].targets, preferred, ctx.socket)
+    return destinations.through_sockets(operation.found[hop].targets, preferred, received_on)
 
 
 def wait_for_destinations(hop: Hop, preferred: ListenSocket | None, received_on: ListenSocket) -> Destinations:

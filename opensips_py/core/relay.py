@@ -304,7 +304,7 @@ def _branch(ctx: Context, tx: Transaction, rec: Record, target: Branch, work: Fo
     if found is None:
         # those of the destinations to come are looked up at the same time
         others = (destinations.hop_of_uri(other.dst_uri or other.uri) for other in work.targets[1:])
-        found = destinations_of(ctx, hop, forced, getrandbits(32), [other for other in others if other is not None])
+        found = destinations_of(ctx, hop, forced, getrandbits(32), others=[other for other in others if other is not None])
     if not found:
         return E_BAD_ADDRESS
     ip, port, sock = found[0]
