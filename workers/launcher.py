@@ -84,7 +84,9 @@ def _start(options: Options) -> int:
     if options.pid_file is not None:
         check_pid_file(options.pid_file)
     if functions_debugger.wanted():
-        receivers = sum(listen.workers or program.settings.udp_workers for listen in program.sockets)
+        receivers = sum(listen.workers or program.settings.udp_workers for listen in program.sockets if listen.proto == "udp")
+        if any(listen.proto == "tcp" for listen in program.sockets):
+            receivers += program.settings.tcp_workers
         refused = functions_debugger.refusal(options.foreground, receivers)
         if refused is not None:
             raise DaemonError(refused)

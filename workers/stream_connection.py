@@ -75,6 +75,7 @@ class Connection:
         "_kept",
         "_owner",
         "_saved",
+        "_spare",
         "_timer",
         "_waiting",
         "_waiting_bytes",
@@ -117,6 +118,8 @@ class Connection:
         self._kept = False
         self._waiting: deque[_Waiting] = deque()
         self._waiting_bytes = 0
+        self._spare = 0
+        """Messages that may wait beyond the limit: those that came while it was being opened, until they are written."""
         self._timer: Any = None
 
     # --- its beginning ------------------------------------------------------------------------------------------
@@ -151,6 +154,7 @@ class Connection:
         this.reactor.remove(self.fd)
         self.active = time.monotonic()
         self.open()
+        self._spare = len(self._waiting)
         self._flush()
 
     # --- the attendant's duplicate ------------------------------------------------------------------------------
@@ -295,7 +299,7 @@ class Connection:
         return self.sock.send(data)
 
     def _is_full(self, more: int) -> bool:
-        if tuning.asynchronous and len(self._waiting) >= tuning.max_waiting:
+        if tuning.asynchronous and self.state is State.OPEN and len(self._waiting) - self._spare >= tuning.max_waiting:
             return True
         return self._waiting_bytes + more > MAX_WAITING_BYTES
 
@@ -325,6 +329,7 @@ class Connection:
             self._report_slow(first)
             self._waiting_bytes -= len(first.data)
             waiting.popleft()
+            self._spare = max(0, self._spare - 1)
         if waiting:
             self._let_go()
             self._begin_wait()

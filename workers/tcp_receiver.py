@@ -32,6 +32,7 @@ from opensips_py.core.streams import (
     opener,
     post,
     streams,
+    takes_work,
     tuning,
 )
 from opensips_py.core.transport_errors import not_sent
@@ -50,8 +51,6 @@ LOOK_SECONDS = 0.5
 """How often connections are looked at that may have become idle, or have half a message."""
 PAUSE_SECONDS = 0.5
 """For how long nothing is accepted when there are no descriptors left."""
-STUCK_NS = 50_000_000
-"""A receiver that has been in one callback for longer gets no new connections."""
 MAX_HOPS = 3
 """Owners that one message is handed to: connections may move while it is under way."""
 
@@ -143,27 +142,29 @@ class TcpReceiver:
 
     def _place(self, sock: socket.socket, address: tuple[str, int], listen: ListenSocket) -> None:
         """Give a new connection to the receiver that has the fewest, if it is not stuck."""
-        statuses = {slot: this.counters.status(slot) for slot in self._others}
-        limit = this.program.settings.tcp_max_connections
-        if sum(max(status.connections, 0) for status in statuses.values()) >= limit:
-            log(ERROR, "core", "handle_new_connect", f"maximum number of connections exceeded: {limit} (tcp_max_connections)")
+        if self._is_full():
             sock.close()
             return
         sock.setblocking(False)
-        since = time.monotonic_ns() - STUCK_NS
 
         def rank(slot: int) -> tuple[bool, int, bool]:
-            status = statuses[slot]
-            stuck = 0 < status.busy_since_ns < since
-            return stuck or status.connections < 0, status.connections, slot != this.slot
+            return not takes_work(slot), this.counters.status(slot).connections, slot != this.slot
 
         slot = min(self._others, key=rank)
-        if slot != this.slot and not rank(slot)[0]:
+        if slot != this.slot and takes_work(slot):
             packet = ACCEPTED + listen.index.to_bytes(2, "big")
             if self._boxes.post(slot, packet, [sock.fileno()]):
                 sock.close()
                 return
         self._accepted(sock, address, listen)
+
+    def _is_full(self) -> bool:
+        """Whether the server has all the connections that it may have, which is then logged."""
+        limit = this.program.settings.tcp_max_connections
+        if sum(max(this.counters.status(slot).connections, 0) for slot in self._others) < limit:
+            return False
+        log(ERROR, "core", "tcp", f"maximum number of connections exceeded: {limit} (tcp_max_connections)")
+        return True
 
     def _accepted(self, sock: socket.socket, address: tuple[str, int], listen: ListenSocket) -> None:
         connection = Connection(self, next(self._numbers), sock, listen, address, accepted=True)
@@ -255,6 +256,9 @@ class TcpReceiver:
 
     def _open(self, key: bytes, message: Outgoing) -> None:
         """Open the connection for a message."""
+        if self._is_full():
+            self.failed(message.data)
+            return
         listen = this.sockets[message.socket]
         try:
             sock = _connect(listen, message.host, message.port)

@@ -17,6 +17,7 @@ import socket as sockets
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
+from time import monotonic_ns
 from typing import Any, NamedTuple, Protocol
 from zlib import crc32
 
@@ -35,6 +36,10 @@ RECEIVER = "TCP receiver"
 """Description of the processes that own connections."""
 FD_KEY = "tcp"
 """Begins the names of connections in the attendant's fd store: ``tcp:slot:incarnation:number``."""
+
+
+STUCK_NS = 50_000_000
+"""A receiver that has been in one callback for longer opens no connections and gets no new ones."""
 
 
 @dataclass(slots=True)
@@ -127,9 +132,20 @@ def receivers() -> list[int]:
 
 
 def opener(key: bytes) -> int:
-    """The process that opens the connection to an address; 0 when the server has none that can."""
+    """The process that opens the connection to an address: always the same one, while it is well."""
     slots = receivers()
-    return slots[crc32(key) % len(slots)] if slots else 0
+    first = crc32(key) % len(slots)
+    for slot in (*slots[first:], *slots[:first]):
+        if takes_work(slot):
+            return slot
+    return slots[first]
+
+
+def takes_work(slot: int) -> bool:
+    """Whether the process in a slot is there, and not stuck in one callback."""
+    status = this.counters.status(slot)
+    since: int = status.busy_since_ns
+    return status.connections >= 0 and not 0 < since < monotonic_ns() - STUCK_NS
 
 
 # --- sending --------------------------------------------------------------------------------------------------------

@@ -59,6 +59,21 @@ def test_the_only_receiver_dies_and_its_successor_goes_on(tcp_server: Start, str
     assert sip.final(10).status == 200
 
 
+def test_connections_outlive_all_receivers_at_once(tcp_server: Start, stream: Stream) -> None:
+    running = tcp_server(ANSWER, workers=3)
+    made = [stream(running.address) for _ in range(30)]
+    whole = [request(sip) for sip in made]
+    for sip, data in zip(made, whole, strict=True):
+        sip.send_raw(data[:60])
+    wait_connections(running, 30)
+    for pid in running.pids("TCP receiver"):
+        os.kill(pid, signal.SIGKILL)
+    for sip, data in zip(made, whole, strict=True):
+        sip.send_raw(data[60:])
+    assert [sip.final(20).status for sip in made] == [200] * 30
+    assert len(wait_connections(running, 30)) == 30
+
+
 def test_half_a_message_outlives_its_process(tcp_server: Start, stream: Stream) -> None:
     running = tcp_server(ANSWER)
     sip = stream(running.address)
@@ -175,6 +190,45 @@ def test_a_slow_peer_gets_everything_in_order(tcp_server: Start, client: Client,
     assert sorted(got) == sorted(sent)
     running.wait_log("threshold exceeded : tcp took too long")  # some have waited
     assert len(connections(running)) == 1
+
+
+def test_a_burst_to_an_address_that_is_being_connected_to_is_kept(tcp_server: Start, client: Client, listener: Listener) -> None:
+    running = tcp_server(RELAY)
+    callee, caller = listener(), client(running.address)
+    to = f"sip:127.0.0.1:{callee.port};transport=tcp"
+    for pid in running.pids("TCP receiver"):
+        os.kill(pid, signal.SIGSTOP)
+    for _ in range(200):
+        invite(caller, to, "MESSAGE")
+        time.sleep(0.001)
+    for pid in running.pids("TCP receiver"):
+        os.kill(pid, signal.SIGCONT)
+    leg = callee.accept()
+    assert [leg.receive().method for _ in range(200)] == ["MESSAGE"] * 200
+
+
+def test_a_stuck_receiver_does_not_keep_others_from_new_connections(
+    tcp_server: Start, client: Client, stream: Stream, listener: Listener
+) -> None:
+    running = tcp_server(
+        'loadmodule "cfgutils.so"\n'
+        'route { if ($hdr(X-Wait) != NULL) { xlog("stuck\\n"); sleep(4); }'
+        ' if ($hdr(X-To) != NULL) { $du = $hdr(X-To); t_relay(); } else sl_send_reply(200, "OK"); }'
+    )
+    stuck, caller = stream(running.address), client(running.address)
+    stuck.request("OPTIONS", headers="X-Wait: 1")
+    running.wait_log("stuck")
+    time.sleep(0.1)
+    began = time.monotonic()
+    for _ in range(4):
+        callee, other = listener(), stream(running.address)
+        invite(caller, f"sip:127.0.0.1:{callee.port};transport=tcp", "MESSAGE")
+        leg = callee.accept()
+        leg.reply(leg.receive(), 200)
+        assert caller.final().status == 200
+        other.request("OPTIONS")
+        assert other.final().status == 200
+    assert time.monotonic() - began < 3.5
 
 
 # --- masses -------------------------------------------------------------------------------------------------------------

@@ -11,8 +11,10 @@ import pytest
 
 from scripts.testbed.ports import free_port
 from scripts.testbed.server import Server
+from tests.conftest import StartServer
 from tests.support.sip_client import Message, SipClient
 from tests.support.sip_stream import SipStream, StreamListener
+from tests.tcp.conftest import PREAMBLE, both_free
 
 Start = Callable[..., Server]
 Stream = Callable[..., SipStream]
@@ -135,6 +137,19 @@ def test_requests_of_all_processes_to_one_address_share_a_connection(
     assert [caller.final().status for caller in callers] == [200] * 20
     with pytest.raises(AssertionError):
         callee.accept(0.2)
+
+
+def test_a_connection_over_ipv6(server: StartServer, client: Client, listener: Listener) -> None:
+    port = both_free()
+    running = server(PREAMBLE.replace("socket=tcp:127.0.0.1:", "socket=tcp:[::1]:") + RELAY, port=port)
+    callee, caller = listener("::1"), client(running.address)
+    invite(caller, f"sip:[::1]:{callee.port};transport=tcp", "OPTIONS")
+    leg = callee.accept()
+    received = leg.receive()
+    assert received.all("Via")[0].startswith(f"SIP/2.0/TCP [::1]:{port};")
+    leg.reply(received, 200)
+    assert caller.final().status == 200
+    assert connections(running)[0]["Remote"] == f"[::1]:{callee.port}"
 
 
 # --- nothing is repeated over a connection (RFC 3261 17) --------------------------------------------------------------
