@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import sys
 import typing
 from collections.abc import Callable, Sequence
@@ -28,6 +29,7 @@ class Signature:
         self._defaults = [None if p.default is p.empty else p.default for p in given[int(self.takes_context) :]]
         self._outputs = [i for i, p in enumerate(self.parameters) if p.kind == "var" and hints[p.name] is not Var]
         self._texts = [i for i, p in enumerate(self.parameters) if p.kind in ("str", "static")]
+        self._patterns = [i for i, p in enumerate(self.parameters) if p.kind == "regex"]
         handles = [p.name for i, p in enumerate(self.parameters) if p.kind in ("var", "varlist") and i not in self._outputs]
         if waits and self.takes_context:
             raise TypeError(
@@ -48,6 +50,9 @@ class Signature:
         for i in self._texts:
             if i < count and values[i] is not None:
                 values[i] = to_unicode(values[i])
+        for i in self._patterns:
+            if i < count and values[i] is not None and not values[i].pattern.isascii():
+                values[i] = re.compile(to_unicode(values[i].pattern), values[i].flags)
         for i in self._outputs:
             if i < count and values[i] is not None:
                 values[i] = Out(values[i].text)

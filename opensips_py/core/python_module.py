@@ -26,8 +26,10 @@ from opensips_py.script import declarations
 from opensips_py.script.context import Context, RouteKind, Value
 from opensips_py.script.declarations import ALL, ConfigError, ModuleParameter
 from opensips_py.script.outputs import to_unicode
+from opensips_py.script.own_modules import describe
 
 F = TypeVar("F", bound=Callable[..., Any])
+Hook = Callable[[], None]
 P = TypeVar("P")
 V = TypeVar("V")
 
@@ -237,6 +239,25 @@ class Module(declarations.Module):
             return read
 
         return declare
+
+    # --- start and end ----------------------------------------------------------------------------------------------
+
+    def on_config(self, hook: Hook) -> Hook:
+        """Run ``hook`` once, before the processes are forked, when all parameters are known.
+
+        ConfigError, and any other exception, keeps the server from starting; its text is for who starts it.
+        """
+
+        def guarded() -> None:
+            try:
+                hook()
+            except ConfigError:
+                raise
+            except Exception as error:
+                raise ConfigError(describe(error)) from error
+
+        super().on_config(guarded)
+        return hook
 
     # --- parameters, data, time -------------------------------------------------------------------------------------
 

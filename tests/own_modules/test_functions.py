@@ -109,6 +109,12 @@ def matches(text: str, pattern: Pattern) -> bool:
     assert run.log == ["matches"]
 
 
+def test_patterns_match_characters_too(own: Own) -> None:
+    code = "@module.function\ndef found(text: str, pattern: Pattern) -> bool:\n    return pattern.search(text) is not None\n"
+    script = own.script(code, 'route { if (found("$hdr(X)", "^M[üÜ].$") && !found("$hdr(X)", "^M....$")) xlog("found\\n"); }')
+    assert script.request(headers={"X": "mÜ€"}).log == ["found"]
+
+
 def test_an_exception_is_logged_with_both_places_and_the_script_goes_on_with_minus_one(own: Own) -> None:
     code = "@module.function\ndef fail(text: str):\n    raise KeyError(text)\n"
     script = own.script(code, 'route {\n  fail("why");\n  $avp(rc) = $rc;\n  sl_send_reply(200, "OK");\n}')

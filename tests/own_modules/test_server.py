@@ -122,6 +122,55 @@ def test_suspended_calls_are_listed_by_the_function_s_name(server: StartServer, 
     running.kill()
 
 
+@pytest.mark.parametrize("function", ["hold", "hold_async"])
+def test_async_cancel_ends_a_call(server: StartServer, client: MakeClient, tmp_path: Path, function: str) -> None:
+    script = f"""route {{ async({function}($avp(out)), end); }}
+route[end] {{ $var(rc) = $rc; t_reply(480, "$var(rc)"); }}"""
+    running = start(server, tmp_path, HOLDING, script)
+    caller = client(running.address)
+    caller.request("INVITE")
+    assert caller.receive().status == 100
+    wait_until(lambda: running.mi("async_list")["Count"] == 1)
+    [operation] = running.mi("async_list")["Operations"]
+    running.mi("async_cancel", [operation["Token"]])
+    assert caller.receive(10).reason == "-5"
+
+
+def test_reloaded_routes_call_functions_that_the_old_ones_did_not(
+    server: StartServer, client: MakeClient, tmp_path: Path
+) -> None:
+    code = """
+@module.blocking
+def old(out: Out[str]):
+    out.set("old")
+
+@module.function
+async def new(out: Out[str]):
+    out.set("new")
+"""
+    script = "route { async(old($avp(out)), end); }\nroute[end] { t_reply(480, $avp(out)); }"
+    running = start(server, tmp_path, code, script)
+    caller = client(running.address)
+    for expected in ("old", "new"):
+        caller.request("INVITE")
+        assert caller.receive().status == 100
+        assert caller.receive(10).reason == expected
+        caller.in_transaction("ACK")
+        running.config.write_text(running.config.read_text().replace("async(old(", "async(new("))
+        assert running.mi("reload_routes", seconds=30) == "OK"
+
+
+def test_a_start_up_function_that_fails_keeps_the_server_from_starting(server: StartServer, tmp_path: Path) -> None:
+    code = '@module.on_config\ndef check():\n    raise LookupError("nothing there")\n'
+    line = OWN.count("\n") + 3
+    with pytest.raises(RuntimeError) as failed:
+        start(server, tmp_path, code, "route { exit; }")
+    text = str(failed.value)
+    assert "ended with status 255" in text
+    assert f"CRITICAL:own:mod_init: {tmp_path}/own.py:{line}: LookupError: nothing there" in text
+    assert "Traceback" not in text
+
+
 def test_a_worker_serves_others_while_functions_run(server: StartServer, client: MakeClient, tmp_path: Path) -> None:
     code = """
 @module.blocking

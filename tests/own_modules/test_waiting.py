@@ -208,6 +208,35 @@ def test_nothing_is_left_of_many_calls(own: Own, kind: str) -> None:
     assert threading.active_count() <= before[1] + own_limit
 
 
+@BOTH
+def test_every_call_ends_once_when_results_and_deadlines_race(own: Own, kind: str) -> None:
+    code = declared(
+        kind,
+        """
+calls = []
+
+DEF race(number: int, out: Out[int]):
+    calls.append(number)
+    SLEEP(0.0001 * (number * 37 % 101))
+    out.set(number)
+    return 1
+""",
+        "(seconds=0.005)",
+    )
+    text = """max_while_loops=1000
+modparam("own", "queue", 1000)
+route { $var(i) = 0; while ($var(i) < 300) { launch(race($var(i), $var(out)), end, "$var(i)"); $var(i) = $var(i) + 1; } }
+route[end] { $var(rc) = $rc; $avp(x) = $var(out); if ($var(rc) < 0) $avp(x) = "-"; xlog("$param(1) $var(rc) $avp(x)\\n"); }"""
+    script = own.script(code, text)
+    before = len(os.listdir("/proc/self/fd"))
+    ended = [line.split() for line in script.request(seconds=60).log]
+    assert sorted(int(number) for number, _, _ in ended) == list(range(300))
+    assert {rc for _, rc, _ in ended} <= {"1", "-3"}
+    assert all(value == (number if rc == "1" else "-") for number, rc, value in ended), "each gets its own result"
+    assert len(set(own.python.calls)) == len(own.python.calls), "no call is made twice"
+    assert len(os.listdir("/proc/self/fd")) <= before + 3  # the loop's own
+
+
 def test_asyncio_streams_tasks_and_subprocesses_work_unchanged(own: Own, http_server: HttpServer) -> None:
     code = f"""
 @module.function
