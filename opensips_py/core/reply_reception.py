@@ -140,6 +140,7 @@ def _run_named(ctx: Context, follow: OnreplyRoute) -> None:
             _keep_avps(ctx, rec)
         _received(tx, rec, follow.branch, rec.method, ctx.msg, follow.dropped or ctx.dropped)
     finally:
+        transactions.unsettled.clear()  # set if a route has waited in line
         release(tx)
 
 

@@ -36,15 +36,18 @@ def check_reach(script: ast.Script, env: Environment, findings: Findings) -> Non
 
 
 def _reached(start: ast.Route, env: Environment, way: str) -> Iterator[tuple[str, str]]:
-    """Sub-routes that ``start`` calls, and those that they call, each with the way."""
+    """Sub-routes that ``start`` calls, and those that they call, and resume routes, each with the way."""
     seen: set[str] = set()
     todo = [(start, way)]
     while todo:
         route, way = todo.pop()
         for statement in statements(route.body):
-            if not isinstance(statement, ast.RouteCall) or isinstance(statement.target, ast.Variable):
+            if isinstance(statement, ast.Async):  # a resume route has the kind of the route that was suspended
+                name = statement.route.value
+            elif isinstance(statement, ast.RouteCall) and not isinstance(statement.target, ast.Variable):
+                name = str(statement.target.value)
+            else:
                 continue
-            name = str(statement.target.value)
             called = env.routes.get((RouteKind.REQUEST, name))
             if called is not None and name not in seen:
                 seen.add(name)

@@ -429,3 +429,40 @@ def test_an_in_dialog_request_and_a_cancel_suspend(call: Callable[[str], Call]) 
     assert now.callee.receive().method == "CANCEL"
     now.caller.nothing(0.2)
     assert len(now.server.lines("@@relayed CANCEL")) == 1
+
+
+def test_a_branch_route_waits_in_the_timer_process_and_its_timers_go_on(call: Callable[[str], Call]) -> None:
+    now = call(
+        """
+        route {
+            PING RELAY
+            if ($rU == "bob")
+                t_on_failure("f");
+            t_relay();
+        }
+        failure_route[f] {
+            t_on_branch("b");
+            $ru = "sip:second@127.0.0.1";
+            RELAY
+            t_relay();
+            xlog("@@again $rc\\n");
+        }
+        branch_route[b] { async(sleep(2), after); }
+        route[after] { append_hf("X-After: $rc\\r\\n"); }
+        """
+    )
+    now.ring()  # and no answer
+    now.waiting("sleep")
+    other = Call(now.server, lambda address: SipClient(address))
+    other.caller.request("INVITE", f"sip:x@127.0.0.1:{now.server.port}", headers=f"X-Callee: {other.callee.port}")
+    first, again = other.callee.receive(), other.callee.receive(1.5)
+    assert first.raw == again.raw, "retransmitted while the failure route waits"
+    other.callee.reply(first, 200)
+    assert other.caller.final().status == 200
+    while "second" not in (second := now.callee.receive(5)).ruri:
+        continue
+    assert second.header("X-After") == "1"
+    now.server.wait_log("@@again 1")
+    now.callee.reply(second, 200)
+    assert now.caller.final().status == 200
+    assert len(now.server.lines("@@again")) == 1

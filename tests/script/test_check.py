@@ -230,6 +230,21 @@ def test_a_function_in_a_sub_route_that_a_kind_of_route_reaches_in_which_it_may_
     ]
 
 
+def test_a_function_in_a_resume_route_that_may_not_stand_in_the_route_that_is_suspended(scripts: Scripts) -> None:
+    module = scripts.directory / "probe.py"
+    module.write_text(module.read_text() + "\n@module.function(routes=R)\ndef in_request(ctx) -> int:\n    return 1\n")
+    found = scripts.findings(
+        'route { async(fetch("q"), resume); }\n'
+        "route[resume] { in_request(); }\n"
+        'failure_route[failed] { async(fetch("q"), again); }\n'
+        'route[again] { async(fetch("q"), last); }\n'
+        "route[last] { in_request(); }\n"
+    )
+    assert [(d.severity, d.line - FIRST, d.message) for d in found] == [
+        ("warning", 4, "in_request() is not for failure_route, but failure_route[failed] by route[again] comes here"),
+    ]
+
+
 def test_a_module_that_is_not_there_is_one_error_whatever_uses_it(scripts: Scripts) -> None:
     found = scripts.findings(
         'loadmodule "acc.so"\nmodparam("acc", "early_media", 0)\nmodparam("acc|probe", "limit", 7)\n'

@@ -198,3 +198,18 @@ def test_a_port_is_said_to_be_in_use(server: Start, tcp_server: Start) -> None:
     second = server(script, port=running.port, wait=False)
     assert second.process.wait(20) == 255
     assert f"tcp:127.0.0.1:{running.port}: address already in use" in second.log
+
+
+def test_messages_in_one_piece_do_not_wait_for_the_script_of_the_first(tcp_server: Start, stream: Stream) -> None:
+    running = tcp_server(
+        'loadmodule "cfgutils.so"\nroute {\nif (is_method("MESSAGE")) await(usleep(600000));\nt_reply(200, "$rm");\n}\n',
+        workers=1,
+    )
+    sip = stream(running.address)
+    slow, quick = (request(sip, method=method) for method in ("MESSAGE", "OPTIONS"))
+    began = time.monotonic()
+    sip.send_raw(slow + quick + quick.replace(b"OPTIONS", b"INFO")[:-40])
+    first = sip.receive()
+    assert (first.reason, first.at - began < 0.4) == ("OPTIONS", True)
+    sip.send_raw(quick.replace(b"OPTIONS", b"INFO")[-40:])
+    assert [sip.receive().reason, sip.receive().reason] == ["INFO", "MESSAGE"]
