@@ -59,7 +59,7 @@ def replied(rec: Record, code: int, data: bytes, now: float, *, local: bool) -> 
     rec.flags = rec.flags | REPLIED_HERE if local else rec.flags & ~REPLIED_HERE
     if code < 200:
         return
-    _end_waiting(rec)
+    end_waiting(rec)
     if not invite or (not local and (code < 300 or code in CHALLENGES)):
         rec.end_at = now + _linger(rec)
         return
@@ -76,7 +76,7 @@ def ended_here(rec: Record, code: int, now: float) -> None:
     rec.state = Uas.CONFIRMED if rec.method == "INVITE" else Uas.COMPLETED
     rec.code = code
     rec.end_at = now + settings.wt_timer
-    _end_waiting(rec)
+    end_waiting(rec)
 
 
 def acknowledged(rec: Record, now: float) -> None:
@@ -123,8 +123,8 @@ def waiting(now: float, seconds: float, socket: int) -> UacBranch:
     )
 
 
-def _end_waiting(rec: Record) -> None:
-    """A final reply has gone upstream: nothing is waited for any more."""
+def end_waiting(rec: Record) -> None:
+    """Nothing is waited for any more: a final reply has gone upstream, or nobody will add a branch."""
     for branch in rec.branches:
         if branch.flags & PHONY and branch.state < Uac.COMPLETED:
             branch.state = Uac.COMPLETED

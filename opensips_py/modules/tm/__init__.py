@@ -8,6 +8,7 @@ from opensips_py.modules.tm import (  # noqa: F401  (what they offer declares it
     management,
     new_request,
     variables,
+    write_request,
 )
 from opensips_py.modules.tm.declared import module
 

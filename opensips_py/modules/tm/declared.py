@@ -7,7 +7,7 @@ import mmap
 from opensips_py.core import transactions
 from opensips_py.core.process import this
 from opensips_py.core.transactions import hooks
-from opensips_py.script.declarations import ConfigError, Module
+from opensips_py.script.declarations import ConfigError, Module, ModuleParameter
 from opensips_py.script.flag_names import branch_flags
 from opensips_py.tm import identity
 from opensips_py.tm.settings import settings
@@ -38,13 +38,15 @@ cancel_parked = module.param(
 pass_provisional_replies = module.param(
     "pass_provisional_replies", int, 0, doc="t_uac_dlg answers with every provisional reply too, before the final one"
 )
+unix_tx_timeout = module.param("unix_tx_timeout", int, 2, doc="seconds for which t_write_unix() waits until it can write")
+tw_append: ModuleParameter[list[str]] = module.param(
+    "tw_append", str, [], doc="``name: title=$variable; …``: lines that t_write_req() and t_write_unix() add", multiple=True
+)
 enable_stats = module.param("enable_stats", int, 1, doc="count transactions and replies")
 
 module.param("delete_timer", int, 2, doc="seconds before a finished transaction is freed", no_effect="it is deleted at once")
 module.param("ruri_matching", int, 1, doc="compare R-URIs of RFC 2543 requests", no_effect="R-URIs are always compared")
 module.param("via1_matching", int, 1, doc="compare the top Via's sent-by", no_effect="it is always compared (RFC 3261 17.2.3)")
-module.param("unix_tx_timeout", int, 2, doc="seconds for t_write_unix", no_effect="t_write_unix is not offered")
-module.param("tw_append", str, "", doc="what t_write_req adds", no_effect="t_write_req is not offered", multiple=True)
 module.param("syn_branch", int, 1, doc="form of our branch parameter", no_effect="it always names the transaction")
 module.param("timer_partitions", int, 1, doc="partitions of the timer lists", no_effect="timers are rows of the shared store")
 module.param("tm_replication_cluster", int, 0, doc="cluster for anycast", no_effect="there is one server")

@@ -55,6 +55,17 @@ def add_waiting_branch(ctx: Context, tx: Transaction, seconds: Callable[[Record]
         release(tx)
 
 
+def end_waiting(tx: Transaction) -> None:
+    """Nothing will come: branches that wait hold nothing back any more."""
+    rec = hold(tx)
+    if rec is not None:
+        try:
+            machine.end_waiting(rec)
+            commit(tx)
+        finally:
+            release(tx)
+
+
 def _source_fault(text: str, registry: Any) -> str | None:
     return None if _of_event(text) is not None else f'"{text}" is no source of branches: "msg" or "event" is expected'
 
