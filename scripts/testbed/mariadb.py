@@ -37,10 +37,12 @@ class MariaDB:
             check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         self.start()
-        with pymysql.connect(unix_socket=f"{self.home}/socket", user="root") as connection, connection.cursor() as cursor:
-            cursor.execute(f"CREATE DATABASE `{database}`")
-            cursor.execute(f"CREATE USER '{USER}'@'%' IDENTIFIED BY '{PASSWORD}'")
-            cursor.execute(f"GRANT ALL ON *.* TO '{USER}'@'%'")
+        self.as_root(
+            f"CREATE DATABASE `{database}`",
+            f"CREATE USER '{USER}'@'%' IDENTIFIED BY '{PASSWORD}'",
+            f"GRANT ALL ON *.* TO '{USER}'@'%'",
+            database=None,
+        )
 
     @staticmethod
     def _find(program: str) -> str | None:
@@ -85,6 +87,17 @@ class MariaDB:
         ):
             cursor.execute(sql, parameters or None)
             return list(cursor.fetchall())
+
+    def as_root(self, *statements: str, database: str | None = "") -> tuple[tuple[Any, ...], ...]:
+        """Run statements as root over the Unix socket, in the own database unless told otherwise; the rows of the last."""
+        chosen = self.database if database == "" else database
+        with (
+            pymysql.connect(unix_socket=f"{self.home}/socket", user="root", database=chosen, autocommit=True) as connection,
+            connection.cursor() as cursor,
+        ):
+            for statement in statements:
+                cursor.execute(statement)
+            return tuple(cursor.fetchall())
 
     def kill(self) -> None:
         """SIGKILL, as a crash."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -17,20 +16,31 @@ from opensips_py.core.mysql.query import AvpDbQuery
 from opensips_py.core.mysql.url import parse_database_url
 from opensips_py.core.operation import LOST, Done
 from opensips_py.core.process import this
+from scripts.testbed.mariadb import MariaDB
 from tests.operations.driving import Driver, Taker, drive, run
-from tests.operations.mariadb import MariaDB
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
-PORT = 20500
+ACCOUNT = "voip:pa:ss@word"
+"""Name and password of the account that the pools under test use."""
+
+
+def url_of(server: MariaDB, host: str = "127.0.0.1") -> str:
+    return f"mysql://{ACCOUNT}@{host}:{server.port}/voip"
+
+
+def connections(server: MariaDB) -> list[int]:
+    """Ids of the connections that the pools have."""
+    return [int(row[0]) for row in server.as_root("select id from information_schema.processlist where user='voip'")]
 
 
 @pytest.fixture(scope="module")
 def database() -> Iterator[MariaDB]:
-    server = MariaDB(PORT)
-    server.start()
-    server.prepare()
-    server.execute(
+    server = MariaDB("voip")
+    name, _, password = ACCOUNT.partition(":")
+    server.as_root(
+        f"create user '{name}'@'%' identified by '{password}'",
+        f"grant all on voip.* to '{name}'@'%'",
         "create table kv(k char(32), v varchar(64), n int)",
         "insert into kv values('bob','bob value',7),('multi','m1',1),('multi','m2',2),('nul',NULL,NULL)",
         "create table types(t tinyint, b bigint, d decimal(8,2), f double, at datetime, x blob, s varchar(200))",
@@ -38,17 +48,16 @@ def database() -> Iterator[MariaDB]:
         "create table big(id int, body longtext)",
         "insert into big values(1, repeat('abcdefghij', 100000)), (2, repeat('x', 300)), (3, repeat('y', 70000))",
         "create table log(id int primary key auto_increment, what varchar(64))",
-        database="voip",
     )
     yield server
-    server.close()
+    server.remove()
 
 
 @pytest.fixture
 def db(database: MariaDB, process: SimpleNamespace, no_leaks: None) -> Iterator[Pool]:
     """A fresh pool."""
     pools._pools.clear()
-    one = pools.pool(database.url)
+    one = pools.pool(url_of(database))
     yield one
     one.close()
     assert (one.size, one.connecting, len(one.waiting)) == (0, 0, 0)
@@ -133,21 +142,21 @@ def test_a_query_longer_than_the_send_buffer_is_sent_whole(db: Pool) -> None:
 def test_connections_are_used_again_and_the_fd_store_is_told_once(db: Pool, database: MariaDB, process: SimpleNamespace) -> None:
     for _ in range(20):
         assert run(query(db, "select 1", "$avp(x)")).rc == 1
-    assert (db.size, database.connections()) == (1, 1)
+    assert (db.size, len(connections(database))) == (1, 1)
     assert list(process.keeper.held) == [db.idle[0].stream.fd_key]
 
 
 def test_unix_socket(database: MariaDB, process: SimpleNamespace, no_leaks: None) -> None:
-    database.execute(
+    database.as_root(
         "create user if not exists 'voip'@'localhost' identified by 'pa:ss@word'", "grant all on voip.* to voip@localhost"
     )
-    one = Pool(parse_database_url(database.socket_url))
+    one = Pool(parse_database_url(f"mysql://{ACCOUNT}@localhost/voip?unix_socket={database.home}/socket"))
     assert run(query(one, "select 5", "$avp(x)")).outputs == [("$avp(x)", 5)]
     one.close()
 
 
 def test_a_host_name_is_looked_up_without_blocking(database: MariaDB, process: SimpleNamespace, no_leaks: None) -> None:
-    one = Pool(parse_database_url(database.url.replace("127.0.0.1", "localhost")))
+    one = Pool(parse_database_url(url_of(database, "localhost")))
     assert run(query(one, "select 5", "$avp(x)")).rc == 1
     one.close()
 
@@ -155,7 +164,7 @@ def test_a_host_name_is_looked_up_without_blocking(database: MariaDB, process: S
 def test_wrong_password_and_unknown_database(
     database: MariaDB, process: SimpleNamespace, logged: list[str], no_leaks: None
 ) -> None:
-    for url in (database.url.replace("pa:ss", "wrong"), database.url.replace("/voip", "/nothing")):
+    for url in (url_of(database).replace("pa:ss", "wrong"), url_of(database).replace("/voip", "/nothing")):
         one = Pool(parse_database_url(url))
         assert run(query(one, "select 5")) == Done(-1)
         assert one.size == 0
@@ -168,7 +177,7 @@ def test_more_queries_than_connections_wait_in_order(db: Pool, database: MariaDB
     drivers = [Driver(query(db, f"select {n}, sleep(0.02)", "$avp(n)", "$avp(s)")) for n in range(20)]
     assert (db.size, len(db.waiting)) == (4, 16)
     assert [done.outputs[0][1] for done in drive(*drivers)] == list(range(20))
-    assert (db.size, database.connections()) == (4, 4)
+    assert (db.size, len(connections(database))) == (4, 4)
 
 
 def test_a_plain_query_does_not_wait_for_parked_ones(db: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -199,11 +208,11 @@ def test_those_who_wait_are_served_when_others_give_up(db: Pool, monkeypatch: py
 def test_database_down_at_start_and_back_later(process: SimpleNamespace, logged: list[str], database: MariaDB) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    one = Pool(parse_database_url(database.url.replace(str(PORT), str(port))))
+    one = Pool(parse_database_url(url_of(database).replace(str(database.port), str(port))))
     for _ in range(50):
         assert run(query(one, "select 1")) == Done(-1)
     assert len(logged) == 1
-    one.url = parse_database_url(database.url)
+    one.url = parse_database_url(url_of(database))
     until = time.monotonic() + 5
     while run(query(one, "select 1")).rc != 1:
         assert time.monotonic() < until
@@ -215,8 +224,8 @@ def test_database_down_at_start_and_back_later(process: SimpleNamespace, logged:
 
 def test_a_server_that_closes_an_idle_connection_costs_no_query(db: Pool, database: MariaDB) -> None:
     assert run(query(db, "select 1")).rc == 1
-    (row,) = database.execute("select id from information_schema.processlist where user='voip'")
-    database.execute(f"kill {row[0]}")
+    (connection,) = connections(database)
+    database.as_root(f"kill {connection}")
     time.sleep(0.05)
     assert run(query(db, "select 2", "$avp(x)")) == Done(1, [("$avp(x)", 2)])
     assert db.size == 1
@@ -226,8 +235,8 @@ def test_a_connection_lost_during_the_query_gives_minus_1(db: Pool, database: Ma
     driver = Driver(query(db, "select sleep(10)"))
     while not driver.op.fd_key:
         driver.turn(0.1)
-    (row,) = database.execute("select id from information_schema.processlist where user='voip'")
-    database.execute(f"kill {row[0]}")
+    (connection,) = connections(database)
+    database.as_root(f"kill {connection}")
     assert drive(driver)[0] == Done(-1)
     assert db.size == 0
     assert run(query(db, "select 2")).rc == 1
@@ -239,7 +248,7 @@ def test_database_killed_and_restarted(db: Pool, database: MariaDB, logged: list
     while not all(driver.op.fd_key for driver in drivers):
         for driver in drivers:
             driver.turn(0.01)
-    database.stop(signal.SIGKILL)
+    database.kill()
     assert drive(*drivers) == [Done(-1)] * 5
     assert run(query(db, "select 1")) == Done(-1)
     assert run(query(db, "select 1")) == Done(-1)
@@ -301,7 +310,7 @@ def test_a_query_not_yet_sent_is_sent_by_the_other_process(
     db: Pool, database: MariaDB, taker: Callable[[], Taker], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(this.program.settings, "db_max_async_connections", 1)
-    database.execute("delete from log", database="voip")
+    database.as_root("delete from log")
     first = Driver(query(db, "select sleep(0.2)"))
     waiting = Driver(query(db, "insert into log(what) values('once')"))
     other = taker()
@@ -309,7 +318,7 @@ def test_a_query_not_yet_sent_is_sent_by_the_other_process(
     waiting.op.forget()
     assert other.result() == Done(-2)
     assert drive(first)[0].rc == 1
-    assert len(database.execute("select * from log", database="voip")) == 1
+    assert len(database.as_root("select * from log")) == 1
 
 
 def test_a_query_whose_connection_is_lost_to_the_other_process(db: Pool) -> None:
