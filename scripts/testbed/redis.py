@@ -8,20 +8,22 @@ import signal
 import socket
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 
 from scripts.testbed.ports import free_port, wait_tcp
 
 
 class Redis:
-    """Started on construction. ``password`` is asked for when it is not empty."""
+    """Started on construction. ``password`` is asked for when it is not empty; ``options`` are further settings."""
 
-    def __init__(self, password: str = "") -> None:
+    def __init__(self, password: str = "", **options: str) -> None:
         if shutil.which("redis-server") is None:
             raise RuntimeError("redis-server is missing: apt-get install redis-server")
         self.home = Path(tempfile.mkdtemp(prefix="opensips-py-redis-"))
         self.port = free_port(socket.SOCK_STREAM)
         self.password = password
+        self._options = options
         self.process: subprocess.Popen[bytes] | None = None
         self.start()
 
@@ -35,6 +37,8 @@ class Redis:
         arguments = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.home), "--save", "", "--appendonly", "no"]
         if self.password:
             arguments += ["--requirepass", self.password]
+        for name, value in self._options.items():
+            arguments += [f"--{name.replace('_', '-')}", value]
         self.process = subprocess.Popen(
             ["redis-server", *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
@@ -80,3 +84,18 @@ class Redis:
         """End it and delete its directory."""
         self.stop()
         shutil.rmtree(self.home, ignore_errors=True)
+
+
+def cluster(slots: list[tuple[int, int]], seconds: float = 30) -> list[Redis]:
+    """A Redis cluster without replicas: one server for each range of slots."""
+    servers = [Redis(cluster_enabled="yes", cluster_node_timeout="2000") for _ in slots]
+    for server, (first, last) in zip(servers, slots, strict=True):
+        server.ask("CLUSTER", "ADDSLOTSRANGE", str(first), str(last))
+        if server is not servers[0]:
+            server.ask("CLUSTER", "MEET", "127.0.0.1", str(servers[0].port))
+    end = time.monotonic() + seconds
+    while not all("cluster_state:ok" in server.ask("CLUSTER", "INFO") for server in servers):
+        if time.monotonic() > end:
+            raise RuntimeError("the Redis cluster does not come together")
+        time.sleep(0.05)
+    return servers

@@ -21,6 +21,8 @@ from opensips_py.core.service.pool import Pool, pool
 
 ATTEMPTS = 2
 """How often a question is asked that did not reach the server, or may be asked again."""
+HOPS = 5
+"""How often a question is sent on to another server."""
 
 
 class Answer(Protocol):
@@ -28,6 +30,14 @@ class Answer(Protocol):
 
     def feed(self, data: bytes) -> bool:
         """Take received bytes; True when the answer is complete. Raises ServiceError."""
+
+
+class Elsewhere(Exception):
+    """The server says that another one has the answer."""
+
+    def __init__(self, service: Pool, question: bytes) -> None:
+        super().__init__()
+        self.service, self.question = service, question
 
 
 class _Frozen(msgspec.Struct, array_like=True):
@@ -61,6 +71,7 @@ class ServiceOperation(Operation):
         self._answer: Answer | None = None
         self._received: list[bytes] = []
         self._attempts = ATTEMPTS
+        self._hops = HOPS
         self._refused = False
         self._queued = False
         self._room = False
@@ -68,12 +79,22 @@ class ServiceOperation(Operation):
         self._broken: ServiceError | None = None
         self._limit: float | None = None
 
+    @property
+    def service(self) -> Pool:
+        """Whom it asks."""
+        return self._pool
+
+    @property
+    def question(self) -> bytes:
+        """What it asks."""
+        return self._question
+
     def new_answer(self) -> Answer:
         """What reads the answer."""
         raise NotImplementedError  # abstract
 
     def result(self, answer: Answer) -> Done:
-        """What a complete answer means. May raise ServiceError."""
+        """What a complete answer means. May raise ServiceError or Elsewhere."""
         raise NotImplementedError  # abstract
 
     # --- getting a connection -----------------------------------------------------------------------------------
@@ -241,7 +262,7 @@ class ServiceOperation(Operation):
         self._pool.lost(connection)
         return Done(self.failure)
 
-    def _finish(self, connection: Connection) -> Done:
+    def _finish(self, connection: Connection) -> Done | None:
         self._connection = None
         self._pool.release(connection)
         assert self._answer is not None
@@ -249,7 +270,19 @@ class ServiceOperation(Operation):
             return self.result(self._answer)
         except ServiceError as error:
             self._complain(error)
-            return Done(self.failure)
+        except Elsewhere as other:
+            self._hops -= 1
+            if self._hops:
+                return self._go_to(other)
+            self._complain(ServiceError(f"{HOPS} servers have sent the question on to others"))
+        return Done(self.failure)
+
+    def _go_to(self, other: Elsewhere) -> Done | None:
+        self._pool, self._question = other.service, other.question
+        self.fd_key = None
+        self._sent = False
+        self.refreeze = True
+        return self._begin()
 
     def _fail(self, connection: Connection, error: ServiceError) -> Done:
         """The server says what it should not: nothing that follows can be understood."""

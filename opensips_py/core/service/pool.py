@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from opensips_py.core.connection_pool import ConnectionPool
 from opensips_py.core.pools import PoolStatistics, describers
 from opensips_py.core.service.connection import Connection
@@ -74,8 +76,24 @@ def pool(key: str) -> Pool:
     """This process' connections to a service; KeyError when there is no such service."""
     found = _pools.get(key)
     if found is None:
-        found = _pools[key] = Pool(*services[key])
+        found = _pools[key] = Pool(*_described(key))
     return found
+
+
+def _described(key: str) -> tuple[Service, PoolStatistics]:
+    """A service that a module has offered, or one of them ``@`` another server."""
+    if key in services or "@" not in key:
+        return services[key]
+    base, _, address = key.rpartition("@")
+    service, statistics = services[base]
+    host, _, port = address.rpartition(":")
+    title = f"{service.title} at {address}"
+    return dataclasses.replace(service, key=key, title=title, servers=((host, int(port), None),)), statistics
+
+
+def pool_at(key: str, host: str, port: int) -> Pool:
+    """This process' connections to a service at another server than those that it was offered with."""
+    return pool(f"{key}@{host}:{port}")
 
 
 def close_all(module: str) -> None:

@@ -8,6 +8,9 @@ refuses, cannot be reached, or has not answered within ``query_timeout``.
 ``cache_raw_query("redis", "HGETALL $var(key)", "$avp(out)")`` sends any command. 1: done; -2: there is no such value. Elements of
 an array are values of the AVP, the first on top; an empty one is the text ``<null>``.
 
+A Redis cluster may be named by any of its servers: questions go to the one that has the key. (Of a raw query the second word is
+taken for the key.)
+
 The server starts also when Redis does not run; connections are made when they are needed.
 """
 
@@ -23,6 +26,7 @@ from opensips_py.core.pools import PoolStatistics
 from opensips_py.core.service import pool as services
 from opensips_py.core.service.description import Login, Service, ServiceError
 from opensips_py.core.service.pool import Pool
+from opensips_py.modules.cachedb_redis import nodes
 from opensips_py.modules.cachedb_redis.commands import (
     CacheAdd,
     CacheCounterFetch,
@@ -66,27 +70,27 @@ class RedisCache:
         words = [b"SET", _bytes(key), _bytes(value)]
         if expires > 0:
             words += [b"EX", b"%d" % expires]
-        return CacheStore(_pool(group), command(*words), ["1"])
+        return CacheStore(_pool(group, key), command(*words), ["1"])
 
     def fetch(self, group: str, key: str, target: str) -> Operation:
         """GET."""
-        return CacheFetch(_pool(group), command(b"GET", _bytes(key)), [target, "1"])
+        return CacheFetch(_pool(group, key), command(b"GET", _bytes(key)), [target, "1"])
 
     def counter_fetch(self, group: str, key: str, target: str) -> Operation:
         """GET of a number."""
-        return CacheCounterFetch(_pool(group), command(b"GET", _bytes(key)), [target, "1"])
+        return CacheCounterFetch(_pool(group, key), command(b"GET", _bytes(key)), [target, "1"])
 
     def remove(self, group: str, key: str) -> Operation:
         """DEL."""
-        return CacheRemove(_pool(group), command(b"DEL", _bytes(key)), ["1"])
+        return CacheRemove(_pool(group, key), command(b"DEL", _bytes(key)), ["1"])
 
     def add(self, group: str, key: str, increment: int, expires: int, target: str | None) -> Operation:
         """INCRBY; as in OpenSIPS, the value then lasts ``expires`` seconds from now."""
-        return CacheAdd(_pool(group), *_counting(b"INCRBY", key, increment, expires, target))
+        return CacheAdd(_pool(group, key), *_counting(b"INCRBY", key, increment, expires, target))
 
     def sub(self, group: str, key: str, decrement: int, expires: int, target: str | None) -> Operation:
         """DECRBY."""
-        return CacheSub(_pool(group), *_counting(b"DECRBY", key, decrement, expires, target))
+        return CacheSub(_pool(group, key), *_counting(b"DECRBY", key, decrement, expires, target))
 
     def raw_query(self, group: str, query: str, targets: Sequence[str]) -> Operation:
         """Any command."""
@@ -96,7 +100,7 @@ class RedisCache:
             raise CacheError(str(error)) from None
         if len(words) < 2:
             raise CacheError(f"malformed Redis RAW query: [{query}] has no key")
-        return CacheRawQuery(_pool(group), command(*map(_bytes, words)), [*targets[:1], "1"])
+        return CacheRawQuery(_pool(group, words[1]), command(*map(_bytes, words)), [*targets[:1], "1"])
 
 
 def _counting(verb: bytes, key: str, number: int, expires: int, target: str | None) -> tuple[bytes, list[str]]:
@@ -111,9 +115,9 @@ def _bytes(text: str) -> bytes:
     return text.encode("latin-1")
 
 
-def _pool(group: str) -> Pool:
+def _pool(group: str, key: str) -> Pool:
     try:
-        return services.pool(f"redis:{group}")
+        return nodes.pool_for(f"redis:{group}", _bytes(key))
     except KeyError:
         raise CacheError(f"no cachedb_url of module cachedb_redis gives a group {group!r}") from None
 

@@ -8,7 +8,9 @@ from opensips_py.core.cachedb import NULL
 from opensips_py.core.operation import Done
 from opensips_py.core.service.description import ServiceError
 from opensips_py.core.service.operation import Answer, ServiceOperation
-from opensips_py.modules.cachedb_redis.protocol import Replies
+from opensips_py.modules.cachedb_redis import nodes
+from opensips_py.modules.cachedb_redis.nodes import ASKING
+from opensips_py.modules.cachedb_redis.protocol import Replies, redirection
 from opensips_py.script.context import Value
 
 NOT_FOUND = -2
@@ -20,12 +22,20 @@ class RedisOperation(ServiceOperation):
     """Commands with as many replies; the last element of ``targets`` is their number."""
 
     def new_answer(self) -> Answer:
-        return Replies(int(self.targets[-1]))
+        return Replies(int(self.targets[-1]) + self._asking)
+
+    @property
+    def _asking(self) -> int:
+        """How many commands go before those asked for."""
+        return int(self.question.startswith(ASKING))
 
     def result(self, answer: Answer) -> Done:
         replies = cast(Replies, answer)
-        first = replies.checked()[0]
-        return Done(1) if replies.kind == b"+" else self.meaning(first)
+        there = redirection(replies.values[self._asking])
+        if there is not None:
+            raise nodes.elsewhere(self.service, there, self.question.removeprefix(ASKING))
+        first = replies.checked()[self._asking]
+        return Done(1) if replies.is_status(self._asking) else self.meaning(first)
 
     def meaning(self, reply: object) -> Done:
         """What the first reply means, if it is no status."""

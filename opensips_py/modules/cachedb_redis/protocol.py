@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import binascii
+from typing import Any, NamedTuple
 
 import hiredis
 
@@ -14,6 +15,10 @@ def command(*words: bytes) -> bytes:
     return b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%b\r\n" % (len(word), word) for word in words)
 
 
+_HEAD = 256
+"""Bytes that the beginning of the replies is known from."""
+
+
 class Replies:
     """Reads a number of replies, of which each belongs to one command sent."""
 
@@ -22,12 +27,12 @@ class Replies:
         self._count = count
         self.values: list[Any] = []
         """What came: ``bytes``, ``int``, ``None``, lists of these, and errors of type ``hiredis.ReplyError``."""
-        self.kind = b""
-        """First byte of the first reply: ``+`` for a status, ``$`` for a text …, which are the same in ``values``."""
+        self._head = b""
 
     def feed(self, data: bytes) -> bool:
         """Take received bytes; True when all are there."""
-        self.kind = self.kind or data[:1]
+        if len(self._head) < _HEAD:
+            self._head += data[:_HEAD]
         self._reader.feed(data)
         try:
             while len(self.values) < self._count:
@@ -39,19 +44,45 @@ class Replies:
             raise ServiceError(str(error)) from None
         return True
 
+    def is_status(self, number: int) -> bool:
+        """Whether a reply is a status (``+OK``), which looks like a text in ``values``. Those before it have one line."""
+        return self._head.split(b"\r\n", number)[number].startswith(b"+")
+
     def checked(self) -> list[Any]:
         """The replies; ServiceError when one is an error."""
         for value in self.values:
             if isinstance(value, hiredis.ReplyError):
-                raise ServiceError(explained(str(value)))
+                raise ServiceError(str(value))
         return self.values
 
 
-def explained(error: str) -> str:
-    """An error of the server, with the way out where there is one."""
-    if error.startswith(("MOVED", "ASK", "CLUSTERDOWN")):
-        return f"{error} (a Redis cluster is not supported: name a server that has all keys)"
-    return error
+class Redirection(NamedTuple):
+    """``MOVED slot host:port`` or ``ASK slot host:port``: another server of the cluster has the key."""
+
+    slot: int
+    host: str
+    """Empty: the one that has answered."""
+    port: int
+    for_ever: bool
+    """MOVED: it has all keys of the slot from now on."""
+
+
+def redirection(reply: object) -> Redirection | None:
+    """What a reply says about where the key is; None when it is no such reply."""
+    if not isinstance(reply, hiredis.ReplyError):
+        return None
+    words = str(reply).split()
+    if len(words) != 3 or words[0] not in ("MOVED", "ASK") or not words[1].isdigit():
+        return None
+    host, _, port = words[2].rpartition(":")
+    return Redirection(int(words[1]), host, int(port), words[0] == "MOVED") if port.isdigit() else None
+
+
+def slot_of(key: bytes) -> int:
+    """The slot of a key (Redis Cluster Specification, "Key distribution model")."""
+    begin = key.find(b"{")
+    end = key.find(b"}", begin + 1) if begin >= 0 else -1
+    return binascii.crc_hqx(key[begin + 1 : end] if end > begin + 1 else key, 0) % 16384
 
 
 class RedisLogin:
