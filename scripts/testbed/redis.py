@@ -43,6 +43,7 @@ class Redis:
             ["redis-server", *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         if not wait_tcp(self.port, 15):
+            self.remove()
             raise RuntimeError("redis-server does not start")
 
     def ask(self, *words: str) -> str:
@@ -88,14 +89,21 @@ class Redis:
 
 def cluster(slots: list[tuple[int, int]], seconds: float = 30) -> list[Redis]:
     """A Redis cluster without replicas: one server for each range of slots."""
-    servers = [Redis(cluster_enabled="yes", cluster_node_timeout="2000") for _ in slots]
-    for server, (first, last) in zip(servers, slots, strict=True):
-        server.ask("CLUSTER", "ADDSLOTSRANGE", str(first), str(last))
-        if server is not servers[0]:
-            server.ask("CLUSTER", "MEET", "127.0.0.1", str(servers[0].port))
-    end = time.monotonic() + seconds
-    while not all("cluster_state:ok" in server.ask("CLUSTER", "INFO") for server in servers):
-        if time.monotonic() > end:
-            raise RuntimeError("the Redis cluster does not come together")
-        time.sleep(0.05)
+    servers: list[Redis] = []
+    try:
+        for first, last in slots:
+            # by default 10000 above the other port, where the kernel gives ports to whoever connects
+            bus = str(free_port(socket.SOCK_STREAM))
+            servers.append(Redis(cluster_enabled="yes", cluster_port=bus, cluster_node_timeout="2000"))
+            servers[-1].ask("CLUSTER", "ADDSLOTSRANGE", str(first), str(last))
+            servers[0].ask("CLUSTER", "MEET", "127.0.0.1", str(servers[-1].port), bus)
+        end = time.monotonic() + seconds
+        while not all("cluster_state:ok" in server.ask("CLUSTER", "INFO") for server in servers):
+            if time.monotonic() > end:
+                raise RuntimeError("the Redis cluster does not come together")
+            time.sleep(0.05)
+    except BaseException:
+        for server in servers:
+            server.remove()
+        raise
     return servers

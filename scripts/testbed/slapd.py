@@ -72,6 +72,7 @@ class Slapd:
             stderr=subprocess.DEVNULL,
         )
         if not wait_tcp(self.port, 15):
+            self.remove()
             raise RuntimeError("slapd does not start")
 
     def freeze(self) -> None:
