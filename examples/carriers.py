@@ -1,7 +1,7 @@
 """Which carrier a number belongs to: an HTTP service is asked with asyncio, its answers are kept for all processes.
 
-Shows coroutines, parameters, data that processes share, statistics, a management command, a variable, and something
-that runs from time to time. ``carriers.cfg`` loads it.
+Shows coroutines, parameters, data that processes share, statistics, an event, management commands, a variable, and
+something that runs from time to time. ``carriers.cfg`` loads it.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ keep = module.param("keep", int, 3600, doc="seconds for which an answer is kept"
 
 asked = module.statistic("asked", doc="questions to the service")
 known = module.statistic("known", doc="answers that were known already")
+
+down = module.event("E_CARRIERS_DOWN", "service", doc="the service does not answer")
 
 carriers = module.shared("carriers", str)
 
@@ -87,5 +89,6 @@ async def look_after() -> None:
         await asyncio.wait_for(ask("0"), timeout.value)
     except (OSError, TimeoutError) as error:
         log(ERROR, "carriers", "look_after", f"{service.value}: {error or type(error).__name__}")
+        down.emit(service=service.value)
     else:
         log(NOTICE, "carriers", "look_after", f"{service.value} answers")

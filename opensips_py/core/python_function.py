@@ -14,7 +14,7 @@ from opensips_py.core.process import this
 from opensips_py.core.python_call import ERROR, Job, PythonCall, assignments, code_of, report_failure
 from opensips_py.script import variables
 from opensips_py.script.context import Context, Value
-from opensips_py.script.declarations import ModuleParameter, Parameter, Var, parameters_of
+from opensips_py.script.declarations import ModuleParameter, Parameter, is_output, parameters_of
 from opensips_py.script.outputs import Out, checked, to_script, to_unicode
 
 
@@ -27,7 +27,7 @@ class Signature:
         self.takes_context = bool(given) and (hints.get(given[0].name) is Context or given[0].name == "ctx")
         self.parameters: list[Parameter] = parameters_of(body, skip=int(self.takes_context))
         self._defaults = [None if p.default is p.empty else p.default for p in given[int(self.takes_context) :]]
-        self._outputs = [i for i, p in enumerate(self.parameters) if p.kind == "var" and hints[p.name] is not Var]
+        self._outputs = [i for i, p in enumerate(self.parameters) if is_output(hints[p.name])]
         self._texts = [i for i, p in enumerate(self.parameters) if p.kind in ("str", "static")]
         self._patterns = [i for i, p in enumerate(self.parameters) if p.kind == "regex"]
         handles = [p.name for i, p in enumerate(self.parameters) if p.kind in ("var", "varlist") and i not in self._outputs]

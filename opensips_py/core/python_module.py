@@ -12,8 +12,9 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, overload
 
-from opensips_py.core import shared_data
+from opensips_py.core import script_thread, shared_data
 from opensips_py.core.coroutine_job import CoroutineJob, Slots, loop
+from opensips_py.core.events import raise_event
 from opensips_py.core.guard import report_error
 from opensips_py.core.process import this
 from opensips_py.core.python_call import Job, PythonCall
@@ -25,7 +26,7 @@ from opensips_py.core.timed_call import TimedCall
 from opensips_py.script import declarations
 from opensips_py.script.context import Context, RouteKind, Value
 from opensips_py.script.declarations import ALL, ConfigError, ModuleParameter
-from opensips_py.script.outputs import to_unicode
+from opensips_py.script.outputs import to_script, to_unicode
 from opensips_py.script.own_modules import describe
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -56,7 +57,6 @@ class Module(declarations.Module):
         self._threads = Threads(THREADS, QUEUE, name)
         self._slots = Slots(COROUTINES, QUEUE)
         self._sizes: dict[str, ModuleParameter[int]] = {}
-        self._timed: list[TimedCall] = []
 
     # --- functions --------------------------------------------------------------------------------------------------
 
@@ -240,6 +240,18 @@ class Module(declarations.Module):
 
         return declare
 
+    # --- events -----------------------------------------------------------------------------------------------------
+
+    def event(self, name: str, *parameters: str, doc: str = "") -> OwnEvent:
+        """Declare an event, ``E_…``, for ``event_route``, ``wait_for_event()`` and subscribers; ``emit`` raises it."""
+        if name in self.events:
+            raise ValueError(f"event {name} is declared twice in module {self.name}")
+        if not self.events:
+            self.on_process(script_thread.begin)
+            self.on_exit(script_thread.end)
+        made = self.events[name] = OwnEvent(name, parameters, self.name, doc)
+        return made
+
     # --- start and end ----------------------------------------------------------------------------------------------
 
     def on_config(self, hook: Hook) -> Hook:
@@ -248,15 +260,12 @@ class Module(declarations.Module):
         ConfigError, and any other exception, keeps the server from starting; its text is for who starts it.
         """
 
-        def guarded() -> None:
-            try:
-                hook()
-            except ConfigError:
-                raise
-            except Exception as error:
-                raise ConfigError(describe(error)) from error
+        super().on_config(_told(hook))
+        return hook
 
-        super().on_config(guarded)
+    def on_check(self, hook: Hook) -> Hook:
+        """Run ``hook`` when the script has been read, also by ``-C``: it may look at parameters. May raise ConfigError."""
+        super().on_check(_told(hook))
         return hook
 
     # --- parameters, data, time -------------------------------------------------------------------------------------
@@ -311,6 +320,32 @@ class Module(declarations.Module):
             return body
 
         return declare
+
+
+class OwnEvent(declarations.Event):
+    """An event of a user's module."""
+
+    def emit(self, **values: str | int) -> None:
+        """Tell it to everybody who wants to know, on any thread. Raises TypeError for a parameter that it does not have."""
+        unknown = set(values) - set(self.parameters)
+        if unknown:
+            raise TypeError(f"event {self.name} has no parameter {', '.join(sorted(unknown))}")
+        told = [(key, to_script(value) if isinstance(value, str) else value) for key, value in values.items()]
+        script_thread.call(lambda: raise_event(self.name, told))
+
+
+def _told(hook: Hook) -> Hook:
+    """The same, with every exception as one for who starts the server."""
+
+    def guarded() -> None:
+        try:
+            hook()
+        except ConfigError:
+            raise
+        except Exception as error:
+            raise ConfigError(describe(error)) from error
+
+    return guarded
 
 
 def _unicode(value: Any) -> Any:

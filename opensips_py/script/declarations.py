@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import types
 import typing
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -384,11 +385,13 @@ def _fault(hint: Any) -> Callable[[str, Any], str | None] | None:
     return None
 
 
-def _is_output(hint: Any) -> bool:
-    if typing.get_origin(hint) is not Out:
-        return False
-    (held,) = typing.get_args(hint)
-    return held in (int, str) or set(typing.get_args(held)) == {int, str}
+def is_output(hint: Any) -> bool:
+    """Whether an annotation is ``Out[str]``, ``Out[int]`` or ``Out[str | int]``, also with ``| None``."""
+    if typing.get_origin(hint) is Out:
+        (held,) = typing.get_args(hint)
+        return held in (int, str) or set(typing.get_args(held)) == {int, str}
+    parts = [part for part in typing.get_args(hint) if part is not type(None)]
+    return typing.get_origin(hint) in (types.UnionType, typing.Union) and len(parts) == 1 and is_output(parts[0])
 
 
 def _kind(hint: Any, call: Callable[..., Any], name: str) -> str:
@@ -399,7 +402,7 @@ def _kind(hint: Any, call: Callable[..., Any], name: str) -> str:
         return "int"
     if hint is str:
         return "str"
-    if hint is Var or _is_output(hint):
+    if hint is Var or is_output(hint):
         return "var"
     if hint == Pattern:
         return "regex"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -96,6 +97,18 @@ def test_a_service_that_hangs_is_given_up() -> None:
             run = script.request("INVITE", "sip:2@example.com")
     assert run.replies == ["503 Carriers are not known at the moment"]
     assert not run.log
+
+
+def test_the_script_is_told_when_the_service_is_down() -> None:
+    place = f"127.0.0.1:{free_port(socket.SOCK_STREAM)}"
+    text = (EXAMPLES / "carriers.cfg").read_text().replace("127.0.0.1:8088", place)
+    code = (EXAMPLES / "carriers.py").read_text()
+    assert "@module.every(60)" in code
+    with tempfile.TemporaryDirectory() as directory:
+        (Path(directory) / "carriers.py").write_text(code.replace("@module.every(60)", "@module.every(0.05)"))
+        with Script(text, directory=directory, process="timer") as script:
+            run = script.request("OPTIONS", "sip:1@example.com")
+            script.wait(lambda: f"no carriers from {place}" in run.log)
 
 
 def test_a_wrong_service_keeps_the_server_from_starting(carriers: str) -> None:

@@ -100,12 +100,23 @@ def method(ctx: Context, out: Var):
     out.set(ctx, ctx.msg.method)
 
 @module.function
+def optional(ctx: Context, first: Var | None = None, second: Out[str] | None = None):
+    if first is not None:
+        first.set(ctx, ctx.msg.method.lower())
+    if second is not None:
+        second.set("out")
+
+@module.function
 def matches(text: str, pattern: Pattern) -> bool:
     return pattern.search(text) is not None
 """
-    script = own.script(code, 'route { method($avp(m)); if (matches("$rU", "^B[o]b$")) xlog("matches\\n"); }')
+    script = own.script(
+        code,
+        "route { method($avp(m)); optional(); optional($avp(o)); optional(, $avp(p)); "
+        'if (matches("$rU", "^B[o]b$")) xlog("matches\\n"); }',
+    )
     run = script.request("MESSAGE")
-    assert run["$avp(m)"] == "MESSAGE"
+    assert (run["$avp(m)"], run["$avp(o)"], run["$avp(p)"]) == ("MESSAGE", "message", "out")
     assert run.log == ["matches"]
 
 
@@ -163,6 +174,19 @@ def show(name: str = "nobody") -> dict[str, str]:
     assert own.python.started == [("config", 3), ("process", "x")]
     assert script.mi("own_show", {"name": "Zoë"}) == {"result": {"Name": "Zoë"}}
     assert script.mi("own_show", ["a", "b"])["error"]["code"] == -32602
+
+
+def test_what_is_checked_is_checked_by_the_checker(own: Own) -> None:
+    code = """
+limit = module.param("limit", int, 1)
+
+@module.on_check
+def check():
+    if limit.value > 9:
+        raise ConfigError("own: limit is more than 9", "limit")
+"""
+    code = "from opensips_py.module_api import ConfigError\n" + code
+    assert said(own, code, 'modparam("own", "limit", 10)\nroute { exit; }') == ["2:1: own: limit is more than 9"]
 
 
 CHECKED = """

@@ -281,6 +281,36 @@ async def begin():
     assert "in the background" in log
 
 
+@pytest.mark.parametrize("declared", ["@module.function\ndef", "@module.blocking\ndef", "@module.function\nasync def"])
+def test_events_may_be_raised_on_any_thread_and_run_in_the_script_s(own: Own, declared: str) -> None:
+    code = f"""
+found = module.event("E_OWN_FOUND", "name", "count", doc="something was found")
+threads = []
+
+{declared} find(name: str):
+    found.emit(name=name, count=3)
+
+@module.function
+def note():
+    threads.append(threading.current_thread() is threading.main_thread())
+"""
+    text = """route { find("Zoë"); async(usleep(50000), end); }
+route[end] { exit; }
+event_route[E_OWN_FOUND] { note(); xlog("$param(name) $param(count)\\n"); }"""
+    script = own.script(code, 'loadmodule "cfgutils.so"\n' + text)
+    run = script.request()
+    script.wait(lambda: bool(run.log))
+    assert run.log == ["Zoë 3"]
+    assert own.python.threads == [True]
+
+
+def test_an_event_is_raised_with_its_own_parameters_only(own: Own) -> None:
+    code = 'found = module.event("E_OWN_FOUND", "name")\n@module.function\ndef find():\n    found.emit(nam="x")\n'
+    run = own.script(code, "route { find(); $avp(rc) = $rc; }").request()
+    assert run["$avp(rc)"] == -1
+    assert "event E_OWN_FOUND has no parameter nam" in "\n".join(run.log)
+
+
 @BOTH
 def test_a_management_command_may_wait_too(own: Own, kind: str) -> None:
     _, word, sleep = KINDS[kind]
