@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from opensips_py.script import ast
 from opensips_py.script.deadlines import Deadlines, parse_deadlines
 from opensips_py.script.diagnostics import Findings
+from opensips_py.script.name_servers import server_of
 from opensips_py.script.suggest import did_you_mean
 
 YES = {"yes": 1, "true": 1, "on": 1, "enable": 1, "no": 0, "false": 0, "off": 0, "disable": 0}
@@ -280,6 +281,8 @@ def _value(parameter: CoreParameter, node: ast.Setting, findings: Findings) -> A
         return _integer(parameter, value, findings)
     if kind == "str":
         if isinstance(value, ast.String):
+            if parameter.name == "dns_servers":
+                _check_servers(value, findings)
             return value.value
         if parameter.name == "advertised_address" and isinstance(value, ast.Network | ast.Word):
             return value.text
@@ -306,6 +309,14 @@ def _deadlines(value: ast.Node, findings: Findings) -> Deadlines | None:
             return None
     findings.error(value, "syntax error: a number of seconds is expected", 'write 5 or "0.5"')
     return None
+
+
+def _check_servers(value: ast.String, findings: Findings) -> None:
+    words = value.value.split()
+    wrong = [word for word in words if server_of(word) is None]
+    if wrong or not words:
+        what = f"{wrong[0]} is no name server" if wrong else "no name server is given"
+        findings.error(value, what, 'write addresses, with or without ports: "192.0.2.1 127.0.0.1:5353"')
 
 
 def _boolean(value: ast.Node, findings: Findings) -> int | None:

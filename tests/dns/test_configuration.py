@@ -8,9 +8,12 @@ from pathlib import Path
 import pytest
 
 from opensips_py.core.dns import configuration, hosts
-from opensips_py.core.dns.configuration import adapt, read, server_of
+from opensips_py.core.dns.configuration import adapt, read
 from opensips_py.core.dns.hosts import Hosts
+from opensips_py.script.diagnostics import ScriptErrors
+from opensips_py.script.name_servers import server_of
 from opensips_py.script.parameters import Settings
+from opensips_py.script.program import load
 from tests.conftest import StartDns
 from tests.dns.conftest import Asking
 
@@ -55,7 +58,7 @@ def test_core_parameters_go_before_it() -> None:
     ]
 
 
-@pytest.mark.parametrize("text", ["", ":53", "127.0.0.1:99999"])
+@pytest.mark.parametrize("text", ["", ":53", "127.0.0.1:99999", "ns.example", "[::1]53"])
 def test_what_is_no_server(text: str) -> None:
     assert server_of(text) is None
 
@@ -109,7 +112,7 @@ def test_changed_hosts_are_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     file.write_text("10.0.0.1 pbx\n")
     assert table.addresses("pbx", "A") == ("10.0.0.1",)
     assert table.addresses("pbx", "AAAA") == ()
-    assert table.addresses("pbx", "SRV") is None
+    assert table.addresses("pbx", "SRV") == ()
     file.write_text("10.0.0.2 pbx.example\n")
     assert table.addresses("pbx", "A") is None
 
@@ -121,3 +124,29 @@ def test_names_of_this_machine_and_names_that_never_exist_are_not_asked(asking: 
     assert asking.ask("localhost", "AAAA").records == ("::1",)
     assert not asking.ask("what.invalid").records
     assert not server.asked
+
+
+def test_a_name_in_etc_hosts_has_no_srv_and_no_naptr(
+    asking: Asking, dns: StartDns, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "hosts"
+    file.write_text("10.0.0.1 pbx.test\n")
+    monkeypatch.setattr(asking.resolver, "_hosts", Hosts(str(file)))
+    server = dns("_sip._udp.pbx.test. 60 IN SRV 0 0 5070 other.test.")
+    asking.set(dns_servers=server.address)
+    assert asking.ask("pbx.test").records == ("10.0.0.1",)
+    for name, type in (("pbx.test", "NAPTR"), ("_sip._udp.pbx.test", "SRV"), ("_sip._udp.localhost", "SRV")):
+        assert not asking.ask(name, type).records
+    assert not server.asked
+
+
+@pytest.mark.parametrize(
+    ("value", "word"), [("ns.example.org", "ns.example.org"), ("127.0.0.1 ::1:x", "::1:x"), ("", "no name server")]
+)
+def test_wrong_name_servers_are_refused_when_the_script_is_checked(tmp_path: Path, value: str, word: str) -> None:
+    script = tmp_path / "opensips.cfg"
+    script.write_text(f'socket=udp:127.0.0.1:5060\ndns_servers="{value}"\nloadmodule "proto_udp.so"\nroute {{ exit; }}\n')
+    with pytest.raises(ScriptErrors) as caught:
+        load(str(script))
+    [found] = [d for d in caught.value.diagnostics if d.severity == "error"]
+    assert (found.line, found.column) == (2, 13) and word in found.message

@@ -137,6 +137,33 @@ def test_a_silent_server_is_passed_over_after_its_time(asking: Asking, dns: Star
     assert silent.asked["a.test A"] == 1
 
 
+def test_a_silent_server_is_asked_last_for_a_while(asking: Asking, dns: StartDns, monkeypatch: pytest.MonkeyPatch) -> None:
+    silent, server = dns(ZONE), dns(ZONE)
+    silent.fail("a.test", silent=True)
+    asking.set(dns_servers=f"{silent.address} {server.address}", dns_retr_time=1)
+    asking.ask("a.test")
+    assert asking.ask("short.test").status is Status.FOUND
+    assert silent.asked["short.test A"] == 0, "the next question has to wait for a server that is known to be silent"
+    later = time.monotonic() + 31
+    monkeypatch.setattr(time, "monotonic", lambda: later)
+    assert asking.ask("host.inner.test").status is Status.FOUND
+    assert silent.asked["host.inner.test A"] == 1
+
+
+def test_when_no_server_was_heard_of_the_next_questions_fail_soon(asking: Asking, dns: StartDns) -> None:
+    silent = dns(ZONE)
+    for name in ("a.test", "b.test"):
+        silent.fail(name, silent=True)
+    asking.set(dns_servers=silent.address, dns_retr_time=2, dns_retr_no=1)
+    assert asking.ask("a.test").status is Status.FAILED
+    start = time.monotonic()
+    assert asking.ask("b.test").status is Status.FAILED
+    assert time.monotonic() - start < 1.9
+    assert silent.asked["b.test A"] == 1
+    assert asking.ask("short.test").status is Status.FOUND
+    assert asking.resolver._silence.plan(asking.resolver._current.get(), time.monotonic())[1] == 2
+
+
 def test_a_server_that_fails_is_passed_over(asking: Asking, dns: StartDns) -> None:
     failing, server = dns(ZONE), dns(ZONE)
     failing.fail("a.test", servfail=True)

@@ -8,17 +8,14 @@ from dataclasses import dataclass, field
 
 from opensips_py.core.log import WARNING, log
 from opensips_py.core.process import this
+from opensips_py.script.name_servers import PORT, Server, server_of
 from opensips_py.script.parameters import Settings
 
 RESOLV_CONF = "/etc/resolv.conf"
-PORT = 53
 MOST_SERVERS = 3
 """Name servers taken from resolv.conf, as the C library does (MAXNS)."""
 LOOK_AGAIN = 5.0
 """Seconds after which resolv.conf is looked at again."""
-
-Server = tuple[str, int]
-"""Address and port of a name server."""
 
 
 @dataclass(slots=True)
@@ -93,19 +90,6 @@ def adapt(found: Configuration, settings: Settings) -> Configuration:
     if not settings.dns_use_search_list:
         found.search = []
     return found
-
-
-def server_of(text: str) -> Server | None:
-    """``address``, ``address:port`` or ``[address]:port``."""
-    if text.startswith("["):
-        host, _, port = text[1:].partition("]")
-        port = port.removeprefix(":")
-    elif text.count(":") == 1:
-        host, _, port = text.partition(":")
-    else:
-        host, port = text, ""
-    number = int(port) if port.isdigit() else PORT
-    return (host, number) if host and number < 65536 else None
 
 
 class Current:

@@ -9,13 +9,46 @@ from __future__ import annotations
 
 import errno
 import socket
+from collections.abc import Iterator
 
 from opensips_py.core.dns import wire
 from opensips_py.core.dns.configuration import Configuration
 from opensips_py.core.dns.records import FAILED, Answer, Question, Status
 from opensips_py.core.operation import READ, WRITE
+from opensips_py.script.name_servers import Server
 
 BIGGEST = 65_535
+
+
+class Silence:
+    """Name servers of which nothing was heard: the others are asked first for a while (RFC 2308 7.2 allows five minutes)."""
+
+    SECONDS = 30.0
+    PATIENCE = 1.0
+    """Seconds that an answer is waited for when none of them was heard of."""
+
+    __slots__ = ("_until",)
+
+    def __init__(self) -> None:
+        self._until: dict[Server, float] = {}
+
+    def plan(self, configuration: Configuration, now: float) -> tuple[list[Server], float]:
+        """The servers in the order to be asked, and how long each is waited for. Without hope each is asked once, briefly."""
+        servers = configuration.servers
+        if not self._until:
+            return servers * configuration.attempts, configuration.timeout
+        heard = [server for server in servers if self._until.get(server, 0.0) <= now]
+        if not heard:
+            return servers, min(configuration.timeout, self.PATIENCE)
+        return (heard + [server for server in servers if server not in heard]) * configuration.attempts, configuration.timeout
+
+    def note(self, server: Server, now: float) -> None:
+        """It has not answered in time."""
+        self._until[server] = now + self.SECONDS
+
+    def heard(self, server: Server) -> None:
+        """It has said something."""
+        self._until.pop(server, None)
 
 
 class Exchange:
@@ -24,14 +57,21 @@ class Exchange:
     Both give the answer, or None while there is none. ``fd`` may have changed after each call.
     """
 
-    __slots__ = ("_configuration", "_edns", "_in", "_out", "_query", "_socket", "_tries", "deadline", "question", "wants")
+    __slots__ = (
+        *("_configuration", "_edns", "_in", "_out", "_patience", "_query", "_server", "_silence", "_socket", "_tries"),
+        *("deadline", "question", "wants"),
+    )
 
-    def __init__(self, question: Question, configuration: Configuration) -> None:
+    def __init__(self, question: Question, configuration: Configuration, silence: Silence) -> None:
         self.question = question
         self.wants = READ
         self.deadline = 0.0
         self._configuration = configuration
-        self._tries = iter(configuration.servers * configuration.attempts)
+        self._silence = silence
+        self._tries: Iterator[Server] = iter(())
+        self._patience = configuration.timeout
+        self._server: Server = ("", 0)
+        """Who is being asked."""
         self._edns = True
         self._socket: socket.socket | None = None
         self._query: wire.Query | None = None
@@ -47,6 +87,8 @@ class Exchange:
 
     def start(self, now: float) -> Answer | None:
         """Ask the first server. An answer at once: the name is none, or no server can be reached."""
+        servers, self._patience = self._silence.plan(self._configuration, now)
+        self._tries = iter(servers)
         return self._next(now)
 
     def step(self, now: float) -> Answer | None:
@@ -63,6 +105,7 @@ class Exchange:
         if outcome is None:
             # over UDP somebody else's, perhaps a forgery: the true one may still come
             return None if self._in is None else self._next(now)
+        self._silence.heard(self._server)
         if outcome.answer is not None:
             self.close()
             return outcome.answer
@@ -75,6 +118,7 @@ class Exchange:
 
     def expire(self, now: float) -> Answer | None:
         """The server has not answered in time."""
+        self._silence.note(self._server, now)
         return self._next(now)
 
     def close(self) -> None:
@@ -96,11 +140,12 @@ class Exchange:
                 return Answer(Status.NO_NAME, (), wire.LONGEST_NEGATIVE)
         return FAILED
 
-    def _ask(self, server: tuple[str, int], now: float) -> bool:
+    def _ask(self, server: Server, now: float) -> bool:
         self._query = wire.query(self.question, self._edns)
+        self._server = server
         self._in = None
         self.wants = READ
-        self.deadline = now + self._configuration.timeout
+        self.deadline = now + self._patience
         try:
             self._socket = _connected(server, socket.SOCK_DGRAM)
             self._socket.send(self._query.data)
@@ -111,10 +156,8 @@ class Exchange:
 
     def _again(self, now: float) -> Answer | None:
         """Ask the same server once more, in the form that it understands."""
-        assert self._socket is not None
-        server = self._socket.getpeername()[:2]
         self.close()
-        return None if self._ask(server, now) else self._next(now)
+        return None if self._ask(self._server, now) else self._next(now)
 
     # --- UDP --------------------------------------------------------------------------------------------------------
 
@@ -125,15 +168,14 @@ class Exchange:
     # --- TCP (RFC 1035 4.2.2: two bytes of length before each message) ----------------------------------------------
 
     def _over_tcp(self, now: float) -> Answer | None:
-        assert self._socket is not None and self._query is not None
-        server = self._socket.getpeername()[:2]
+        assert self._query is not None
         self.close()
-        self.deadline = now + self._configuration.timeout
+        self.deadline = now + self._patience
         self._in = bytearray()
         self._out = len(self._query.data).to_bytes(2, "big") + self._query.data
         self.wants = WRITE
         try:
-            self._socket = _connected(server, socket.SOCK_STREAM)
+            self._socket = _connected(self._server, socket.SOCK_STREAM)
         except OSError:
             return self._next(now)
         return None
@@ -163,7 +205,7 @@ class Exchange:
         return bytes(self._in[2 : 2 + length])
 
 
-def _connected(server: tuple[str, int], kind: int) -> socket.socket:
+def _connected(server: Server, kind: int) -> socket.socket:
     """A socket that only ``server`` can be reached over, and that only it can reach; a stream may be connecting still."""
     family = socket.AF_INET6 if ":" in server[0] else socket.AF_INET
     sock = socket.socket(family, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)

@@ -7,8 +7,6 @@ import socket
 import time
 
 HOSTS = "/etc/hosts"
-TYPES = ("A", "AAAA")
-"""What it tells."""
 LOOK_AGAIN = 1.0
 """Seconds after which it is looked at again."""
 
@@ -23,9 +21,10 @@ class Hosts:
         self._look_at = 0.0
 
     def addresses(self, name: str, type: str) -> tuple[str, ...] | None:
-        """Addresses of ``type`` in the order of the file; empty when it has only others; None: the file does not say."""
-        if type not in TYPES:
-            return None
+        """Addresses of ``type`` in the order of the file; empty when it has only others; None: not in the file.
+
+        A name in it has nothing else: whoever writes it there wants that address, whatever SRV or NAPTR records say.
+        """
         now = time.monotonic()
         if now >= self._look_at:
             self._look_at = now + LOOK_AGAIN

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from opensips_py.core.dns.configuration import Configuration, Current
-from opensips_py.core.dns.exchange import Exchange
+from opensips_py.core.dns.exchange import Exchange, Silence
 from opensips_py.core.dns.hosts import Hosts
 from opensips_py.core.dns.records import FAILED, Answer, Question, Status
 from opensips_py.core.log import WARNING, log
@@ -34,17 +34,25 @@ MOST_AT_ONCE = 1000
 KEEP_FAILURE = 5.0
 """Seconds for which nobody is asked again what no server could tell (RFC 2308 7 allows up to five minutes)."""
 FROM_FILE = 1.0
+ADDRESSES = ("A", "AAAA")
 
 Waiter = Callable[[Question, Answer], None]
 
 _MASKS = {READ: select.EPOLLIN, WRITE: select.EPOLLOUT}
 
 
-def _local(question: Question) -> tuple[str, ...] | None:
-    """Names that mean this machine wherever they are asked for (RFC 6761 6.3)."""
-    if question.name == "localhost" or question.name.endswith(".localhost"):
-        return ("127.0.0.1",) if question.type == "A" else ("::1",) if question.type == "AAAA" else ()
+def _loopback(name: str, type: str) -> tuple[str, ...] | None:
+    """Names that mean this machine wherever they are asked for (RFC 6761 6.3); None for others."""
+    if name == "localhost" or name.endswith(".localhost"):
+        return ("127.0.0.1",) if type == "A" else ("::1",) if type == "AAAA" else ()
     return None
+
+
+def _host_of_service(name: str) -> str:
+    """``example.com`` of ``_sip._udp.example.com``."""
+    while name.startswith("_"):
+        name = name.partition(".")[2]
+    return name
 
 
 class _LookUp:
@@ -69,6 +77,7 @@ class Resolver:
     def __init__(self) -> None:
         self._current = Current()
         self._hosts = Hosts()
+        self._silence = Silence()
         self._answers: dict[Question, tuple[float, Answer]] = {}
         self._under_way: dict[Question, _LookUp] = {}
         self._by_fd: dict[int, _LookUp] = {}
@@ -83,7 +92,10 @@ class Resolver:
 
     def known(self, question: Question) -> Answer | None:
         """The answer, if it need not be asked for."""
-        addresses = _local(question) or self._hosts.addresses(question.name, question.type)
+        host = question.name if question.type in ADDRESSES else _host_of_service(question.name)
+        addresses = _loopback(host, question.type)
+        if addresses is None:
+            addresses = self._hosts.addresses(host, question.type)
         if addresses is not None:
             return Answer(Status.FOUND if addresses else Status.NO_DATA, addresses, FROM_FILE)
         kept = self._answers.get(question)
@@ -139,7 +151,7 @@ class Resolver:
             return
         while True:
             name = look_up.candidates.pop(0)
-            exchange = look_up.exchange = Exchange(Question(name, look_up.question.type), configuration)
+            exchange = look_up.exchange = Exchange(Question(name, look_up.question.type), configuration, self._silence)
             answer = exchange.start(now)
             if answer is None:
                 self._follow(look_up)
@@ -269,7 +281,7 @@ class Resolver:
         self.run()
 
 
-_NOTHING = Exchange(Question("", ""), Configuration(servers=[]))
+_NOTHING = Exchange(Question("", ""), Configuration(servers=[]), Silence())
 """Stands in the list of deadlines for an answer that was found without asking."""
 
 
