@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import re
 import typing
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -22,6 +23,9 @@ from scripts import state_diagrams
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "reference"
 
 NOTE = "\n_Made by `make reference` from the declarations in the code; not to be edited._\n"
+
+_RULED_TABLE = re.compile(r"^=+  .*\n(?:.*\n)*?^=+  .*\n(?:.*\n)*?^=+  .*\n?", re.MULTILINE)
+"""A table as docstrings have it, with rules of ``=`` above, below the head, and below."""
 
 _LETTERS = {
     RouteKind.REQUEST: "route",
@@ -68,7 +72,7 @@ def _all_modules() -> list[Module]:
 
 def _text(doc: str) -> str:
     """A docstring as Markdown."""
-    return inspect.cleandoc(doc).replace("``", "`")
+    return re.sub(r":[a-z]+:`", "`", inspect.cleandoc(doc).replace("``", "`"))
 
 
 def _cell(doc: str) -> str:
@@ -203,7 +207,7 @@ def _modules() -> Iterator[str]:
     for module in found:
         yield f"- [{module.name}](#{module.name}): {_cell(module.doc)}\n"
     for module in found:
-        yield f"\n## {module.name}\n\n{_text(module.doc)}\n"
+        yield f"\n## {module.name}\n\n{_text(module.doc)}\n{_more(module)}"
         if module.depends:
             yield f"\nNeeds: {', '.join(module.depends)}.\n"
         if module.params:
@@ -219,6 +223,25 @@ def _modules() -> Iterator[str]:
         if module.variables:
             shown = ", ".join(_shown(v.name, v.argument) for _, v in sorted(module.variables.items()))
             yield f"\nVariables: {shown}.\n"
+
+
+def _as_markdown(lines: list[str]) -> str:
+    """A table with rules as a table of Markdown."""
+    columns = [found.start() for found in re.finditer("=+", lines[0])]
+    parts = list(zip(columns, [*columns[1:], None], strict=True))
+    rows = [tuple(line[start:end].strip() for start, end in parts) for line in lines if not line.startswith("=")]
+    return "".join(_table(rows[0], rows[1:])).lstrip() + "\n"
+
+
+def _more(module: Module) -> str:
+    """What the module's file says at its head, behind the first paragraph, which says no more than ``module.doc``."""
+    doc = inspect.getdoc(importlib.import_module(f"opensips_py.modules.{module.name}")) or ""
+    text = doc.partition("\n\n")[2]
+    if not text:
+        return ""
+    text = _RULED_TABLE.sub(lambda table: _as_markdown(table[0].splitlines()), text)
+    text = text.replace("::\n", ":\n")  # what is indented behind it is literal in Markdown too
+    return f"\n{_text(text)}\n"
 
 
 def _event(event: Event) -> tuple[str, ...]:

@@ -38,9 +38,7 @@ from opensips_py.script.substitution import Substitution, SubstitutionError, Sub
 
 module = Module("ldap", doc="Searches in LDAP directories (OpenSIPS module ldap)")
 
-config_file = module.param(
-    "config_file", str, "/usr/local/etc/opensips/ldap.cfg", doc="the INI file with the sessions (see the head of this module)"
-)
+config_file = module.param("config_file", str, "/usr/local/etc/opensips/ldap.cfg", doc="the INI file with the sessions, as above")
 max_async_connections = module.param(
     "max_async_connections", int, 20, doc="connections of one process to the servers of a session; more searches wait"
 )
