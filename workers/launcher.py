@@ -152,8 +152,12 @@ def _set_up_log(options: Options, program: Program) -> None:
     state = logging.state
     state.level = logging.DBG if options.debug_mode else settings.log_level + options.debug_level
     state.xlog_level = settings.xlog_level
-    state.stderr = options.log_stderr or bool(settings.log_stderror)
-    state.facility = logging.FACILITIES[settings.log_facility]
+    state.stderr = options.log_stderr or bool(settings.log_stderror or settings.stderror_enabled)
+    if settings.given & {"stderror_enabled", "syslog_enabled"}:
+        state.syslog = bool(settings.syslog_enabled)
+    else:
+        state.syslog = not state.stderr
+    state.facility = logging.FACILITIES[settings.syslog_facility or settings.log_facility]
     if settings.log_name:
         state.name = settings.log_name
 

@@ -43,7 +43,7 @@ SYSLOG_SOCKET = "/dev/log"
 class LogState:
     """Where this process logs, and how much. Processes inherit it at the fork; ``log_level`` (MI) changes one process."""
 
-    __slots__ = ("_prefix", "_second", "_syslog", "facility", "level", "name", "pid", "starter", "stderr", "xlog_level")
+    __slots__ = ("_prefix", "_second", "_syslog", "facility", "level", "name", "pid", "starter", "stderr", "syslog", "xlog_level")
 
     def __init__(self) -> None:
         self.level = NOTICE
@@ -51,7 +51,9 @@ class LogState:
         self.xlog_level = NOTICE
         """Lines of the script up to this level are written (``xlog_level``)."""
         self.stderr = True
-        """Write to standard error; otherwise to syslog."""
+        """Write to standard error."""
+        self.syslog = False
+        """Write to syslog."""
         self.facility = FACILITIES["LOG_DAEMON"]
         self.name = "opensips-py"
         """Program name in syslog (``log_name``)."""
@@ -81,7 +83,7 @@ class LogState:
                 os.write(2, self.prefix() + line)
             except OSError:
                 pass  # nobody reads it: the server goes on
-        else:
+        if self.syslog:
             self._to_syslog(level, line)
         if self.starter >= 0 and level <= ERROR:
             try:

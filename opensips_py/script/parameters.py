@@ -165,6 +165,9 @@ PARAMETERS: dict[str, CoreParameter] = {
         _p("shm_secondary_hash_size", "int", 8, "tuning of an allocator", _PYTHON_MEMORY),
         _p("sip_warning", "bool", 0, "put a Warning header into own replies", "replies have no Warning"),
         _p("tcp_workers", "int", 8, "TCP receivers, which serve all TCP sockets together", low=1),
+        _p("stderror_enabled", "bool", 0, "log to standard error; with `syslog_enabled` the form of OpenSIPS 3.4 and later"),
+        _p("syslog_enabled", "bool", 1, "log to syslog, if this or `stderror_enabled` is given; else `log_stderror` decides"),
+        _p("syslog_facility", "word", None, "syslog facility; the name that `log_facility` has in OpenSIPS 3.4 and later"),
         _p("tcp_accept_aliases", "bool", 0, "a Via with alias makes its connection the way to its port (RFC 5923)"),
         _p(
             "tcp_connect_timeout",
@@ -205,6 +208,7 @@ PARAMETERS: dict[str, CoreParameter] = {
 
 REMOVED = {
     "debug": "use log_level",
+    "log_stdout": "use log_stderror",
     "children": "use udp_workers",
     "tcp_children": "use tcp_workers",
     "fork": "start with -F to stay in the foreground, with -D to debug",
@@ -292,7 +296,7 @@ def _value(parameter: CoreParameter, node: ast.Setting, findings: Findings) -> A
         findings.error(value, "syntax error: a name is expected")
         return None
     text = value.text if isinstance(value, ast.Word) else value.value
-    if parameter.name == "log_facility" and text not in FACILITIES:
+    if parameter.name in ("log_facility", "syslog_facility") and text not in FACILITIES:
         findings.error(value, f"unknown log facility {text}", did_you_mean(str(text), FACILITIES))
         return None
     return text

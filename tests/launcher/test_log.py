@@ -12,6 +12,9 @@ import pytest
 
 from opensips_py.core import log as logging
 from opensips_py.core.log import DBG, ERROR, INFO, NOTICE, log, xlog
+from opensips_py.script.program import load
+from workers.launcher import _set_up_log
+from workers.options import Options
 
 STAMP = rb"^\w{3} [ \d]\d \d\d:\d\d:\d\d \[%d\] " % os.getpid()
 
@@ -49,7 +52,7 @@ def test_text_of_python_outside_latin_1_is_utf_8(capfdbinary: pytest.CaptureFixt
 def test_syslog_gets_facility_severity_name_and_unchanged_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = str(tmp_path / "log")
     monkeypatch.setattr(logging, "SYSLOG_SOCKET", path)
-    logging.state.stderr = False
+    logging.state.stderr, logging.state.syslog = False, True
     logging.state.facility = logging.FACILITIES["LOG_LOCAL0"]
     logging.state.name = "proxy"
     for _ in range(2):  # the second time after a restart of the syslog daemon
@@ -65,5 +68,24 @@ def test_syslog_gets_facility_severity_name_and_unchanged_bytes(tmp_path: Path, 
 
 def test_without_syslog_daemon_the_server_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logging, "SYSLOG_SOCKET", str(tmp_path / "none"))
-    logging.state.stderr = False
+    logging.state.stderr, logging.state.syslog = False, True
     log(ERROR, "core", "main", "lost")
+
+
+@pytest.mark.parametrize(
+    "lines, on_screen, to_daemon",
+    [
+        ("", False, True),
+        ("log_stderror=yes", True, False),
+        ("stderror_enabled=yes\nsyslog_enabled=no\nsyslog_facility=LOG_LOCAL3", True, False),
+        ("stderror_enabled=yes", True, True),
+        ("syslog_enabled=no", False, False),
+    ],
+)
+def test_where_the_script_sends_the_log(tmp_path: Path, lines: str, on_screen: bool, to_daemon: bool) -> None:
+    config = tmp_path / "opensips.cfg"
+    config.write_text(f'{lines}\nsocket=udp:127.0.0.1:5060\nloadmodule "proto_udp.so"\nroute {{ exit; }}\n')
+    _set_up_log(Options(), load(str(config)))
+    assert (logging.state.stderr, logging.state.syslog) == (on_screen, to_daemon)
+    facility = "LOG_LOCAL3" if "LOCAL3" in lines else "LOG_DAEMON"
+    assert logging.state.facility == logging.FACILITIES[facility]
