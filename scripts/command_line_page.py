@@ -39,7 +39,8 @@ findings and the verdict on standard error, and open no socket.
 Without `-F` the command returns when all processes work, or with 255 when one could not start; errors until then are
 shown on the terminal.
 The daemon is a session of its own, in the directory `/` unless `-w` says otherwise. It logs to syslog unless `-E` or
-`log_stderror=yes` asks for standard error (`stderror_enabled` and `syslog_enabled`, as in OpenSIPS 3.4, for either or both). `-P` is refused when it names a living process; a file left over from a
+`log_stderror=yes` asks for standard error (`stderror_enabled` and `syslog_enabled`, as in OpenSIPS 3.4, for either or both).
+`-P` is refused when it names a living process; a file left over from a
 dead one is replaced.
 
 With `-u` and `-g` sockets are opened first, then all processes give up their rights. With `-t` the new root must

@@ -16,8 +16,8 @@ from opensips_py.script.context import Context, RouteKind
 from opensips_py.sip.forward import DEFAULT_USER_AGENT
 from opensips_py.sip.message import SipMessage, note_source, parse
 from opensips_py.sip.reply import DEFAULT_SERVER
-from opensips_py.tm import identity, machine, messages
-from opensips_py.tm.record import CANCELLED, LOCAL, LOCAL_SUCCESS, NEVER, OPEN_ONLY, PARKED, RELIABLE, Record
+from opensips_py.tm import identity, machine, messages, rows
+from opensips_py.tm.record import CANCELLED, LOCAL, LOCAL_SUCCESS, NEVER, OPEN_ONLY, PARKED, RELIABLE, Record, peek
 from opensips_py.tm.settings import settings
 from opensips_py.tm.states import Uas
 
@@ -218,12 +218,14 @@ def _acknowledge(msg: SipMessage) -> int:
     store = this.store
     key = key_of(msg, "INVITE")
     if store.get(key) is None:  # the ACK for a 2xx has a branch of its own (RFC 3261 13.2.2.4)
-        entry = store.get(success_ack_key_of(msg))
+        index = success_ack_key_of(msg)
+        entry = store.get(index)
         if entry is None:
             return -1
         if entry[:1] != ANSWERED:
             if entry[:1] == RENUMBERED:
                 _renumber(msg, entry[1:])
+            _ends_soon(entry[1:], index)
             return -2
         key = entry[1:]
     tx = Transaction(key)
@@ -240,6 +242,17 @@ def _acknowledge(msg: SipMessage) -> int:
         return 1
     finally:
         release(tx)
+
+
+def _ends_soon(key: bytes, index: bytes) -> None:
+    """The ACK for a relayed 2xx passes: the transaction is needed for wt_timer only, if all its branches have ended."""
+    data = this.store.get(key)
+    if data is None:
+        return
+    deadline, done = peek(data)
+    end = monotonic() + settings.wt_timer
+    if done and deadline > end + 1:
+        this.store.put(rows.row(end, key), rows.DELETE + index)
 
 
 def original(ctx: Context) -> Transaction | None:

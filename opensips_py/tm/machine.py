@@ -53,6 +53,7 @@ CHALLENGES = (401, 407)
 def replied(rec: Record, code: int, data: bytes, now: float, *, local: bool) -> None:
     """``data`` goes upstream as the reply to the request (RFC 3261 17.2). ``local``: made here, not relayed."""
     invite = rec.method == "INVITE"
+    before = rec.state
     rec.state = (UAS_INVITE if invite else UAS_NON_INVITE).get((rec.state, event_of(code)), Uas(rec.state))
     rec.code = code
     rec.reply = data
@@ -61,7 +62,8 @@ def replied(rec: Record, code: int, data: bytes, now: float, *, local: bool) -> 
         return
     end_waiting(rec)
     if not invite or (not local and (code < 300 or code in CHALLENGES)):
-        rec.end_at = now + _linger(rec)
+        if before != Uas.ACCEPTED or rec.end_at == NEVER:  # a repeated 2xx does not start timer L again
+            rec.end_at = now + _linger(rec)
         return
     if code < 300:
         rec.flags |= LOCAL_SUCCESS  # 13.3.1.4: repeated until its ACK arrives over whatever transport
@@ -98,6 +100,8 @@ def _linger(rec: Record) -> float:
         accepted = rec.method == "INVITE" and rec.code < 300  # RFC 6026: the Accepted state lasts over any transport
         if not accepted and all(branch.flags & OVER_STREAM for branch in rec.branches):
             return 0.0
+    if rec.method == "INVITE" and rec.code < 300 and not rec.flags & LOCAL_SUCCESS:
+        return settings.accepted_timer  # until the ACK passes: a 2xx that gets lost is repeated by the callee
     return settings.wt_timer
 
 

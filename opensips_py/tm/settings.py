@@ -15,6 +15,8 @@ class Settings:
     """An INVITE that rings (timer C)."""
     wt_timer: float = 5.0
     """How long a completed transaction absorbs retransmissions (timers I, J, L)."""
+    accepted_timer: float = 32.0
+    """How long an INVITE with a relayed 2xx lets further ones pass while no ACK has been seen (timer L of RFC 6026)."""
     t1: float = 0.5
     t2: float = 4.0
     restart_fr_on_each_reply: bool = True

@@ -64,7 +64,7 @@ def test_the_resumed_script_relays(world: World, suspension: Suspension) -> None
     transactions.script_end(ctx)
     invite = find(world.taken(), "INVITE.*")
     assert summary(world.receive(reply_to(invite, 200), UAS1)) == ["200>UAC"]
-    assert world.pass_time(20) == []
+    assert world.pass_time(40) == []
     assert world.entries() == 0
 
 

@@ -18,7 +18,14 @@ module = Module("tm", doc="Transactions (OpenSIPS module tm)")
 
 fr_timeout = module.param("fr_timeout", int, 30, doc="seconds to wait for any final reply, and for the ACK of a negative one")
 fr_inv_timeout = module.param("fr_inv_timeout", int, 120, doc="seconds to wait for it once an INVITE is answered 1xx")
-wt_timer = module.param("wt_timer", int, 5, doc="seconds for which a completed transaction absorbs retransmissions")
+DEFAULT_WT_TIMER = 5
+wt_timer = module.param(
+    "wt_timer",
+    int,
+    DEFAULT_WT_TIMER,
+    doc="seconds for which a completed transaction absorbs retransmissions; unless it is set, an INVITE with a 2xx of which no "
+    "ACK is seen lets that be repeated for 64 times T1_timer",
+)
 T1_timer = module.param("T1_timer", int, 500, doc="milliseconds to the first retransmission")
 T2_timer = module.param("T2_timer", int, 4000, doc="greatest interval of retransmission in milliseconds")
 restart_fr_on_each_reply = module.param(
@@ -107,6 +114,7 @@ def _configure() -> None:
     settings.fr_inv_timeout = float(fr_inv_timeout.value)
     settings.wt_timer = float(wt_timer.value)
     settings.t1 = T1_timer.value / 1000
+    settings.accepted_timer = 64 * settings.t1 if wt_timer.value == DEFAULT_WT_TIMER else settings.wt_timer
     settings.t2 = T2_timer.value / 1000
     settings.restart_fr_on_each_reply = bool(restart_fr_on_each_reply.value)
     settings.disable_6xx_block = bool(disable_6xx_block.value)
