@@ -321,3 +321,21 @@ def test_async_cancel_lets_the_script_go_on(server: StartServer, client: MakeCli
     (row,) = running.mi("async_list")["Operations"]
     running.mi("async_cancel", {"token": row["Token"]})
     assert caller.final().reason == "-5"
+
+
+@pytest.mark.parametrize(("statement", "sent"), [("await(usleep(700000));", False), ("async(usleep(700000), after);", True)])
+def test_a_script_that_waits_for_a_local_route_is_answered_when_its_worker_dies(
+    server: StartServer, client: MakeClient, statement: str, sent: bool
+) -> None:
+    script = WITHIN.replace("await(usleep(700000));", 'xlog("@@waiting $pp\\n"); ' + statement)
+    script += 'route[after] { append_hf("X-After: $rc\\r\\n"); }\n'
+    running = server(HEAD + script, workers=2)
+    caller, callee = client(running.address), client(running.address)
+    caller.request("MESSAGE", headers=f"X-Callee: {callee.port}")
+    (line,) = running.wait_log("@@waiting")
+    wait_parked(running, "usleep")
+    os.kill(int(line.rsplit(" ", 1)[1]), signal.SIGKILL)
+    assert caller.final(5).status == 500
+    if sent:
+        assert callee.receive().header("X-After") == "1"
+    callee.nothing(0.3)
