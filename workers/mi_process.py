@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections import deque
 
 from ipc.fifo import FifoError, Framer, NoReader, Request, RequestFifo, open_reply
 from opensips_py.core import mi_commands
@@ -68,6 +69,7 @@ class FifoServer:
         self._fifo, self._reply_dir, self._dispatcher, self._reactor = fifo, reply_dir, dispatcher, reactor
         self._framer = Framer()
         self._half: object = None
+        self._requests: deque[Request] = deque()
         self._waiting = 0
         self._waiting_bytes = 0
         self._lost = False
@@ -120,13 +122,20 @@ class FifoServer:
             return
         requests = self._framer.feed(data)
         self._report_dropped()
-        for request in requests:
-            self._run(request)
+        self._requests.extend(requests)
+        self._run_all()
         if self._half is not None:
             self._reactor.cancel(self._half)
             self._half = None
         if self._framer.unfinished:
             self._half = self._reactor.call_at(time.monotonic() + HALF_REQUEST_SECONDS, self._abandon)
+
+    def _run_all(self) -> None:
+        while self._requests:
+            request = self._requests.popleft()
+            self._reactor.beside = self._run_all  # a command may wait (local_route of t_uac_dlg): those behind it do not
+            self._run(request)
+            self._reactor.beside = None
 
     def _abandon(self) -> None:
         self._half = None
