@@ -100,11 +100,11 @@ def socket_for(uri: str, preferred: ListenSocket | None = None, ctx: Context | N
 def send(request: LocalRequest, notice: Notice | None = None, within: Context | None = None) -> bytes:
     """Send a request, statefully (an ACK without state). Returns the key of its transaction. Raises NotSent.
 
-    ``within``: the script that asks for it; it waits where local_route waits.
+    ``within``: the script that asks for it; it waits where the DNS or local_route waits, while others are served.
     """
     transactions.prepare()
     next_hop = request.next_hop or request.ruri
-    socket = socket_for(next_hop, request.socket)
+    socket = socket_for(next_hop, request.socket, within)
     key = identity.new_key()
     ctx, tx = _begin(request, next_hop, socket, key, notice)
     ctx.continuation = LocalRoute()
@@ -188,12 +188,12 @@ def _forget(tx: Transaction) -> None:
         this.store.delete(tx.key)
 
 
-def ask(request: LocalRequest, waiter: Waiter, *, provisional: bool = False) -> bytes:
+def ask(request: LocalRequest, waiter: Waiter, *, provisional: bool = False, within: Context | None = None) -> bytes:
     """Send a request and have ``waiter`` called here with its reply. As :func:`send` otherwise."""
     token = os.urandom(8)
     _waiting[token] = waiter
     try:
-        return send(request, Notice(_HANDLER, token, this.slot, this.incarnation, provisional))
+        return send(request, Notice(_HANDLER, token, this.slot, this.incarnation, provisional), within)
     except BaseException:
         del _waiting[token]
         raise

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from scripts.testbed.server import MIError, Server
+from tests.conftest import StartDns
 from tests.support.sip_client import Message, SipClient
 
 SCRIPT = r"""
@@ -154,6 +155,23 @@ def shared() -> Any:
     running.stop()
     running.remove()
     callee.close()
+
+
+def test_other_commands_are_served_while_a_name_is_looked_up(
+    server: Start, client: Client, pool: ThreadPoolExecutor, dns: StartDns
+) -> None:
+    names, callee = dns("slow.test. 60 IN A 127.0.0.1"), client()
+    names.fail("slow.test.", delay=3)
+    running = server(f'dns_servers="{names.address}"\ndns_use_search_list=no\ndns_retr_time=8\n' + SCRIPT)
+    answer = ask(pool, running, dlg(running, callee) | {"ruri": f"sip:b@slow.test:{callee.port};transport=udp"})
+    end = time.monotonic() + 5
+    while not names.asked:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    running.mi("version")
+    assert not select.select([callee.socket], [], [], 0)[0], "the request has been sent before"
+    callee.reply(callee.receive(), 200)
+    assert answer.result()["Status"] == "200 OK"
 
 
 def test_a_silent_peer_gives_408(server: Start, client: Client, pool: ThreadPoolExecutor) -> None:

@@ -6,13 +6,14 @@ from collections.abc import Callable
 
 import pytest
 
-from opensips_py.core import relay, transactions
+from opensips_py.core import relay, transaction, transactions
 from opensips_py.core.events import TRANSACTION
 from opensips_py.core.process import this
 from opensips_py.core.report import report_context
 from opensips_py.modules.tm import functions as tm
 from opensips_py.modules.tm import injection
 from opensips_py.script.context import Branch, Context
+from opensips_py.sip.message import parse
 from tests.tm.world import UAC, UAS1, UAS2, World, find, reply_to, request, summary
 
 LATER = "sip:later@127.0.1.3:15063"
@@ -271,3 +272,33 @@ def test_a_copy_that_cannot_be_sent_is_not_answered(world: World) -> None:
     world.script(script)
     assert world.receive(request("MESSAGE"), UAC) == []
     assert codes == [-4]
+
+
+def test_branches_that_cross_get_numbers_of_their_own(world: World) -> None:
+    """t_relay() waits in the branch route of its second target; meanwhile another process adds a branch."""
+    results: list[int] = []
+
+    def branch(ctx: Context) -> int:
+        if ctx.branch_index == 2:
+            depth = transaction.let_go(ctx.tx)
+            results.append(elsewhere(world)[0])
+            transaction.take_back(ctx.tx, depth)
+        return 1
+
+    def script(ctx: Context) -> int:
+        ctx.armed_branch = "b"
+        ctx.branches.append(Branch("sip:second@127.0.1.2:15062"))
+        return waits(ctx)
+
+    world.script(script, branch_b=branch)
+    world.receive(request("INVITE"), UAC)
+    [rec] = world.records()
+    assert results == [1]
+    users = ["later@127.0.1.3:15063", "bob@127.0.1.2:15062", "second@127.0.1.2:15062"]
+    assert [branch.uri for branch in rec.branches[1:]] == [f"sip:{user}" for user in users]
+    for n, sent in enumerate(rec.branches):
+        if n:
+            assert sent.via.rpartition(".")[2] == f"{n:x}"
+            assert parse(sent.sent).via.branch == sent.via
+    assert "180>UAC" in summary(world.receive(reply_to(parse(rec.branches[2].sent), 180), UAS1))
+    assert [branch.code for branch in world.records()[0].branches] == [0, 0, 180, 0]

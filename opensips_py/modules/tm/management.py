@@ -6,12 +6,14 @@ from time import monotonic
 from typing import Any
 
 from opensips_py.core import local_request, transactions
+from opensips_py.core.continuation import Detached
 from opensips_py.core.failure import request_context
 from opensips_py.core.functions_network import socket_named
 from opensips_py.core.local_reply import Outcome
 from opensips_py.core.local_request import LocalRequest, NotSent
 from opensips_py.core.mi import Later
 from opensips_py.core.relay import error_reply
+from opensips_py.core.report import report_context
 from opensips_py.core.transaction import Transaction, commit, everyone, hold, release
 from opensips_py.modules.tm.declared import module, pass_provisional_replies, totals
 from opensips_py.script.context import ListenSocket
@@ -54,8 +56,10 @@ def t_uac_dlg(
     given = _read_headers(headers.replace("\\r", "\r").replace("\\n", "\n"))
     preferred = _socket(socket) if socket else None
     cseq = _check(given, method, body)
+    within = report_context()
+    within.continuation = Detached()  # other commands are served while a name is looked up
     try:
-        sends = local_request.socket_for(next_hop or ruri, preferred)
+        sends = local_request.socket_for(next_hop or ruri, preferred, within)
         request = _request(given, method, ruri, cseq, sends)
     except NotSent as error:
         raise _failure(error) from None
@@ -69,7 +73,7 @@ def t_uac_dlg(
             later.done(_answer(outcome))
 
     try:
-        local_request.ask(request, answered, provisional=bool(pass_provisional_replies.value))
+        local_request.ask(request, answered, provisional=bool(pass_provisional_replies.value), within=within)
     except NotSent as error:
         raise _failure(error) from None
     return "Accepted" if method == "ACK" else later
