@@ -22,6 +22,7 @@ from __future__ import annotations
 from opensips_py.core.log import ALERT, CRITICAL, DBG, ERROR, INFO, NOTICE, WARNING, log
 from opensips_py.core.mi import Later
 from opensips_py.core.operation import BUSY, CANCELLED, LOST, TIMEOUT
+from opensips_py.core.own_request import Reply, RequestFailed, send_request
 from opensips_py.core.python_module import Module
 from opensips_py.core.shared_data import Shared
 from opensips_py.script.context import Context, RouteKind, Value
@@ -74,6 +75,8 @@ __all__ = [
     "Out",
     "Pattern",
     "R",
+    "Reply",
+    "RequestFailed",
     "RouteKind",
     "S",
     "Shared",
@@ -85,6 +88,7 @@ __all__ = [
     "Var",
     "VarList",
     "log",
+    "send_request",
     "to_script",
     "to_unicode",
 ]

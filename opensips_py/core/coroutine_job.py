@@ -8,6 +8,7 @@ they expect.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import os
 import threading
 from collections import deque
@@ -41,13 +42,17 @@ class CoroutineJob(Generic[T]):
     """One coroutine. ``fd`` becomes readable when it has ended; :meth:`close` cancels it.
 
     ``make`` is called on the loop's thread when the turn of the job has come, and not at all when it is closed before.
+    The coroutine runs in ``context``.
     Raises QueueFull when ``slots`` takes no more.
     """
 
-    __slots__ = ("_error", "_lock", "_loop", "_make", "_result", "_slots", "_task", "done", "fd")
+    __slots__ = ("_context", "_error", "_lock", "_loop", "_make", "_result", "_slots", "_task", "done", "fd")
 
-    def __init__(self, make: Callable[[], Coroutine[Any, Any, T]], slots: Slots) -> None:
+    def __init__(
+        self, make: Callable[[], Coroutine[Any, Any, T]], slots: Slots, context: contextvars.Context | None = None
+    ) -> None:
         self._make = make
+        self._context = context
         self._slots = slots
         self._lock = threading.Lock()
         self._task: asyncio.Task[T] | None = None
@@ -76,7 +81,7 @@ class CoroutineJob(Generic[T]):
             self._leave()
             return
         try:
-            self._task = self._loop.create_task(self._make())
+            self._task = self._loop.create_task(self._make(), context=self._context)
         except BaseException as error:
             self._end(error)
         else:

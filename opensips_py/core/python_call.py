@@ -46,12 +46,13 @@ class PythonCall(Operation):
 
     def __init__(
         self,
-        begin: Callable[[], Job],
+        begin: Callable[[bool], Job],
         outputs: Sequence[Out[Any]] = (),
         seconds: float | None = None,
         place: str = "",
     ) -> None:
         self._begin = begin
+        """Told whether the script's thread waits for the call."""
         self._outputs = outputs
         self._seconds = seconds
         self._place = place
@@ -60,7 +61,7 @@ class PythonCall(Operation):
 
     def start(self) -> Done | None:
         try:
-            self._job = self._begin()
+            self._job = self._begin(self.mode == "plain")
         except QueueFull as full:
             log(WARNING, self.module, self.name, f"{self._place}: {self.name}() is not called: {full}")
             return Done(BUSY)
@@ -118,7 +119,7 @@ class _Lost(PythonCall):
         return Done(LOST)
 
 
-def _nothing() -> Job:
+def _nothing(held: bool) -> Job:
     raise RuntimeError("a call that was lost cannot begin")
 
 

@@ -87,7 +87,7 @@ def waiting(
     body: Callable[..., Any],
     signature: Signature,
     operation: type[PythonCall],
-    begin: Callable[[Callable[[], Any]], Job],
+    begin: Callable[[Callable[[], Any], bool], Job],
     seconds: float | ModuleParameter[int] | None,
 ) -> Callable[..., PythonCall]:
     """What a route calls for a function that takes time: it gives the operation, which begins when it is started."""
@@ -96,7 +96,7 @@ def waiting(
     def call(ctx: Context, *arguments: Any) -> PythonCall:
         values, outputs = prepare(arguments)
         limit = seconds.value if isinstance(seconds, ModuleParameter) else seconds
-        return operation(lambda: begin(lambda: body(*values)), outputs, limit, script_place(sys._getframe(1)))
+        return operation(lambda held: begin(lambda: body(*values), held), outputs, limit, script_place(sys._getframe(1)))
 
     return call
 

@@ -6,13 +6,14 @@ script's variables: its arguments are computed before, its outputs are assigned 
 
 from __future__ import annotations
 
+import contextvars
 import functools
 import inspect
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, overload
 
-from opensips_py.core import script_thread, shared_data
+from opensips_py.core import own_request, script_thread, shared_data
 from opensips_py.core.coroutine_job import CoroutineJob, Slots, loop
 from opensips_py.core.events import raise_event
 from opensips_py.core.guard import report_error
@@ -96,8 +97,8 @@ class Module(declarations.Module):
         def declare(body: F) -> F:
             if inspect.iscoroutinefunction(body):
                 self._size("coroutines", COROUTINES, "coroutines of one process that run at the same time; more of them wait")
-                self._waiting(body, routes, name, seconds, lambda run: CoroutineJob(run, self._slots))
-                self.on_exit(loop.stop)
+                self._waiting(body, routes, name, seconds, self._coroutine)
+                self._needs_loop()
             else:
                 signature = Signature(body, waits=False)
                 self._new(body, immediate(body, signature, name or body.__name__), signature, routes, name, waits=False)
@@ -139,7 +140,7 @@ class Module(declarations.Module):
             if inspect.iscoroutinefunction(body):
                 raise TypeError(f"{body.__name__}() is async: declare it with @{self.name}.function, it needs no thread")
             self._size("threads", THREADS, "threads of one process; more calls wait")
-            self._waiting(body, routes, name, seconds, lambda run: ThreadJob(run, threads=self._threads))
+            self._waiting(body, routes, name, seconds, lambda run, held: ThreadJob(run, threads=self._threads))
             return body
 
         return declare if call is None else declare(call)
@@ -150,7 +151,7 @@ class Module(declarations.Module):
         routes: RouteKind,
         name: str | None,
         seconds: float | ModuleParameter[int] | None,
-        begin: Callable[[Callable[[], Any]], Job],
+        begin: Callable[[Callable[[], Any], bool], Job],
     ) -> None:
         self._size("queue", QUEUE, "calls of one process that may wait for their turn; one more gets $rc -4 at once")
         signature = Signature(body, waits=True)
@@ -159,6 +160,19 @@ class Module(declarations.Module):
             raise ValueError(f"function {shown}() is declared twice in module {self.name}")
         operation = type(f"{shown} of {self.name}", (PythonCall,), {"name": shown, "module": self.name})
         self._new(body, waiting(body, signature, operation, begin, seconds), signature, routes, name, waits=True)
+
+    def _coroutine(self, run: Callable[[], Any], held: bool) -> Job:
+        context = contextvars.copy_context()
+        context.run(own_request.held.set, held)
+        return CoroutineJob(run, self._slots, context)
+
+    def _needs_loop(self) -> None:
+        self.on_exit(loop.stop)
+        self._needs_script_thread()
+
+    def _needs_script_thread(self) -> None:
+        self.on_process(script_thread.begin)
+        self.on_exit(script_thread.end)
 
     def _new(self, body: Any, call: Any, signature: Signature, routes: RouteKind, name: str | None, *, waits: bool) -> None:
         shown = name or body.__name__
@@ -199,7 +213,7 @@ class Module(declarations.Module):
                 raise ValueError(f"management command {name} is declared twice in module {self.name}")
             handler: Callable[..., Any]
             if inspect.iscoroutinefunction(body):
-                self.on_exit(loop.stop)
+                self._needs_loop()
                 handler = later(body, lambda run: CoroutineJob(run, self._slots))
             elif blocking:
                 handler = later(body, lambda run: ThreadJob(run, threads=self._threads))
@@ -247,8 +261,7 @@ class Module(declarations.Module):
         if name in self.events:
             raise ValueError(f"event {name} is declared twice in module {self.name}")
         if not self.events:
-            self.on_process(script_thread.begin)
-            self.on_exit(script_thread.end)
+            self._needs_script_thread()
         made = self.events[name] = OwnEvent(name, parameters, self.name, doc)
         return made
 
@@ -312,7 +325,7 @@ class Module(declarations.Module):
                 raise TypeError(f"{body.__name__}() has parameters, and runs without any")
             run: Callable[[], Any] = body
             if inspect.iscoroutinefunction(body):
-                self.on_exit(loop.stop)
+                self._needs_loop()
                 begin: Callable[[], Job] = lambda: CoroutineJob(run, self._slots)  # noqa: E731
             else:
                 begin = lambda: ThreadJob(run, threads=self._threads)  # noqa: E731

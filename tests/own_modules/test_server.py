@@ -274,6 +274,54 @@ route[end] { count(); t_reply(486, "Busy"); }"""
     wait_until(lambda: running.mi("seen") == {"calls": 12 * 64}, 20)
 
 
+def wire(text: str) -> str:
+    """Its bytes in UTF-8, one character for each."""
+    return text.encode().decode("latin-1")
+
+
+SENDING = """
+from opensips_py.module_api import RequestFailed, send_request
+
+@module.function
+async def tell(uri: str, text: str, answer: Out[str]) -> int:
+    try:
+        reply = await send_request("MESSAGE", uri, caller="sip:shop@example.com", body=text, headers={"X-Shop": "7"})
+    except RequestFailed as error:
+        answer.set(str(error))
+        return -2
+    answer.set(f"{reply.reason} {reply.header('X-Answer')} {reply.body}")
+    return reply.code
+"""
+
+
+def test_a_coroutine_sends_requests_and_gets_their_replies(server: StartServer, client: MakeClient, tmp_path: Path) -> None:
+    callee = client()
+    script = f"""route {{ async(tell("sip:bob@127.0.0.1:{callee.port}", "Müsli", $avp(answer)), end); }}
+route[end] {{ $var(rc) = $rc; t_reply(480, "$var(rc) $avp(answer)"); }}
+local_route {{ append_hf("X-Local: yes\\r\\n"); }}"""
+    running = start(server, tmp_path, SENDING, 'loadmodule "sipmsgops.so"\n' + wire(script))
+    callee.server = running.address
+    caller = client(running.address)
+    caller.request("INVITE")
+    assert caller.receive().status == 100
+    message = callee.receive()
+    assert (message.method, message.body) == ("MESSAGE", wire("Müsli"))
+    assert [message.header(name) for name in ("X-Shop", "X-Local", "Content-Type")] == ["7", "yes", "text/plain;charset=utf-8"]
+    assert message.header("From").startswith("<sip:shop@example.com>;tag=")
+    callee.reply(message, 202, wire("Läuft"), headers=wire("X-Answer: später\n"), body="gut")
+    assert caller.receive(10).reason == wire("202 Läuft später gut")
+
+
+def test_a_request_that_cannot_be_sent_is_told_to_the_coroutine(server: StartServer, client: MakeClient, tmp_path: Path) -> None:
+    script = """route { async(tell("sip:bob@no.such.host.invalid", "x", $avp(answer)), end); }
+route[end] { $var(rc) = $rc; t_reply(480, "$var(rc) $avp(answer)"); }"""
+    running = start(server, tmp_path, SENDING, script)
+    caller = client(running.address)
+    caller.request("INVITE")
+    assert caller.receive().status == 100
+    assert caller.receive(20).reason.startswith("-2 sip:bob@no.such.host.invalid leads to no address")
+
+
 def test_every_runs_in_one_process_only(server: StartServer, tmp_path: Path) -> None:
     code = f"""
 import os

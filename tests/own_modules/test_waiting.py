@@ -281,6 +281,31 @@ async def begin():
     assert "in the background" in log
 
 
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        ('"MESSAGE", "sip:a@192.0.2.5", caller="sip:b@c"', "a plain call holds the thread that sends"),
+        ('"INVITE", "sip:a@192.0.2.5", caller="sip:b@c"', "'INVITE' cannot be sent by send_request()"),
+        ('"MESSAGE", "tel", caller="sip:b@c"', "'tel' is not a SIP URI"),
+        ('"MESSAGE", "sip:a@192.0.2.5", caller="sip:b@c\\r\\nX: y"', "is not a SIP URI"),
+        ('"MESSAGE", "sip:a@192.0.2.5", caller="sip:b@c", headers={"Via": "x"}', "header 'Via' cannot be given"),
+        ('"MESSAGE", "sip:a@192.0.2.5", caller="sip:b@c", headers={"X": "x\\r\\ny: z"}', "header 'X' cannot be given"),
+    ],
+)
+def test_requests_that_cannot_be_sent_are_errors_of_the_function(own: Own, arguments: str, error: str) -> None:
+    code = f"""
+from opensips_py.module_api import send_request
+
+@module.function
+async def tell():
+    await send_request({arguments})
+"""
+    text = "tell(); $avp(rc) = $rc;" if "plain" in error else "async(tell(), end);"
+    run = own.script(code, f"route {{ {text} }}\nroute[end] {{ $avp(rc) = $rc; }}").request()
+    assert run["$avp(rc)"] == -1
+    assert error in "\n".join(run.log)
+
+
 @pytest.mark.parametrize("declared", ["@module.function\ndef", "@module.blocking\ndef", "@module.function\nasync def"])
 def test_events_may_be_raised_on_any_thread_and_run_in_the_script_s(own: Own, declared: str) -> None:
     code = f"""
