@@ -43,7 +43,9 @@ route {
 )
 def test_calls_complete_without_a_retransmission(tcp_server: Start, calling: str, called: str) -> None:
     port = free_port(socket.SOCK_STREAM)
-    running = tcp_server(ROUTE.replace("CALLEE", f"{port};transport={'udp' if called == UDP else 'tcp'}"))
+    script = ROUTE.replace("CALLEE", f"{port};transport={'udp' if called == UDP else 'tcp'}")
+    # sipp sends ACK and BYE at once; two workers may pass them on the other way round, which sipp over TCP does not take
+    running = tcp_server(script, workers=1 if calling == UDP else 2)
     answering = callee(port, transport=called)
     try:
         client = caller(
