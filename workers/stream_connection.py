@@ -364,9 +364,12 @@ class Connection:
         """Keep it open for so long."""
         self.keep_until = max(self.keep_until, time.monotonic() + seconds)
         row = self.row()
-        with this.store.batch() as batch:
-            for key in self.keys:
-                batch.put(key, row)
+        try:
+            with this.store.batch() as batch:
+                for key in self.keys:
+                    batch.put(key, row)
+        except StoreError:
+            return  # another process would not know it, should this one die
 
     def add_key(self, key: bytes) -> None:
         """It is known by one more address."""

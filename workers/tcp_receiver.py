@@ -1,7 +1,7 @@
 """A TCP receiver: accepts and opens connections, and runs the script over what comes on them.
 
-All receivers watch the listening sockets; who accepts a connection gives it to the one that has the fewest. Requests of other
-processes come by the mailbox (:mod:`opensips_py.core.streams`), and so do the connections of a receiver that has died.
+What other processes want sent comes by the mailbox (:mod:`opensips_py.core.streams`), and so do connections that another
+receiver has accepted for this one, and those of a receiver that has died.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any
 
 from ipc.mailbox import Mailboxes
+from ipc.store import StoreError
 from opensips_py.core import streams as names
 from opensips_py.core.log import ERROR, WARNING, log
 from opensips_py.core.process import this
@@ -32,25 +33,21 @@ from opensips_py.core.streams import (
     opener,
     post,
     streams,
-    takes_work,
     tuning,
 )
 from opensips_py.core.transport_errors import not_sent
 from opensips_py.script.context import ListenSocket
 from opensips_py.sip.errors import ParseError
 from opensips_py.sip.message import parse
+from workers.acceptor import Acceptor
 from workers.child import Child
 from workers.sip_receiver import drain, handed_over
 from workers.stream_connection import BACKGROUND_CONNECT, Connection
 
-ACCEPT_BURST = 16
-"""Connections accepted per wake-up."""
 PACKET_BURST = 64
 """Packets taken from the mailbox per wake-up."""
 LOOK_SECONDS = 0.5
 """How often connections are looked at that may have become idle, or have half a message."""
-PAUSE_SECONDS = 0.5
-"""For how long nothing is accepted when there are no descriptors left."""
 MAX_HOPS = 3
 """Owners that one message is handed to: connections may move while it is under way."""
 
@@ -66,7 +63,7 @@ def main(child: Child) -> None:
     receiver.start()
 
     def stop() -> None:
-        receiver.stop_accepting()
+        receiver.acceptor.stop()
         drain(child)
 
     child.watch_termination(stop)
@@ -84,100 +81,46 @@ class TcpReceiver:
         self._reactor = child.reactor
         self._status = child.status
         self._boxes = boxes
-        self._others = names.receivers()
-        self._listeners: dict[int, tuple[socket.socket, ListenSocket]] = {}
-        """By descriptor."""
-        for listen in child.shared.sockets:
-            if listen.proto == "tcp":
-                sock = child.shared.handles[listen.index]
-                self._listeners[sock.fileno()] = (sock, listen)
+        listeners = [(child.shared.handles[listen.index], listen) for listen in child.shared.sockets if listen.proto == "tcp"]
+        self.acceptor = Acceptor(listeners, child.reactor, boxes, self._accepted)
         self._numbers = itertools.count((this.incarnation << 40) + (this.slot << 24) + 1)
         self.here: dict[bytes, Connection] = {}
         self.by_number: dict[int, Connection] = {}
         self._looking = False
-        self._accepting = False
 
     def start(self) -> None:
         """Begin to serve."""
         self._status.connections = 0
         streams.local = self
         self._reactor.add(self._boxes.fileno(this.slot), 1, self._packets)
-        self._accept_again()
+        self.acceptor.start()
 
     def close(self) -> None:
         """The process ends: hang up."""
         for connection in list(self.by_number.values()):
             connection.end("the server stops", retry=False, quiet=True)
 
-    # --- accepting ----------------------------------------------------------------------------------------------
-
-    def _accept_again(self) -> None:
-        if self._accepting or this.draining:
-            return
-        self._accepting = True
-        for fd, (sock, listen) in self._listeners.items():
-            self._reactor.add_shared(fd, partial(self._accept, sock, listen))
-
-    def stop_accepting(self) -> None:
-        """Leave new connections to others, or to nobody."""
-        if self._accepting:
-            self._accepting = False
-            for fd in self._listeners:
-                self._reactor.remove(fd)
-
-    def _accept(self, listener: socket.socket, listen: ListenSocket, events: int) -> None:
-        for _ in range(ACCEPT_BURST):
-            try:
-                sock, address = listener.accept()
-            except (BlockingIOError, InterruptedError):
-                return
-            except OSError as error:
-                if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
-                    log(ERROR, "core", "handle_new_connect", f"cannot accept connections: {error.strerror}")
-                    self.stop_accepting()
-                    self._reactor.call_at(time.monotonic() + PAUSE_SECONDS, self._accept_again)
-                    return
-                continue  # that peer has gone already
-            self._place(sock, address[:2], listen)
-
-    def _place(self, sock: socket.socket, address: tuple[str, int], listen: ListenSocket) -> None:
-        """Give a new connection to the receiver that has the fewest, if it is not stuck."""
-        if self._is_full():
-            sock.close()
-            return
-        sock.setblocking(False)
-
-        def rank(slot: int) -> tuple[bool, int, bool]:
-            return not takes_work(slot), this.counters.status(slot).connections, slot != this.slot
-
-        slot = min(self._others, key=rank)
-        if slot != this.slot and takes_work(slot):
-            packet = ACCEPTED + listen.index.to_bytes(2, "big")
-            if self._boxes.post(slot, packet, [sock.fileno()]):
-                sock.close()
-                return
-        self._accepted(sock, address, listen)
-
-    def _is_full(self) -> bool:
-        """Whether the server has all the connections that it may have, which is then logged."""
-        limit = this.program.settings.tcp_max_connections
-        if sum(max(this.counters.status(slot).connections, 0) for slot in self._others) < limit:
-            return False
-        log(ERROR, "core", "tcp", f"maximum number of connections exceeded: {limit} (tcp_max_connections)")
-        return True
+    # --- new connections ----------------------------------------------------------------------------------------
 
     def _accepted(self, sock: socket.socket, address: tuple[str, int], listen: ListenSocket) -> None:
         connection = Connection(self, next(self._numbers), sock, listen, address, accepted=True)
-        self._register(connection, key_of(listen.index, *address))
-        connection.open()
+        if self._register(connection, key_of(listen.index, *address)):
+            connection.open()
 
-    def _register(self, connection: Connection, key: bytes) -> None:
+    def _register(self, connection: Connection, key: bytes) -> bool:
+        """Make a connection known. False: there is no room for it, and it is closed."""
+        try:
+            this.store.put(key, connection.row())
+        except StoreError as error:
+            log(ERROR, "core", "tcp", f"{_printed(*connection.address)}: {error}")
+            connection.sock.close()
+            return False
         connection.keys.append(key)
         self.here[key] = connection
         self.by_number[connection.number] = connection
         self._status.connections += 1
-        this.store.put(key, connection.row())
         self._watch()
+        return True
 
     # --- the mailbox --------------------------------------------------------------------------------------------
 
@@ -256,7 +199,7 @@ class TcpReceiver:
 
     def _open(self, key: bytes, message: Outgoing) -> None:
         """Open the connection for a message."""
-        if self._is_full():
+        if self.acceptor.is_full():
             self.failed(message.data)
             return
         listen = this.sockets[message.socket]
@@ -267,7 +210,9 @@ class TcpReceiver:
             self.failed(message.data)
             return
         connection = Connection(self, next(self._numbers), sock, listen, (message.host, message.port), accepted=False)
-        self._register(connection, key)
+        if not self._register(connection, key):
+            self.failed(message.data)
+            return
         connection.connect(_connect_seconds())
         self._send(connection, message)
 
@@ -335,7 +280,9 @@ class TcpReceiver:
         connection = Connection(self, given.number, sock, listen, address, accepted=given.accepted)
         connection.adopted()
         connection.keep_until = given.keep_until
-        self._register(connection, own)
+        if not self._register(connection, own):
+            this.fd_keeper.drop(connection.fd_key)
+            return
         for key in given.keys:
             if key != own:
                 self._add_key(connection, key)

@@ -24,6 +24,7 @@ from zlib import crc32
 import msgspec
 
 from ipc.mailbox import Mailboxes
+from ipc.store import StoreError
 from opensips_py.core.log import WARNING, log
 from opensips_py.core.process import this
 from opensips_py.script.context import Context, ListenSocket
@@ -322,7 +323,11 @@ def add_alias(ctx: Context, port: int) -> bool:
             )
             return False
         return True
-    this.store.put(key, row.pack())
+    try:
+        this.store.put(key, row.pack())
+    except StoreError as error:
+        log(WARNING, "core", "tcpconn_add_alias", f"{source.ip}:{port}: {error}")
+        return False
     local = streams.local
     if local is not None and row.number in local.by_number:
         local.by_number[row.number].add_key(key)
