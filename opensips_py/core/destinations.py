@@ -6,6 +6,8 @@ import re
 import socket as sockets_api
 from collections.abc import Sequence
 from functools import lru_cache
+from math import inf as NEVER
+from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
 
 from opensips_py.core.dns.location import (
@@ -20,6 +22,7 @@ from opensips_py.core.dns.location import (
     locate,
 )
 from opensips_py.core.dns.lookup import Location
+from opensips_py.core.dns.records import Answer, Question
 from opensips_py.core.dns.resolver import resolver
 from opensips_py.core.process import this
 from opensips_py.script.context import Context, ListenSocket
@@ -50,6 +53,8 @@ LIMIT = 4096
 
 _located: dict[tuple[Hop, ListenSocket | None, ListenSocket], Destinations] = {}
 """Destinations whose next hop is an address."""
+_named: dict[tuple[Hop, ListenSocket | None, ListenSocket], tuple[float, Destinations]] = {}
+"""Those of a name, without anything left to chance, and ``time.monotonic()`` up to which they hold."""
 
 
 @lru_cache(LIMIT)
@@ -115,8 +120,39 @@ def known_destinations(hop: Hop, preferred: ListenSocket | None, received_on: Li
             [Target(hop.host, hop.port, hop.proto)], preferred, received_on
         )
         return known
-    found = locate(hop, abilities(), resolver().known, draw)
-    return None if found.missing else through_sockets(found.targets, preferred, received_on)
+    kept = _named.get((hop, preferred, received_on))
+    if kept is not None and kept[0] > monotonic():
+        return kept[1]
+    consulted = _Consulted()
+    found = locate(hop, abilities(), consulted.known, draw)
+    if found.missing:
+        return None
+    known = through_sockets(found.targets, preferred, received_on)
+    if not found.by_chance:
+        if len(_named) >= LIMIT:
+            _named.clear()
+        _named[hop, preferred, received_on] = (consulted.until, known)
+    return known
+
+
+def forget() -> None:
+    """Find out anew where names lead."""
+    _named.clear()
+
+
+class _Consulted:
+    """The resolver, and how long what was asked of it holds."""
+
+    __slots__ = ("until",)
+
+    def __init__(self) -> None:
+        self.until = NEVER
+
+    def known(self, question: Question) -> Answer | None:
+        answer = resolver().known(question)
+        if answer is not None:
+            self.until = min(self.until, resolver().until(question))
+        return answer
 
 
 def look_up(hops: list[Hop], draw: int = 0) -> Location:

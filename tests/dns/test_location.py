@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from random import Random
 
 import pytest
 
 from opensips_py.core.destinations import hop_of_proxy, hop_of_uri
-from opensips_py.core.dns.location import Abilities, Located, in_order, locate
+from opensips_py.core.dns.location import Abilities, Chance, Located, in_order, locate
 from opensips_py.core.dns.records import FAILED, Answer, Naptr, Question, Record, Srv, Status
 
 ALL = Abilities(("udp", "tcp", "tls"), ipv4=True, ipv6=False)
@@ -36,6 +35,7 @@ ZONE: Zone = {
     ("plain.test", "A"): ["192.0.2.7"],
     ("_sip._udp.gone.test", "SRV"): [Srv(0, 0, 0, "")],
     ("gone.test", "A"): ["192.0.2.9"],
+    ("_sip._udp.drawn.test", "SRV"): [Srv(0, 1, 5060, "192.0.2.1"), Srv(0, 1, 5060, "192.0.2.2")],
     ("six.test", "AAAA"): ["2001:db8::6"],
     ("both.test", "A"): ["192.0.2.8"],
     ("both.test", "AAAA"): ["2001:db8::8"],
@@ -171,20 +171,27 @@ def test_no_more_addresses_than_branches() -> None:
 def test_priorities_come_before_weights() -> None:
     records = [Srv(20, 65535, 1, "late"), Srv(10, 0, 1, "early")]
     for draw in range(50):
-        assert [record.target for record in in_order(records, Random(draw))] == ["early", "late"]
+        assert [record.target for record in in_order(records, Chance(draw))] == ["early", "late"]
 
 
 @pytest.mark.parametrize("weights", [(60, 20, 10, 10), (1, 1, 1), (0, 100), (1, 99)])
 def test_weights_are_probabilities(weights: tuple[int, ...]) -> None:
     records = [Srv(0, weight, 1, f"h{n}") for n, weight in enumerate(weights)]
     draws = 20_000
-    first = Counter(in_order(records, Random(draw))[0].target for draw in range(draws))
+    first = Counter(in_order(records, Chance(draw))[0].target for draw in range(draws))
     for n, weight in enumerate(weights):
         expected = draws * weight / sum(weights)
         assert abs(first[f"h{n}"] - expected) <= 0.03 * draws, first
 
 
+def test_what_is_left_to_chance_is_said() -> None:
+    for uri, by_chance in (("sip:full.test", False), ("sip:plain.test", False), ("sip:drawn.test", True)):
+        hop = hop_of_uri(uri)
+        assert hop is not None
+        assert locate(hop, UDP, known, 1).by_chance == by_chance
+
+
 def test_every_server_is_in_the_order_once() -> None:
     records = [Srv(p, w, 1, f"{p}-{w}") for p in (0, 1) for w in (0, 0, 5, 10)]
     for draw in range(100):
-        assert sorted(in_order(records, Random(draw))) == sorted(records)
+        assert sorted(in_order(records, Chance(draw))) == sorted(records)

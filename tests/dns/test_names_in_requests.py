@@ -24,7 +24,7 @@ dns_use_search_list=no
 loadmodule "sl.so"
 loadmodule "tm.so"
 loadmodule "sipmsgops.so"
-modparam("tm", "fr_timeout", 3)
+modparam("tm", "fr_timeout", 5)
 route {
     if ($rU == "alive") {
         sl_send_reply(200, "OK");
@@ -194,6 +194,26 @@ def test_a_cancel_while_the_name_is_looked_up_ends_the_call(
     statuses = {(reply.method, reply.status) for reply in (caller.final(5), caller.final(5))}
     assert statuses == {("CANCEL", 200), ("INVITE", 487)}
     callee.nothing(0.5)
+
+
+def test_cancel_parked_answers_487_without_waiting_for_the_dns(
+    server: StartServer, dns: StartDns, agents: Callable[..., SipClient]
+) -> None:
+    callee = agents("127.0.0.2")
+    zone = dns("slow.test. 60 IN A 127.0.0.2")
+    zone.fail("slow.test", delay=1.5)
+    running = server(SCRIPT.replace("DNS", zone.address) + 'modparam("tm", "cancel_parked", 1)\n', workers=1)
+    caller = agents(server=running.address)
+    began = time.monotonic()
+    caller.request("INVITE", f"sip:bob@slow.test:{callee.port}")
+    assert caller.receive().status == 100
+    caller.in_transaction("CANCEL")
+    statuses = {(reply.method, reply.status) for reply in (caller.final(5), caller.final(5))}
+    assert time.monotonic() - began < 1.4
+    assert statuses == {("CANCEL", 200), ("INVITE", 487)}
+    caller.in_transaction("ACK")
+    callee.nothing(2)
+    assert running.mi("async_list")["Count"] == 0
 
 
 def test_the_next_server_is_tried_after_503(server: StartServer, dns: StartDns, agents: Callable[..., SipClient]) -> None:

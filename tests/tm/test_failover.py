@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from opensips_py.core import relay
+from opensips_py.core import destinations, relay
 from opensips_py.core.dns.records import Answer, Question, Status
 from opensips_py.core.dns.resolver import resolver
 from opensips_py.core.process import this
@@ -31,6 +31,7 @@ def names() -> Iterator[None]:
         resolver()._keep(Question(name, "A"), Answer(Status.FOUND, addresses, 600), time.monotonic())
     yield
     resolver().forget()
+    destinations.forget()
 
 
 def proxy(ctx: Context) -> int:

@@ -65,6 +65,29 @@ class Located(NamedTuple):
     """What must be known to go on."""
     usable: bool = False
     """The first choice is known: what is missing are only further ones."""
+    by_chance: bool = False
+    """Another draw might give another order."""
+
+
+class Chance:
+    """Random numbers that one draw decides, made when the first is wanted: most names leave nothing to chance."""
+
+    __slots__ = ("_draw", "_random")
+
+    def __init__(self, draw: int) -> None:
+        self._draw = draw
+        self._random: Random | None = None
+
+    @property
+    def used(self) -> bool:
+        """Whether a number was wanted."""
+        return self._random is not None
+
+    def number(self, low: int, high: int) -> int:
+        """From ``low`` to ``high``, both included."""
+        if self._random is None:
+            self._random = Random(self._draw)
+        return self._random.randint(low, high)
 
 
 Known = Callable[[Question], Answer | None]
@@ -104,8 +127,9 @@ class _Missing(Exception):
 def locate(hop: Hop, able: Abilities, known: Known, draw: int) -> Located:
     """Where ``hop``, which has a name as its host, leads. ``draw`` decides where chance does (RFC 2782 weights)."""
     missing: list[Question] = []
+    chance = Chance(draw)
     try:
-        endpoints = _endpoints(hop, able, known, Random(draw), missing)
+        endpoints = _endpoints(hop, able, known, chance, missing)
     except _Missing:
         return Located([], missing)
     targets: list[Target] = []
@@ -117,13 +141,13 @@ def locate(hop: Hop, able: Abilities, known: Known, draw: int) -> Located:
             usable = len(missing) == before and bool(targets)
         if len(targets) >= MOST:
             break
-    return Located(list(dict.fromkeys(targets))[:MOST], missing, usable)
+    return Located(list(dict.fromkeys(targets))[:MOST], missing, usable, chance.used)
 
 
 # --- transport and port (4.1, 4.2) -----------------------------------------------------------------------------------
 
 
-def _endpoints(hop: Hop, able: Abilities, known: Known, chance: Random, missing: list[Question]) -> list[_Endpoint]:
+def _endpoints(hop: Hop, able: Abilities, known: Known, chance: Chance, missing: list[Question]) -> list[_Endpoint]:
     host, given = hop.host.lower().rstrip("."), hop.open
     if given & SECURE and hop.proto not in _SECURE:
         return []
@@ -149,7 +173,7 @@ def _endpoints(hop: Hop, able: Abilities, known: Known, chance: Random, missing:
     return [_Endpoint(host, hop.port, hop.proto)] if hop.proto in usable else []
 
 
-def _through_naptr(host: str, usable: list[str], known: Known, chance: Random, missing: list[Question]) -> list[_Endpoint]:
+def _through_naptr(host: str, usable: list[str], known: Known, chance: Chance, missing: list[Question]) -> list[_Endpoint]:
     """4.1: the services of a domain in its own order; those that cannot be sent over are passed over."""
     answer = _ask(Question(host, "NAPTR"), known, missing)
     ways = [record for record in answer.records if isinstance(record, Naptr) and record.flags.lower() == "s"]
@@ -165,7 +189,7 @@ def _through_naptr(host: str, usable: list[str], known: Known, chance: Random, m
     return found
 
 
-def _servers(name: str, proto: str, known: Known, chance: Random, missing: list[Question]) -> list[_Endpoint] | None:
+def _servers(name: str, proto: str, known: Known, chance: Chance, missing: list[Question]) -> list[_Endpoint] | None:
     """The servers of a service in the order in which they are to be tried. None: the service is not in the DNS."""
     answer = _ask(Question(name, "SRV"), known, missing)
     records = [record for record in answer.records if isinstance(record, Srv)]
@@ -175,7 +199,7 @@ def _servers(name: str, proto: str, known: Known, chance: Random, missing: list[
     return [_Endpoint(record.target, record.port, proto) for record in in_order(records, chance) if record.target]
 
 
-def in_order(records: Iterable[Srv], chance: Random) -> list[Srv]:
+def in_order(records: Iterable[Srv], chance: Chance) -> list[Srv]:
     """RFC 2782: by priority; within one, drawn again and again with the weights as probabilities.
 
     The number is drawn from 0 on, as written there, only where there is a weight of 0: else the first one would get too much.
@@ -187,7 +211,7 @@ def in_order(records: Iterable[Srv], chance: Random) -> list[Srv]:
     for priority in sorted(by_priority):
         left = sorted(by_priority[priority], key=lambda record: record.weight)  # those with weight 0 first
         while len(left) > 1:
-            point = chance.randint(1 if left[0].weight else 0, sum(record.weight for record in left))
+            point = chance.number(1 if left[0].weight else 0, sum(record.weight for record in left))
             for record in left:
                 point -= record.weight
                 if point <= 0:

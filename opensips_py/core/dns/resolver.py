@@ -106,6 +106,11 @@ class Resolver:
             return None
         return kept[1]
 
+    def until(self, question: Question) -> float:
+        """``time.monotonic()`` up to which what is :meth:`known` holds."""
+        kept = self._answers.get(question)
+        return time.monotonic() + FROM_FILE if kept is None else kept[0]
+
     def _keep(self, question: Question, answer: Answer, now: float) -> None:
         answers = self._answers
         answers.pop(question, None)  # a new answer goes to the end: the order is that of age
