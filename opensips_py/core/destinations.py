@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket as sockets_api
 from collections.abc import Sequence
@@ -113,7 +114,9 @@ def known_destinations(hop: Hop, preferred: ListenSocket | None, received_on: Li
     known = _located.get((hop, preferred, received_on))
     if known is not None:
         return known
-    if family_of(hop.host) is not None:  # the answer cannot change
+    if family_of(hop.host) is not None:  # the answer cannot change, unless it depends on the routing table
+        if preferred is None and _by_route():
+            return through_sockets([Target(hop.host, hop.port, hop.proto)], None, received_on)
         if len(_located) >= LIMIT:
             _located.clear()
         known = _located[hop, preferred, received_on] = through_sockets(
@@ -161,13 +164,43 @@ def look_up(hops: list[Hop], draw: int = 0) -> Location:
 
 
 def through_sockets(targets: Sequence[Target], preferred: ListenSocket | None, received_on: ListenSocket) -> Destinations:
-    """Choose the socket for each address: the forced one, the receiving one, or the first that fits."""
+    """Choose the socket for each address: the forced one, the receiving one, or the first that fits.
+
+    With ``mhomed`` it is, unless one is forced, that of the interface by which the kernel would send.
+    """
     out = []
+    by_route = preferred is None and _by_route()
     for ip, port, proto in targets:
-        sock = _fitting(family_of(ip) or sockets_api.AF_INET, proto, preferred, received_on)
+        sock = _of_interface(ip, proto, received_on) if by_route else None
+        sock = sock or _fitting(family_of(ip) or sockets_api.AF_INET, proto, preferred, received_on)
         if sock is not None:
             out.append(Destination(ip, port, sock))
     return tuple(out)
+
+
+def _by_route() -> bool:
+    program = getattr(this, "program", None)
+    return program is not None and bool(program.settings.mhomed)
+
+
+_probes: dict[tuple[int, int], sockets_api.socket] = {}
+"""A socket for each process and address family, to ask the kernel with."""
+
+
+def _of_interface(ip: str, proto: str, received_on: ListenSocket) -> ListenSocket | None:
+    """The socket on the address from which the kernel would send to ``ip``; None when the server has none there."""
+    family = family_of(ip) or sockets_api.AF_INET
+    name = (os.getpid(), family)
+    probe = _probes.get(name)
+    try:
+        if probe is None:
+            probe = _probes[name] = sockets_api.socket(family, sockets_api.SOCK_DGRAM | sockets_api.SOCK_CLOEXEC)
+        probe.connect((ip, 9))  # sends nothing
+        source = str(probe.getsockname()[0])
+    except OSError:
+        return None
+    fitting = [sock for sock in this.sockets if sock.host == source and sock.proto == proto]
+    return received_on if received_on in fitting else next(iter(fitting), None)
 
 
 class _Abilities:

@@ -147,7 +147,7 @@ PARAMETERS: dict[str, CoreParameter] = {
         _p("memlog", "int", 2, "log level of memory dumps", _PYTHON_MEMORY, signed=True),
         _p("mcast_loopback", "bool", 0, "receive one's own multicast", "multicast is not used"),
         _p("mcast_ttl", "int", -1, "time to live of multicast", "multicast is not used"),
-        _p("mhomed", "bool", 0, "choose the sending socket by the route to the target", "say force_send_socket()"),
+        _p("mhomed", "bool", 0, "send from the socket on the interface that the kernel would take; it is asked each time"),
         _p("mpath", "str", None, "directory of modules; a module file there wins over one of the same name here"),
         _p("open_files_limit", "int", None, "limit of open files per process", low=1),
         _p("poll_method", "word", None, "how events are waited for", "epoll is always used"),
