@@ -26,6 +26,7 @@ from ipc.mailbox import Mailboxes
 from ipc.rundir import RunDir, RunDirError
 from opensips_py.core import mi_commands, reload
 from opensips_py.core import parked as parking
+from opensips_py.core.event_mailbox import mailbox
 from opensips_py.core.guard import report_error
 from opensips_py.core.log import CRITICAL, ERROR, NOTICE, WARNING, log
 from opensips_py.core.operation import READ
@@ -122,6 +123,8 @@ class Attendant:
         registry.collect(program.modules.values())
         self.counters = Counters.create(rundir.path, slots)
         owners = [place.slot for place in self._places if place.kind == RECEIVER]
+        if "event_routing" in program.modules:
+            mailbox.prepare(slots)
         self.mailboxes = Mailboxes(owners) if owners else None
         self.shared = Shared(
             program, rundir, self.counters, program.sockets, handles, time.time(), options.argv_list, self.mailboxes

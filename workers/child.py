@@ -90,7 +90,6 @@ class Child:
         this.counters = shared.counters
         this.started_at = shared.started
         this.argv = shared.argv
-        this.rundir = shared.rundir.path
 
     def run(self) -> int:
         """The whole life of the process; returns its exit status."""

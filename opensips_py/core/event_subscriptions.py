@@ -21,7 +21,6 @@ from functools import lru_cache
 import msgspec
 
 from opensips_py.core.event_mailbox import TOKEN, mailbox
-from opensips_py.core.log import ERROR, log
 from opensips_py.core.parked import Tokens
 from opensips_py.core.process import this
 from opensips_py.script.context import RouteKind
@@ -58,11 +57,6 @@ class Subscription(msgspec.Struct, array_like=True):
     seconds: int | None = None
     """For how long that program has subscribed."""
 
-    @property
-    def waits(self) -> bool:
-        """Whether a script waits."""
-        return self.route is None and self.target is None
-
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Subscription).decode
@@ -87,12 +81,6 @@ def possible() -> bool:
     return _enabled
 
 
-def disable() -> None:
-    """Before another script is read."""
-    global _enabled
-    _enabled = False
-
-
 # --- rows ---------------------------------------------------------------------------------------------------------------
 
 
@@ -108,7 +96,7 @@ _PATTERN = re.compile(r"[*?\[\\]")
 
 
 def key(event: str, token: bytes, filters: Sequence[tuple[str, str]], declared: Sequence[str]) -> bytes:
-    """Where a subscription lies. ``declared``: parameters that every raise of the event gives."""
+    """Where a subscription lies. ``declared``: parameters of the event; empty when the script makes them up."""
     for name, pattern in filters:
         if name.lower() in declared and _PATTERN.search(pattern) is None:
             return _prefix(event) + _bucket(name, pattern) + token
@@ -157,7 +145,10 @@ def _interested(event: str, parameters: Parameters, declared: Sequence[str]) -> 
     if not this.store.scan(prefix, limit=1):
         return
     values = {name.lower(): str(value) for name, value in reversed(parameters)}
-    buckets = [_ANY, *(_bucket(name, values[name]) for name in declared if name in values)]
+    if any(name not in values for name in declared):  # a filter over what is not given passes: look at all
+        buckets = [b""]
+    else:
+        buckets = [_ANY, *(_bucket(name, values[name]) for name in declared)]
     for bucket in buckets:
         for name, data in this.store.scan(prefix + bucket):
             subscription = _decode(data)
@@ -269,11 +260,6 @@ def sweep() -> int:
         if expires is not None and expires < limit:
             removed += this.store.delete(name)
     return removed
-
-
-def report_unknown(function: str, event: str) -> None:
-    """Log that a script names an event that nothing raises."""
-    log(ERROR, "core", function, f"Event <{event}> not available")
 
 
 def shown(event: str) -> list[dict[str, str | int]]:

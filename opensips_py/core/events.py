@@ -42,7 +42,7 @@ def wanted(name: str) -> bool:
 
 
 def raise_event(name: str, parameters: Parameters) -> None:
-    """Tell everybody who wants to know. Parameters whose names the event declares are always all given."""
+    """Tell everybody who wants to know."""
     sync = this.program.event_routes.get(name)
     if sync is not None:
         if sync:

@@ -113,8 +113,6 @@ class Process:
     sockets: list[ListenSocket]
     handles: list[Handle]
     """In the order of ``sockets``."""
-    rundir: str
-    """Directory in memory that the processes share."""
     draining: bool = False
     """The server is stopping: new requests are refused, what is under way goes on."""
 

@@ -51,12 +51,6 @@ def _sweep() -> None:
     this.reactor.call_at(time.monotonic() + subscriptions.SWEEP, _sweep)
 
 
-@module.on_exit
-def leave() -> None:
-    """Close the mailbox."""
-    mailbox.close()
-
-
 @module.operation(routes=R | F | O | B | V, async_only=True)
 def wait_for_event(ctx: Context, event: EventName, filter: AvpName, timeout: int) -> WaitForEvent | int:
     """Wait until an event is raised that passes the filters, at most ``timeout`` seconds. 1: it was; -1: it was not."""

@@ -8,8 +8,11 @@ from types import SimpleNamespace
 
 import pytest
 
+from ipc.lmdb_store import LmdbStore
 from ipc.store import StoreInfo
+from opensips_py.core import event_subscriptions as subscriptions
 from opensips_py.core import events, store_events
+from opensips_py.core.event_wait import WaitForEvent, wait
 from opensips_py.core.process import this
 from scripts.testbed.mariadb import MariaDB
 from scripts.testbed.server import Server
@@ -71,3 +74,28 @@ def test_a_store_that_fills_raises_an_event_at_each_per_cent(monkeypatch: pytest
         store_events.compare()
     assert [dict(parameters)["usage"] for _, parameters in raised] == [50, 51, 50]
     assert raised[0] == ("E_CORE_SHM_THRESHOLD", [("usage", 50), ("threshold", 50), ("used", 500), ("size", 1000)])
+
+
+def test_a_filter_over_a_parameter_that_is_not_given_passes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    store = LmdbStore.create(str(tmp_path), 4 << 20)
+    for name, value in {"store": store, "slot": 1, "incarnation": 1}.items():
+        monkeypatch.setattr(this, name, value, raising=False)
+    declared = ("user", "place")
+
+    def waits_for(*filters: tuple[str, str]) -> WaitForEvent:
+        op = wait("E_X", list(filters), 60, declared)
+        op.mode = "async"
+        assert op.start() is None
+        return op
+
+    bob, eve, home = waits_for(("User", "bob")), waits_for(("user", "e*")), waits_for(("place", "home"), ("user", "bob"))
+    subscriptions.deliver("E_X", [("place", "home")], declared)
+    assert [op.advance() for op in (bob, eve, home)] == [(1, [("$avp(place)", "home")])] * 3
+    bob, eve, home = waits_for(("user", "bob")), waits_for(("user", "e*")), waits_for(("place", "home"), ("user", "bob"))
+    subscriptions.deliver("E_X", [("user", "bob"), ("place", "away")], declared)
+    assert [op.advance() is not None for op in (bob, eve, home)] == [True, False, False]
+    subscriptions.deliver("E_X", [("user", "eve"), ("place", "home")], declared)
+    assert [op.advance() is not None for op in (eve, home)] == [True, False]
+    home.close()
+    assert store.count(subscriptions.PREFIX) == store.count(subscriptions.TOLD) == 0
+    store.close()
