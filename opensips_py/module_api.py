@@ -20,7 +20,6 @@ A script loads it with ``loadmodule "crm.py"`` and writes ``async(customer("$fU"
 from __future__ import annotations
 
 from opensips_py.core.log import ALERT, CRITICAL, DBG, ERROR, INFO, NOTICE, WARNING, log
-from opensips_py.core.mi import Later
 from opensips_py.core.operation import BUSY, CANCELLED, LOST, TIMEOUT
 from opensips_py.core.own_request import Reply, RequestFailed, send_request
 from opensips_py.core.python_module import Module
@@ -67,7 +66,6 @@ __all__ = [
     "E",
     "F",
     "L",
-    "Later",
     "MIError",
     "Module",
     "ModuleParameter",

@@ -31,6 +31,8 @@ class Environment:
     registry: Registry
     modules: dict[str, Module] = field(default_factory=dict)
     """Core and loaded modules by name."""
+    loads: dict[str, ast.LoadModule] = field(default_factory=dict)
+    """Where each of the loaded ones is loaded."""
     functions: dict[str, Function] = field(default_factory=dict)
     unsupported: set[str] = field(default_factory=set)
     """Modules that the script loads and that do not exist here: their names are not reported again."""

@@ -49,6 +49,7 @@ def load(script: ast.Script, env: Environment, findings: Findings, *, strict: bo
         _reset(module)
         by_name.add(name)
         loaded[module.name] = (module, node)
+        env.loads[module.name] = node
         env.add(module)
     for module, node in loaded.values():
         for other in module.depends:
@@ -205,13 +206,13 @@ def check_values(script: ast.Script, env: Environment, findings: Findings) -> No
             try:
                 hook()
             except ConfigError as error:
-                findings.error(_place(script, module.name, error), str(error))
+                findings.error(_place(script, module.name, error, env), str(error))
 
 
-def _place(script: ast.Script, module: str, error: ConfigError) -> ast.Node:
+def _place(script: ast.Script, module: str, error: ConfigError, env: Environment) -> ast.Node:
     """The ``modparam`` that the error speaks of, else the ``loadmodule``."""
     named = [node for node in script.parameters if node.name == error.parameter and re.fullmatch(node.module, module)]
     exact = [node for node in named if error.value is not None and node.value.value == error.value]
-    loads = [node for node in script.modules if _name(node.path) == module]
+    loads = [env.loads[module]] if module in env.loads else []
     nodes: list[ast.Node] = [*exact, *named, *loads]
     return nodes[0] if nodes else ast.Null(file=script.files[0] if script.files else "", line=1, column=1, end=2)

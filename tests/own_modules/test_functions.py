@@ -176,6 +176,15 @@ def show(name: str = "nobody") -> dict[str, str]:
     assert script.mi("own_show", ["a", "b"])["error"]["code"] == -32602
 
 
+def test_a_check_that_fails_is_told_where_the_module_is_loaded(own: Own) -> None:
+    own.write('@module.on_check\ndef check():\n    raise LookupError("nothing there")\n', "file.py")
+    with pytest.raises(ScriptErrors) as found:
+        own.start('route { exit; }\nloadmodule "file.py"\n')
+    [error] = found.value.errors
+    line = OWN.count("\n") + 3
+    assert (error.line, error.message) == (2, f"{own.directory}/file.py:{line}: LookupError: nothing there")
+
+
 def test_what_is_checked_is_checked_by_the_checker(own: Own) -> None:
     code = """
 limit = module.param("limit", int, 1)

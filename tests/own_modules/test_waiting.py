@@ -134,8 +134,8 @@ def release():
 @pytest.mark.parametrize(
     ("arguments", "call"),
     [
-        ("(seconds=0.05)", "hold($avp(out)); $avp(rc) = $rc;"),
-        ("(seconds=0.05)", "async(hold($avp(out)), end);"),
+        ("(seconds=0.5)", "hold($avp(out)); $avp(rc) = $rc;"),
+        ("(seconds=0.5)", "async(hold($avp(out)), end);"),
         ("", "async(hold($avp(out)), end, 1);"),
         ("(seconds=None)", "async(hold($avp(out)), end, 1);"),
     ],
@@ -181,7 +181,7 @@ route[end] {{ xlog("$param(1) $rc\\n"); }}"""
 @BOTH
 def test_a_call_whose_deadline_passes_in_the_queue_is_never_made(own: Own, kind: str) -> None:
     size = "threads" if kind == "blocking" else "coroutines"
-    code = declared(kind, HOLD) + declared(kind, "calls = []\nDEF note():\n    calls.append(1)\n", "(seconds=0.1)")
+    code = declared(kind, HOLD) + declared(kind, "calls = []\nDEF note():\n    calls.append(1)\n", "(seconds=0.5)")
     text = f"""modparam("own", "{size}", 1)
 route {{ launch(hold(), held); launch(note(), end); launch(note(), last); }}
 route[held] {{ xlog("held $rc\\n"); note(); xlog("$rc\\n"); }}
