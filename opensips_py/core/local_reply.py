@@ -1,8 +1,8 @@
 """Replies to requests that were made here: who is told, in whichever process they arrive.
 
 A request made here may carry a *notice*: the name of a handler and some bytes for it. Of the final reply (and of provisional
-ones, if the notice says so) a row is stored in the same batch as the transaction's new state; then whoever takes the row away
-runs the handler, so each reply is told once:
+ones, if the notice says so) a row is stored in the same batch as the transaction's new state. Whoever writes its name into
+the row runs the handler and deletes the row, so each reply is told once, or again if the process dies over its handler:
 
 - a notice for any process is run by the one that got the reply;
 - a notice for one process (somebody waits there) is run by that one, which hears of the row over the control channel;
@@ -41,6 +41,8 @@ class Outcome(msgspec.Struct, array_like=True):
     reply: bytes
     """As received; empty for one made here (408 when nothing has come)."""
     notice: Notice
+    runner: tuple[int, int] | None = None
+    """Slot and incarnation of the process that runs the handler."""
 
     @property
     def message(self) -> SipMessage | None:
@@ -88,10 +90,14 @@ def tell(key: bytes) -> None:
     value = this.store.get(key)
     if value is None:
         return
-    notice = _decode(value).notice
-    if notice.slot < 0 or _is_here(notice):
+    outcome = _decode(value)
+    notice = outcome.notice
+    wanted = (notice.slot, notice.incarnation)
+    if outcome.runner is not None and _lives(*outcome.runner):
+        return
+    if notice.slot < 0 or wanted == (this.slot, this.incarnation):
         take(key)
-    elif _lives(notice):
+    elif _lives(*wanted):
         this.control.send_to(notice.slot, "local_reply", {"key": key})
     else:
         this.store.delete(key)
@@ -100,20 +106,26 @@ def tell(key: bytes) -> None:
 transaction.tellers.append(tell)
 
 
-def _is_here(notice: Notice) -> bool:
-    return notice.slot == this.slot and notice.incarnation == this.incarnation
-
-
-def _lives(notice: Notice) -> bool:
-    return bool(this.counters.status(notice.slot).incarnation == notice.incarnation)
+def _lives(slot: int, incarnation: int) -> bool:
+    return bool(this.counters.status(slot).incarnation == incarnation)
 
 
 def take(key: bytes) -> None:
-    """Run the handler of a row, unless somebody else has."""
-    value = this.store.take(key)
-    if value is None:
-        return
-    outcome = _decode(value)
+    """Run the handler of a row, unless somebody else does or has done so."""
+    with this.store.batch() as batch:
+        value = batch.get(key)
+        if value is None:
+            return
+        outcome = _decode(value)
+        if outcome.runner is not None and _lives(*outcome.runner):
+            return
+        outcome.runner = (this.slot, this.incarnation)
+        batch.put(key, _encode(outcome))
+    _run(outcome)
+    this.store.delete(key)
+
+
+def _run(outcome: Outcome) -> None:
     call = handlers.get(outcome.notice.handler)
     if call is None:
         log(ERROR, "tm", "local_reply", f"nobody is there to be told of a reply: {outcome.notice.handler}")
