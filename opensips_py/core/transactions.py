@@ -46,10 +46,12 @@ def key_of(msg: SipMessage, method: str) -> bytes:
     via = msg.via
     branch = via.branch
     if branch is not None and branch.startswith(identity.COOKIE):
-        return identity.server_key(branch, via.sent_by, method)
+        return identity.server_key(branch, via.sent_by if settings.via1_matching else "", method)
     from_, cseq = msg.from_, msg.cseq
     tag = (from_.tag or "") if from_ is not None else ""
-    return identity.rfc2543_key(msg.call_id or "", cseq.number if cseq else 0, method, tag, msg.ruri, via.value)
+    ruri = msg.ruri if settings.ruri_matching else ""
+    top = via.value if settings.via1_matching else ""
+    return identity.rfc2543_key(msg.call_id or "", cseq.number if cseq else 0, method, tag, ruri, top)
 
 
 def success_ack_key_of(msg: SipMessage) -> bytes:

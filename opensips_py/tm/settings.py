@@ -21,6 +21,10 @@ class Settings:
     t2: float = 4.0
     restart_fr_on_each_reply: bool = True
     """Every provisional reply to an INVITE restarts fr_inv_timeout, not only the first and higher ones."""
+    ruri_matching: bool = True
+    """A request without the cookie of RFC 3261 belongs to a transaction only if it has its R-URI."""
+    via1_matching: bool = True
+    """And only if it has its top Via; one with the cookie, if it has the address in it."""
     disable_6xx_block: bool = False
     """A 6xx is a negative reply like others."""
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from opensips_py.core import relay
+import pytest
+
+from opensips_py.core import relay, transactions
 from opensips_py.core.transactions import new_transaction, reply
 from opensips_py.script.context import Branch, Context
+from opensips_py.tm.settings import settings
 from tests.tm.world import UAC, UAS1, UAS2, World, find, reply_to, request, summary
 
 
@@ -338,3 +341,32 @@ def test_a_cancelled_branch_is_acknowledged_however_late_it_ends(world: World) -
     assert summary(world.receive(reply_to(second, 487), UAS2)) == ["ACK>UAS2"]
     world.pass_time(40)
     assert world.entries() == 0
+
+
+@pytest.mark.parametrize(
+    ("parameter", "change", "old"),
+    [
+        ("via1_matching", ("127.0.1.1:15061", "127.0.1.1:5099"), False),
+        ("via1_matching", ("127.0.1.1:15061", "127.0.1.1:5099"), True),
+        ("ruri_matching", ("CANCEL sip:bob@127.0.1.2:15062", "CANCEL sip:bob@elsewhere.invalid"), True),
+    ],
+)
+@pytest.mark.parametrize("strict", [True, False])
+def test_broken_devices_may_cancel_with_another_via_or_uri(
+    world: World, monkeypatch: pytest.MonkeyPatch, parameter: str, change: tuple[str, str], old: bool, strict: bool
+) -> None:
+    """``old``: without the branch of RFC 3261."""
+    monkeypatch.setattr(settings, parameter, strict)
+
+    def form(data: bytes) -> bytes:
+        return data.replace(b";branch=z9hG4bK-b1", b"") if old else data
+
+    def script(ctx: Context) -> int:
+        known.append(transactions.original(ctx) is not None)
+        return relay.relay(ctx) if ctx.msg.method == "INVITE" else 1
+
+    known: list[bool] = []
+    world.script(script)
+    world.receive(form(request("INVITE")), UAC)
+    world.receive(form(request("CANCEL")).replace(change[0].encode(), change[1].encode(), 1), UAC)
+    assert known[-1] is not strict

@@ -31,6 +31,15 @@ T2_timer = module.param("T2_timer", int, 4000, doc="greatest interval of retrans
 restart_fr_on_each_reply = module.param(
     "restart_fr_on_each_reply", int, 1, doc="every provisional reply restarts fr_inv_timeout, not only higher ones"
 )
+ruri_matching = module.param(
+    "ruri_matching", int, 1, doc="0: a request without the branch of RFC 3261 belongs to a transaction whatever its R-URI"
+)
+via1_matching = module.param(
+    "via1_matching",
+    int,
+    1,
+    doc="0: it belongs there whatever its top Via, and one with that branch whatever address stands in it",
+)
 auto_100trying = module.param("auto_100trying", int, 1, doc="answer an INVITE with 100 when its transaction is made")
 disable_6xx_block = module.param("disable_6xx_block", int, 0, doc="treat a 6xx like other negative replies")
 minor_branch_flag = module.param("minor_branch_flag", str, "", doc="branch flag of branches that need not be waited for")
@@ -52,8 +61,6 @@ tw_append: ModuleParameter[list[str]] = module.param(
 enable_stats = module.param("enable_stats", int, 1, doc="count transactions and replies")
 
 module.param("delete_timer", int, 2, doc="seconds before a finished transaction is freed", no_effect="it is deleted at once")
-module.param("ruri_matching", int, 1, doc="compare R-URIs of RFC 2543 requests", no_effect="R-URIs are always compared")
-module.param("via1_matching", int, 1, doc="compare the top Via's sent-by", no_effect="it is always compared (RFC 3261 17.2.3)")
 module.param("syn_branch", int, 1, doc="form of our branch parameter", no_effect="it always names the transaction")
 module.param("timer_partitions", int, 1, doc="partitions of the timer lists", no_effect="timers are rows of the shared store")
 module.param("tm_replication_cluster", int, 0, doc="cluster for anycast", no_effect="there is one server")
@@ -117,6 +124,8 @@ def _configure() -> None:
     settings.accepted_timer = 64 * settings.t1 if wt_timer.value == DEFAULT_WT_TIMER else settings.wt_timer
     settings.t2 = T2_timer.value / 1000
     settings.restart_fr_on_each_reply = bool(restart_fr_on_each_reply.value)
+    settings.ruri_matching = bool(ruri_matching.value)
+    settings.via1_matching = bool(via1_matching.value)
     settings.disable_6xx_block = bool(disable_6xx_block.value)
     hooks.auto_100trying = bool(auto_100trying.value)
     hooks.cancel_parked = bool(cancel_parked.value)

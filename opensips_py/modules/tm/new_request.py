@@ -18,14 +18,14 @@ def t_new_request(
     ctx: Context,
     method: str,
     ruri: str,
-    from_: str,
-    to: str,
+    from_address: str,
+    to_address: str,
     body: str | None = None,
     context: str | None = None,
 ) -> int:
     """Send a request to ``ruri`` and do not wait for its reply. 1 sent, -1 not.
 
-    ``from_`` and ``to`` are ``[display ]URI``; ``body`` begins with its content type: ``text/plain Hello``; local_route sees
+    The addresses are ``[display ]URI``; ``body`` begins with its content type: ``text/plain Hello``; local_route sees
     ``context`` as ``$avp(uac_ctx)``.
     """
     headers = ""
@@ -41,8 +41,8 @@ def t_new_request(
             LocalRequest(
                 method,
                 ruri,
-                from_=f"{_address(from_)};tag={local_request.new_tag()}",
-                to=_address(to),
+                from_=f"{_address(from_address)};tag={local_request.new_tag()}",
+                to=_address(to_address),
                 call_id=local_request.new_call_id(socket),
                 headers=headers,
                 body=body or "",
