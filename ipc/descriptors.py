@@ -57,6 +57,19 @@ class Reactor(Protocol):
     def remove(self, fd: int) -> None: ...
 
 
+def _duplicates(fds: list[int]) -> list[int]:
+    """Duplicates of all, or none when the process cannot have more descriptors: the message goes without them."""
+    made: list[int] = []
+    try:
+        for fd in fds:
+            made.append(os.dup(fd))
+    except OSError:
+        for fd in made:
+            os.close(fd)
+        return []
+    return made
+
+
 class _Line:
     """One end of a line: sends in order without blocking, receives packets."""
 
@@ -80,7 +93,7 @@ class _Line:
                 return
             if self._reactor is not None:
                 self._reactor.modify(self.socket.fileno(), READ | WRITE)
-        self._waiting.append((data, [os.dup(fd) for fd in fds]))
+        self._waiting.append((data, _duplicates(fds)))
 
     def flush(self) -> None:
         """Send what has waited, as far as the socket takes it."""

@@ -50,10 +50,9 @@ STUCK_SECONDS = 0.06
 """A receiver that has been in one callback for longer loses its parked operations to the others."""
 TOLD_SECONDS = 5.0
 """How long a receiver may take to answer transactions of a dead one, at most."""
-LOOK_SECONDS = 0.025
-"""How often the attendant looks for stuck processes while anything is parked, and takes what workers have sent it."""
-IDLE_LOOK_SECONDS = 0.25
-"""How often while nothing is: waking up costs more than looking."""
+LOOK_SECONDS = 0.03
+"""How often the attendant looks for stuck processes, and takes what workers have sent it. Together with STUCK_SECONDS it is less
+than 0.1 s until another process has what a stuck one waited for."""
 READY_SECONDS = 30.0
 """How long a process may take to start."""
 ORPHAN_SECONDS = 60.0
@@ -423,7 +422,7 @@ class Attendant:
                     out.append(worker)
         return out
 
-    def _hand_over(self, lost: Callable[[bytes, parking.Parked], bool], but: int = -1) -> int:
+    def _hand_over(self, lost: Callable[[bytes, parking.ParkedHead], bool], but: int = -1) -> int:
         """Give every parked operation that is ``lost`` to a receiver other than slot ``but``; how many were given."""
         self.fd_store.drain()
         receivers = self._receivers(but)
@@ -431,9 +430,7 @@ class Attendant:
             return 0  # the next receiver that comes up gets them
         given: dict[bytes, tuple[int, int]] = {}
         count = 0
-        for key, raw in self.store.scan(parking.PREFIX):
-            record = parking.decode(raw)
-            token = key[len(parking.PREFIX) :]
+        for token, record in parking.every(self.store):
             if lost(token, record):
                 taker = receivers[count % len(receivers)]
                 if record.fd_key is not None:  # from now on the connection belongs to this operation, not to a pool
@@ -470,7 +467,7 @@ class Attendant:
             self.fd_store.drain()
             give_away(self.store, self.fd_store, self.mailboxes, alive, takers)
 
-    def _holder(self, token: bytes, record: parking.Parked, alive: set[tuple[int, int]]) -> tuple[int, int]:
+    def _holder(self, token: bytes, record: parking.ParkedHead, alive: set[tuple[int, int]]) -> tuple[int, int]:
         """Who drives the operation, as (slot, incarnation)."""
         owner = (record.owner, record.incarnation)
         if owner in alive and record.epoch == self.counters.status(record.owner).epoch:
@@ -481,17 +478,14 @@ class Attendant:
     def _look(self) -> None:
         """Take the workers' descriptors; find receivers that are stuck in one callback while operations of theirs wait."""
         self.fd_store.drain()
-        parked = False
         limit = time.monotonic_ns() - int(STUCK_SECONDS * 1e9)
         for worker in list(self._workers.values()):
             status = self.counters.status(worker.place.slot)
             busy = status.busy_since_ns
-            if status.parked:
-                parked = True
-                if busy and busy < limit:
-                    self._take_from_stuck(worker, busy)
+            if status.parked and busy and busy < limit:
+                self._take_from_stuck(worker, busy)
         if not self._stopping:
-            self.reactor.call_at(time.monotonic() + (LOOK_SECONDS if parked else IDLE_LOOK_SECONDS), self._look)
+            self.reactor.call_at(time.monotonic() + LOOK_SECONDS, self._look)
 
     def _take_from_stuck(self, worker: _Worker, busy: int) -> None:
         slot = worker.place.slot
@@ -509,7 +503,7 @@ class Attendant:
         log(WARNING, "core", "async", f"process {slot} has been busy for {(time.monotonic_ns() - busy) / 1e6:.0f} ms")
         mine = (slot, worker.incarnation)
 
-        def taken(token: bytes, record: parking.Parked) -> bool:
+        def taken(token: bytes, record: parking.ParkedHead) -> bool:
             return (record.owner, record.incarnation) == mine and record.epoch < epoch and not record.bound
 
         self._hand_over(taken, but=slot)

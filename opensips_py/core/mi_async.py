@@ -20,8 +20,6 @@ module = Module("async", doc="Management commands of the async engine")
 
 LISTED = 1000
 """Operations that ``async_list`` shows at most, unless told otherwise."""
-_PORTION = 2000
-"""Rows read at a time: a reader that takes long keeps old pages of the store from being used again."""
 _CANCEL_SECONDS = 4.0
 """How long the process that drives an operation is looked for: it may just be changing hands."""
 _ANSWER_SECONDS = 0.5
@@ -39,23 +37,14 @@ def async_list(function: str | None = None, limit: int = LISTED) -> dict[str, An
         raise MIError(400, "limit cannot be negative")
     count = 0
     operations: list[dict[str, Any]] = []
-    prefix = parking.PREFIX
-    start = prefix
-    while True:
+    for token, record in parking.every(this.store):
         if function is None and len(operations) >= limit:
-            count = this.store.count(prefix)
+            count = this.store.count(parking.PREFIX)
             break
-        rows = this.store.scan(prefix, start, _PORTION)
-        now = time.monotonic()
-        for key, raw in rows:
-            record = parking.decode_head(raw)
-            if function is None or record.function == function:
-                count += 1
-                if len(operations) < limit:
-                    operations.append(_shown(key[len(prefix) :], record, now))
-        if len(rows) < _PORTION:
-            break
-        start = rows[-1][0] + b"\0"
+        if function is None or record.function == function:
+            count += 1
+            if len(operations) < limit:
+                operations.append(_shown(token, record, time.monotonic()))
     return {"Count": count, "Operations": operations}
 
 

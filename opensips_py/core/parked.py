@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import itertools
 import struct
+from collections.abc import Iterator
 
 import msgspec
+
+from ipc.store import Store
 
 PREFIX = b"p"
 JOURNAL = b"j"
@@ -68,6 +71,22 @@ class Parked(ParkedHead, array_like=True):
 encode = msgspec.msgpack.Encoder().encode
 decode = msgspec.msgpack.Decoder(Parked).decode
 decode_head = msgspec.msgpack.Decoder(ParkedHead).decode
+
+_PORTION = 2000
+"""Rows read at a time: a reader that takes long keeps old pages of the store from being used again."""
+
+
+def every(store: Store) -> Iterator[tuple[bytes, ParkedHead]]:
+    """Token and head of every parked operation."""
+    start = PREFIX
+    while True:
+        rows = store.scan(PREFIX, start, _PORTION)
+        for key, raw in rows:
+            yield key[len(PREFIX) :], decode_head(raw)
+        if len(rows) < _PORTION:
+            return
+        start = rows[-1][0] + b"\0"
+
 
 _TOKEN = struct.Struct(">HIQ")
 
