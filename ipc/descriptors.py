@@ -34,6 +34,9 @@ MAX_PACKET = 1024
 _SPARE = 256
 """Descriptors that the attendant keeps free for its own work."""
 
+_AT_ONCE = 8
+"""Messages that a worker takes before it does something else: each may bring it much work."""
+
 _ITEM = array.array("i").itemsize
 _SPACE = socket.CMSG_SPACE(MAX_FDS * _ITEM)
 _pack_one = struct.Struct("i").pack
@@ -187,7 +190,10 @@ class FdLine:
         line = self._line
         if events & WRITE and line.waiting:
             line.flush()
-        while (packet := line.receive()) is not None:
+        for _ in range(_AT_ONCE):  # what is left wakes the reactor again
+            packet = line.receive()
+            if packet is None:
+                return
             data, fds, _ = packet
             if not data:  # the attendant is gone
                 line.close()

@@ -48,11 +48,15 @@ from workers.sockets import SocketError, open_sockets
 
 STUCK_SECONDS = 0.06
 """A receiver that has been in one callback for longer loses its parked operations to the others."""
+STUCK_SECONDS_EACH = 20e-6
+"""So much longer for each of its operations: giving many away costs the others more than a short wait costs anybody."""
 TOLD_SECONDS = 5.0
 """How long a receiver may take to answer transactions of a dead one, at most."""
 LOOK_SECONDS = 0.03
 """How often the attendant looks for stuck processes, and takes what workers have sent it. Together with STUCK_SECONDS it is less
 than 0.1 s until another process has what a stuck one waited for."""
+TOKENS = 64
+"""Operations without descriptors that are given away in one message."""
 READY_SECONDS = 30.0
 """How long a process may take to start."""
 ORPHAN_SECONDS = 60.0
@@ -429,18 +433,26 @@ class Attendant:
         if not receivers:
             return 0  # the next receiver that comes up gets them
         given: dict[bytes, tuple[int, int]] = {}
+        without_fds: dict[int, list[bytes]] = {}
         count = 0
         for token, record in parking.every(self.store):
             if lost(token, record):
                 taker = receivers[count % len(receivers)]
                 if record.fd_key is not None:  # from now on the connection belongs to this operation, not to a pool
                     self.fd_store.rename(record.fd_key, parking.fd_key(token))
-                self.fd_store.hand_over(taker.place.slot, b"P" + token, self.fd_store.get(parking.fd_key(token)))
+                fds = self.fd_store.get(parking.fd_key(token))
+                if fds:
+                    self.fd_store.hand_over(taker.place.slot, b"P" + token, fds)
+                else:
+                    without_fds.setdefault(taker.place.slot, []).append(token)
                 given[token] = (taker.place.slot, taker.incarnation)
                 count += 1
             elif token in self._given:
                 given[token] = self._given[token]
         self._given = given
+        for slot, tokens in without_fds.items():
+            for n in range(0, len(tokens), TOKENS):
+                self.fd_store.hand_over(slot, b"M" + b"".join(tokens[n : n + TOKENS]), [])
         if count:
             log(NOTICE, "core", "async", f"{count} parked operations go on in another process")
         return count
@@ -478,11 +490,11 @@ class Attendant:
     def _look(self) -> None:
         """Take the workers' descriptors; find receivers that are stuck in one callback while operations of theirs wait."""
         self.fd_store.drain()
-        limit = time.monotonic_ns() - int(STUCK_SECONDS * 1e9)
+        now = time.monotonic_ns()
         for worker in list(self._workers.values()):
             status = self.counters.status(worker.place.slot)
-            busy = status.busy_since_ns
-            if status.parked and busy and busy < limit:
+            busy, parked = status.busy_since_ns, status.parked
+            if parked and busy and now - busy > (STUCK_SECONDS + parked * STUCK_SECONDS_EACH) * 1e9:
                 self._take_from_stuck(worker, busy)
         if not self._stopping:
             self.reactor.call_at(time.monotonic() + LOOK_SECONDS, self._look)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import random
 import signal
@@ -29,6 +28,7 @@ from opensips_py.core.streams import StreamHandle, streams
 from opensips_py.script import variables
 from opensips_py.script.context import ListenSocket
 from opensips_py.script.program import Program
+from workers import garbage
 from workers.linux import die_with_parent
 from workers.observation import observe
 from workers.reactor import EpollReactor
@@ -120,11 +120,8 @@ class Child:
         for module in this.program.modules.values():
             for hook in module.process_hooks:
                 hook()
-        # objects made so far live for ever: keep the collector away from them. Much rarer
-        # runs on the rest would cost more than they save: fresh memory is not in the processor's cache
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(5_000, 20, 50)
+        garbage.prepare()
+        garbage.collect_now_and_then(self.reactor, lambda: len(this.engine))
         end_observation = observe(this.program, self.place.kind)
         try:
             self.place.main(self)

@@ -6,6 +6,7 @@ import time
 
 from opensips_py.core.failure import interrupted
 from opensips_py.core.guard import run_guarded
+from opensips_py.core.parked import TOKEN_SIZE
 from opensips_py.core.process import this
 from opensips_py.core.receive import receive_message
 from opensips_py.core.report import report_context
@@ -53,9 +54,13 @@ def main(child: Child) -> None:
 
 
 def handed_over(message: bytes, fds: list[int]) -> None:
-    """Work of another process: ``P`` token, a parked operation; ``T`` key, a transaction whose script died."""
+    """Work of another process: ``P`` token, a parked operation; ``M`` tokens, several without descriptors; ``T`` key, a
+    transaction whose script died."""
     if message[:1] == b"P":
         this.engine.take_over(message[1:], fds)
+    elif message[:1] == b"M":
+        for at in range(1, len(message), TOKEN_SIZE):
+            this.engine.take_over(message[at : at + TOKEN_SIZE], [])
     else:
         interrupted(message[1:])
 

@@ -24,10 +24,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
+from opensips_py.core import async_events, transactions
 from opensips_py.core import async_statistics as counted
 from opensips_py.core import continuation as continuations
 from opensips_py.core import parked as parking
-from opensips_py.core import transactions
 from opensips_py.core.continuation import Continuation, Interrupted
 from opensips_py.core.dns.resolver import resolver
 from opensips_py.core.guard import report_error, run_guarded
@@ -500,6 +500,8 @@ class Engine:
         running.op.close()
         took = time.monotonic() - record.started
         count(record.function, done.rc, took)
+        if count is counted.ended_late:
+            async_events.tell(async_events.TIMEOUT, token, record, took)
         if 0 < this.program.settings.async_slow_threshold <= took * 1000:
             counted.slow.add()
             log(WARNING, "core", "async", f"{record.where}: {record.function}() took {took * 1000:.0f} ms, $rc {done.rc}")
@@ -593,6 +595,7 @@ class Engine:
         if gone:
             op.forget()
             return
+        async_events.tell(async_events.TAKEOVER, token, record, time.monotonic() - record.started)
         running = Running(token, op, record, None, self._status.epoch)
         running.journaled = len(rows)
         done = op.start()

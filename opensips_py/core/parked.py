@@ -89,6 +89,8 @@ def every(store: Store) -> Iterator[tuple[bytes, ParkedHead]]:
 
 
 _TOKEN = struct.Struct(">HIQ")
+TOKEN_SIZE = _TOKEN.size
+"""Bytes of a token."""
 
 
 class Tokens:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from collections.abc import Callable
 from typing import Any
@@ -190,3 +191,27 @@ route[resume] { xlog("@@went on $rT\\n"); }
     client(running.address).request("ACK", f"sip:x@127.0.0.1:{running.port}")
     running.wait_log("@@went on", count=2)
     assert running.statistics("async:sync_fallbacks") == {"async:sync_fallbacks": 1}
+
+
+# --- events -----------------------------------------------------------------------------------------------------------
+
+
+def test_deadlines_and_take_overs_raise_events(server: StartServer, client: MakeClient, script: str) -> None:
+    told = "$param(function) route=$param(route) where=$param(where) token=$param(token) age=$param(age)\\n"
+    routes = f'event_route[E_ASYNC_TIMEOUT] {{ xlog("@@timeout {told}"); }}\n'
+    routes += f'event_route[E_ASYNC_TAKEOVER] {{ xlog("@@takeover {told}"); }}\n'
+    running = server(script + routes)
+    assert _ask(running, client, "late").final().header("X-Rc") == "-3"
+    place = next(n for n, text in enumerate(running.config.read_text().splitlines(), 1) if "sleep(63), resume, 0.1" in text)
+    (line,) = running.wait_log("@@timeout")
+    found = re.search(r"sleep route=resume where=(\S+) token=[0-9a-f]{28} age=(\d+)", line)
+    assert found is not None, line
+    assert found[1].endswith(f"opensips.cfg:{place}")
+    assert 100 <= int(found[2]) < 2000
+    parked = _ask(running, client, "sleep")
+    (row,) = wait_parked(running, 1)
+    os.kill(row["PID"], signal.SIGKILL)
+    assert f"sleep route=resume where={row['Where']} token={row['Token']}" in running.wait_log("@@takeover")[0]
+    running.mi("async_cancel", {"token": row["Token"]})
+    assert parked.final().header("X-Rc") == "-5"
+    assert len(running.lines("@@timeout")) == len(running.lines("@@takeover")) == 1
