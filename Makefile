@@ -4,7 +4,7 @@ PYTEST_ARGS ?=
 CODE := opensips_py workers ipc scripts tests examples
 
 .DEFAULT_GOAL := help
-.PHONY: help run prepare prepare-test test lint format load loss chaos soak bench bench-script golden torture reference clean
+.PHONY: help run prepare prepare-test test lint format load loss chaos soak scale bench bench-script golden torture reference clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ chaos: prepare-test ## a worker is killed every other second: every call gets ex
 
 soak: prepare-test ## memory over 100,000 calls
 	@$(PY) -m scripts.soak $(SOAK_ARGS)
+
+scale: prepare-test ## decisions per second by async(), 50,000 operations parked at once, take-over; eight minutes
+	@$(PY) -m scripts.scale $(SCALE_ARGS)
 
 bench: prepare-test ## CPU per request; against Kamailio where ../shared/bench is there
 	@if [ -d ../shared/bench ]; then OPENSIPS_PY="$(CURDIR)/.venv/bin/opensips-py" $(PY) ../shared/bench/compare.py $(BENCH_ARGS); \

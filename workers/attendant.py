@@ -41,7 +41,7 @@ from workers import sip_receiver, tcp_receiver, timer
 from workers.child import Child, Place, Shared, drain_seconds, stuck_key
 from workers.connection_heirs import NOT_TAKING, Taker, give_away
 from workers.daemon import DaemonError, drop_privileges
-from workers.linux import adopt_orphans
+from workers.linux import adopt_orphans, is_runnable
 from workers.options import Options
 from workers.reactor import EpollReactor
 from workers.sockets import SocketError, open_sockets
@@ -50,6 +50,8 @@ STUCK_SECONDS = 0.06
 """A receiver that has been in one callback for longer loses its parked operations to the others."""
 STUCK_SECONDS_EACH = 20e-6
 """So much longer for each of its operations: giving many away costs the others more than a short wait costs anybody."""
+RUNNING_SECONDS = 0.3
+"""The same for one that computes, or would if it got a processor: on a busy machine it is not stuck."""
 TOLD_SECONDS = 5.0
 """How long a receiver may take to answer transactions of a dead one, at most."""
 LOOK_SECONDS = 0.03
@@ -494,7 +496,10 @@ class Attendant:
         for worker in list(self._workers.values()):
             status = self.counters.status(worker.place.slot)
             busy, parked = status.busy_since_ns, status.parked
-            if parked and busy and now - busy > (STUCK_SECONDS + parked * STUCK_SECONDS_EACH) * 1e9:
+            limit = STUCK_SECONDS + parked * STUCK_SECONDS_EACH
+            if parked and busy and now - busy > limit * 1e9:
+                if is_runnable(worker.pid) and now - busy < max(limit, RUNNING_SECONDS) * 1e9:
+                    continue
                 self._take_from_stuck(worker, busy)
         if not self._stopping:
             self.reactor.call_at(time.monotonic() + LOOK_SECONDS, self._look)

@@ -188,7 +188,6 @@ class ConnectionPool(Generic[C]):
     def adopt(self, fd: int) -> C:
         """Take in a connection of another process."""
         connection = self.adopted(fd)
-        connection.stream.keep(self.module)
         self._resize(1)
         return connection
 
@@ -234,6 +233,8 @@ class ConnectionPool(Generic[C]):
 
     def release(self, connection: C) -> None:
         """The question is answered; whoever waits longest gets the connection."""
+        if connection.stream.fd_key is None:  # adopted: up to now the fd store has had it under its operation's name
+            connection.stream.keep(self.module)
         if self.waiting:
             self._next().granted(connection)
             return

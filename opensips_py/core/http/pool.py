@@ -286,6 +286,8 @@ class HttpPool:
         if len(kept) >= settings.idle_connections or not settings.idle_seconds:
             self.close_connection(connection)
             return
+        if connection.stream.fd_key is None and not connection.secure:
+            connection.stream.keep("http")  # adopted: up to now the fd store has had it under its operation's name
         connection.idle_since = time.monotonic()
         kept.append(connection)
         statistics.connections_idle.add()

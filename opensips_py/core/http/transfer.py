@@ -325,8 +325,6 @@ class Transfer(Operation):
             op = cls(f.origin, f.request, f.targets)
             connection = op._connection = HttpConnection.adopt(f.origin, fds[0])
             pool.adopt(connection)
-            connection.stream.keep("http")
-            op.fd_key = connection.stream.fd_key
             op._sent = True
             op.deadline = op._finish_by = f.finish_by
             for data in (f.received, journal):

@@ -307,8 +307,7 @@ class AvpDbQuery(Operation):
             return op
         if not fds:
             return _Lost(op._pool, f.query, None)
-        connection = op._connection = op._pool.adopt(fds[0])
-        op.fd_key = connection.stream.fd_key
+        op._connection = op._pool.adopt(fds[0])
         op._sent = True
         for data in (f.received, journal):
             if data:
