@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import resource
 import selectors
 import signal
@@ -79,7 +80,7 @@ SCENARIOS = {
     "exec": Scenario('exec("sleep 0.05; echo 5", , $avp(x))', 300, 0.05),
     "parked-pause": Scenario("sleep(60)", 1000, 60.0, count=50_000),
     "parked-http": Scenario(
-        'rest_get("http://127.0.0.1:{http}/d/30000", $avp(x))', 1000, 30.0, count=50_000, transfers=7000, turns=4
+        'rest_get("http://127.0.0.1:{http}/d/55000", $avp(x))', 1000, 55.0, count=50_000, transfers=7000, turns=4
     ),
 }
 
@@ -201,16 +202,17 @@ def measure(scenario: Scenario, seconds: float, workers: int, places: dict[str, 
 
         def look() -> None:
             parked = server.statistics("async:in_flight")["async:in_flight"]
-            if parked > outcome.most_parked:
-                outcome.most_parked = parked
-                outcome.uss_full = server.uss() if scenario.count else 0
+            outcome.most_parked = max(parked, outcome.most_parked)
+            if scenario.count and outcome.sent == scenario.count and not outcome.uss_full:  # once: it holds processes up
+                outcome.uss_full = server.uss()
 
         count = scenario.count or int(scenario.rate * seconds)
         requests.at.clear()
         requests.run(outcome, count, scenario.rate, scenario.wait + 15, look)
         outcome.cpu = (server.cpu_seconds()[0] - before) / max(1, outcome.answered)
-        for line in [line for line in server.log.splitlines() if ":ERROR:" in line or "ERROR:" in line or "CRITICAL" in line][:5]:
-            print(line, file=sys.stderr)
+        told = [line for line in server.log.splitlines() if re.search("ERROR|CRITICAL|busy for|go on in another", line)]
+        for text in told[:10]:
+            print(text, file=sys.stderr)
     finally:
         requests.close()
         try:
