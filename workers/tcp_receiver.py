@@ -293,21 +293,24 @@ class TcpReceiver:
 
     def describe(self) -> list[dict[str, Any]]:
         """What ``list_tcp_conns`` shows of this process."""
-        now, today = time.monotonic(), time.time()
-        lifetime = this.program.settings.tcp_connection_lifetime
-        return [
-            {
-                "ID": connection.number,
-                "Type": connection.listen.proto,
-                "State": int(connection.state),
-                "Remote": _printed(*connection.address),
-                "Local": _printed(connection.listen.host, connection.listen.port),
-                "Lifetime": time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(today + connection.ends_at(lifetime) - now)),
-                "Alias ports": [names.address_of(key)[2] for key in connection.keys[1:]],
-                "Process": this.slot,
-            }
-            for connection in self.by_number.values()
-        ]
+        return [self._description(connection) for connection in self.by_number.values()]
+
+    @staticmethod
+    def _description(connection: Connection) -> dict[str, Any]:
+        ends = connection.ends_at(this.program.settings.tcp_connection_lifetime) - time.monotonic() + time.time()
+        told: dict[str, Any] = {
+            "ID": connection.number,
+            "Type": connection.listen.proto,
+            "State": int(connection.state),
+            "Remote": _printed(*connection.address),
+            "Local": _printed(*connection.sock.getsockname()[:2]),
+            "Lifetime": time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(ends)),
+            "Process": this.slot,
+        }
+        ports = [names.address_of(key)[2] for key in connection.keys[1:]]
+        if ports:  # OpenSIPS repeats the name, which few readers of JSON can tell apart
+            told["Alias port"] = ports[0] if len(ports) == 1 else ports
+        return told
 
 
 def _printed(host: str, port: int) -> str:

@@ -231,7 +231,7 @@ LISTING_SECONDS = 1.0
 @module.mi("list_tcp_conns")
 def list_tcp_conns() -> Later:
     """Connections over TCP: ID, Type (protocol), State (0 open, 1 being opened), Remote, Local, Lifetime (when it is closed if
-    nothing moves until then), Alias ports, and the process that owns it."""
+    nothing moves until then), the process that owns it, Alias port if it has any."""
     later = Later()
     wanted = {str(slot) for slot in receivers()}
     until = time.monotonic() + LISTING_SECONDS

@@ -361,7 +361,7 @@ def test_an_alias_leads_to_the_connection(
         "To: <sip:a@b>\nCall-ID: {call_id}\nCSeq: 1 OPTIONS\n\n"
     )
     assert registered.final().status == 200
-    assert connections(running)[0]["Alias ports"] == [alias]
+    assert connections(running)[0]["Alias port"] == alias
     for _ in range(4):
         invite(caller, f"sip:127.0.0.1:{alias};transport=tcp", "MESSAGE")
         registered.reply(registered.receive(), 200)
