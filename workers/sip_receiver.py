@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from opensips_py.core.failure import interrupted
 from opensips_py.core.guard import run_guarded
@@ -15,6 +16,8 @@ from workers.child import Child, drain_seconds
 
 DATAGRAM = 65535
 """Largest UDP datagram in bytes."""
+LAST_WORDS = 0.5
+"""Seconds after the deadline of draining for what other receivers still want to have sent."""
 BURST = 8
 """Datagrams read per wake-up: they come in bursts, and waking up costs more than trying once more."""
 
@@ -74,16 +77,22 @@ def run_startup_route() -> int:
     return run_guarded(ctx, route)
 
 
-def drain(child: Child) -> None:
-    """SIGTERM: refuse new requests, let parked operations end until the deadline, answer 503 to the rest."""
+def drain(child: Child, elsewhere: Callable[[], bool] | None = None) -> None:
+    """SIGTERM: refuse new requests, let parked operations end until the deadline, answer 503 to the rest.
+
+    ``elsewhere`` tells whether other processes still need this one; they have a little longer.
+    """
     this.draining = True
     deadline = time.monotonic() + drain_seconds()
+    given_up = False
 
     def look() -> None:
-        if len(this.engine) == 0:
-            child.reactor.stop()
-        elif time.monotonic() >= deadline:
+        nonlocal given_up
+        if len(this.engine) and time.monotonic() >= deadline and not given_up:
+            given_up = True
             this.engine.answer_parked(503, "Service Unavailable")
+        idle = given_up or len(this.engine) == 0
+        if idle and (elsewhere is None or time.monotonic() >= deadline + LAST_WORDS or not elsewhere()):
             child.reactor.stop()
         else:
             child.reactor.call_at(time.monotonic() + 0.02, look)

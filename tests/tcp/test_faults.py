@@ -300,6 +300,36 @@ def test_a_server_that_stops_hangs_up_and_answers_what_is_under_way(tcp_server: 
     assert running.process.wait(10) == 0
 
 
+def test_a_server_that_stops_sends_over_tcp_what_is_under_way_in_udp_receivers(
+    tcp_server: Start, client: Client, listener: Listener
+) -> None:
+    running = tcp_server(
+        'loadmodule "cfgutils.so"\nroute { async(sleep(1), go); }\nroute[go] { $du = $hdr(X-To); t_relay(); }', workers=1
+    )
+    callee, caller = listener(), client(running.address)
+    invite(caller, f"sip:127.0.0.1:{callee.port};transport=tcp", "MESSAGE")
+    end = time.monotonic() + 5
+    while not running.mi("async_list")["Count"]:
+        assert time.monotonic() < end
+    running.process.send_signal(signal.SIGTERM)
+    assert callee.accept().receive().method == "MESSAGE"
+
+
+def test_a_server_that_stops_answers_503_over_tcp_in_the_end(tcp_server: Start, stream: Stream) -> None:
+    running = tcp_server(
+        'async_drain_timeout=1\nloadmodule "cfgutils.so"\n'
+        'route { async(sleep(60), answer); }\nroute[answer] { t_reply(200, "OK"); }'
+    )
+    sip = stream(running.address)
+    sip.request("OPTIONS")
+    end = time.monotonic() + 5
+    while not running.mi("async_list")["Count"]:
+        assert time.monotonic() < end
+    running.process.send_signal(signal.SIGTERM)
+    assert sip.final().status == 503
+    assert running.process.wait(10) == 0
+
+
 def test_routes_are_reloaded_under_open_connections(tcp_server: Start, stream: Stream) -> None:
     running = tcp_server(ANSWER)
     sip = stream(running.address)
