@@ -40,6 +40,14 @@ MAX_WAIT = 1.0
 """Longest sleep in seconds: an upper bound for noticing anything that comes without a wake-up."""
 
 
+MOST_IDLE = 100
+"""Greenlets that are kept for the next wait: as many as waited at once at most, but no more than this."""
+
+
+class _Enough(BaseException):
+    """Ends a greenlet that will not be needed soon."""
+
+
 class Busy(Protocol):
     """Where the reactor says that it is working."""
 
@@ -83,6 +91,8 @@ class EpollReactor:
         """The greenlet that called :meth:`run`, and will return from it."""
         self._idle: list[Any] = []
         """Greenlets that have turned the loop and can do so again."""
+        self._ended: Any = None
+        """The greenlet that has just ended."""
         self._spring: Any = None
         """The greenlet that starts others."""
 
@@ -170,10 +180,18 @@ class EpollReactor:
                 raise Unwound
         finally:
             self.paused -= 1
+            if self._ended is not None:
+                self._ended.parent = self._home  # or each would keep the next one in memory
+                self._ended = None
 
     def resume(self, place: Any) -> None:
-        """Go on where ``place`` paused. The last thing that a callback does: it returns much later."""
-        self._idle.append(getcurrent())
+        """Go on where ``place`` paused. The last thing that a callback does: it returns much later, or never."""
+        here = getcurrent()
+        if len(self._idle) >= MOST_IDLE and here is not self._home:
+            here.parent = place  # to which the end of this greenlet leads
+            self._ended = here
+            raise _Enough
+        self._idle.append(here)
         place.switch(True)
 
     def unwind(self, place: Any) -> None:
@@ -188,7 +206,15 @@ class EpollReactor:
         at once would exhaust the recursion limit.
         """
         while True:
-            greenlet(self._turn, self._home).switch()
+            greenlet(self._turn_along, self._home).switch()
+
+    def _turn_along(self) -> bool | None:
+        """The life of a greenlet that is not home. True: the callback that it has resumed goes on."""
+        try:
+            self._turn()
+        except _Enough:
+            return True
+        return None
 
     # --- the loop -------------------------------------------------------------------------------------------------
 

@@ -356,7 +356,7 @@ class Engine:
 
     def _watch(self, running: Running) -> None:
         self._running[running.token] = running
-        if transactions.hooks.cancel_parked and running.record.mode == "async":
+        if transactions.hooks.cancel_parked and running.record.transaction:
             self._by_transaction[running.record.transaction] = running.token
         self._status.parked = len(self._running)
         op = running.op

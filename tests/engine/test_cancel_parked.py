@@ -25,6 +25,11 @@ route {
     }
     if ($rU == "program") async(exec("sleep 60 & sleep 61", , $avp(out)), resume);
     if ($rU == "pause") async(sleep(62), resume);
+    if ($rU == "await") {
+        await(sleep(63));
+        route(resume);
+        exit;
+    }
     if ($rU == "short") async(sleep(1), resume);
     t_newtran();
     async(usleep(1000), resume);
@@ -46,7 +51,7 @@ route[resume] {
 def test_487_at_once_and_the_operation_is_dropped(server: StartServer, client: MakeClient, workers: int) -> None:
     running = server(SCRIPT.replace("PARAMETER", 'modparam("tm", "cancel_parked", 1)'), workers=workers)
     before = descriptors(running)
-    callers = [(kind, client(running.address)) for kind in ("program", "pause") for _ in range(workers * 2)]
+    callers = [(kind, client(running.address)) for kind in ("program", "pause", "await") for _ in range(workers * 2)]
     for kind, caller in callers:
         caller.request("INVITE", f"sip:{kind}@127.0.0.1:{running.port}")
     wait_parked(running, len(callers))
@@ -61,7 +66,7 @@ def test_487_at_once_and_the_operation_is_dropped(server: StartServer, client: M
         caller.in_transaction("ACK", to=final.header("To"))
         wait_parked(running, len(callers) - n - 1)
         caller.nothing(0.05)
-    for kind in ("program", "pause"):
+    for kind in ("program", "pause", "await"):
         lines = running.wait_log(f"@@resumed {kind}", count=workers * 2)
         assert len(lines) == workers * 2, "each route runs once"
         assert all("rc=-5 cancelled=1 relay=-3" in line for line in lines), lines

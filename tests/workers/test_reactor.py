@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -210,6 +212,28 @@ def test_hundreds_of_callbacks_wait_at_once_and_end_in_any_order(loop: Loop) -> 
         loop.reactor.call_soon(lambda n=n: waits(n))  # type: ignore[misc]
     loop.reactor.run()
     assert ended == order
+    assert loop.errors == []
+
+
+def test_after_a_thousand_waits_at_once_few_greenlets_are_kept(loop: Loop) -> None:
+    alive: weakref.WeakSet[object] = weakref.WeakSet()
+    ended: list[int] = []
+
+    def waits(n: int) -> None:
+        place = loop.reactor.here()
+        alive.add(place)
+        loop.reactor.call_at(time.monotonic() + 0.3 + n / 1e5, lambda: loop.reactor.resume(place))
+        loop.reactor.pause()
+        ended.append(n)
+        if len(ended) == 1000:
+            loop.reactor.call_soon(loop.reactor.stop)
+
+    for n in range(1000):
+        loop.reactor.call_soon(lambda n=n: waits(n))  # type: ignore[misc]
+    loop.reactor.run()
+    gc.collect()
+    assert sorted(ended) == list(range(1000))
+    assert len(alive) < 200
     assert loop.errors == []
 
 
