@@ -124,7 +124,7 @@ def _language() -> Iterator[str]:
     for function in _by_name(modules.core_module().functions):
         yield from _function(function)
     yield "\n## Events of the core\n"
-    yield from _table(("event", "parameters", "is raised"), (_event(e) for e in modules.core_module().events.values()))
+    yield from _table(("event", "parameters", "is raised"), (_event(e) for _, e in sorted(modules.core_module().events.items())))
 
 
 def _range(parameter: Any) -> str:
@@ -215,7 +215,7 @@ def _modules() -> Iterator[str]:
         for function in _by_name(module.functions):
             yield from _function(function)
         if module.events:
-            yield from _table(("event", "parameters", "is raised"), (_event(e) for e in module.events.values()))
+            yield from _table(("event", "parameters", "is raised"), (_event(e) for _, e in sorted(module.events.items())))
         if module.statistics:
             yield "\nStatistics: " + ", ".join(f"`{s.group}:{name}`" for name, s in sorted(module.statistics.items())) + ".\n"
         if module.mi_commands:

@@ -130,7 +130,9 @@ class Orphan(Child):
         """Learn the exit status. True when the process is gone; its status stays None when nobody knows it."""
         if self.status is not None:
             return True
-        if not select.select([self.pidfd], [], [], 0)[0]:
+        poll = select.poll()  # select() takes no descriptors beyond 1023, and thousands may be parked here
+        poll.register(self.pidfd, select.POLLIN)
+        if not poll.poll(0):
             return False
         self.status = status_of_orphan(self.pid)
         if self.status is not None:

@@ -224,4 +224,6 @@ def _to_socket(path: str, data: bytes) -> None:
                 left = deadline - monotonic()
                 if left <= 0:
                     raise
-                select.select([], [sender], [], left)
+                poll = select.poll()
+                poll.register(sender, select.POLLOUT)
+                poll.poll(left * 1000)
