@@ -116,9 +116,11 @@ def _substitution(text: str) -> Substitution | None:
     known = _substitutions.get(text)
     if known is None:
         try:
-            known = _substitutions[text] = parse_substitution(text, current())
+            known = parse_substitution(text, current())
         except SubstitutionError:
             return None
+        if len(_substitutions) < 1000:  # the text may be computed
+            _substitutions[text] = known
     return known
 
 

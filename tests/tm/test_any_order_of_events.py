@@ -34,7 +34,7 @@ CODES = st.sampled_from([100, 180, 183, 200, 202, 302, 404, 408, 486, 487, 503, 
 PROCESSES = st.integers(0, 2)
 SWITCHES = st.lists(st.integers(0, 7), max_size=4)
 STEPS = st.integers(0, 30)
-FAILURE_ROUTES = ["none", "nothing", "relay", "again", "two", "reply"]
+FAILURE_ROUTES = ["none", "nothing", "relay", "again", "two", "reply", "suspend", "suspend, reply"]
 END = 700.0
 """Seconds after which everything has timed out."""
 
@@ -114,7 +114,12 @@ class Call(RuleBasedStateMachine):
         def failed(ctx: Context) -> int:
             if failure == "nothing":
                 return 1
-            if failure == "reply":
+            if failure.startswith("suspend"):
+                return this.engine.suspend(ctx, Answer.new(), "failed_later", None, "")
+            return after_failure(ctx)
+
+        def after_failure(ctx: Context) -> int:
+            if failure.endswith("reply"):
                 return reply(ctx, 480, "Nobody")
             if failure == "again" and "again" not in ctx.avps:
                 ctx.avps["again"] = ["1"]
@@ -127,7 +132,12 @@ class Call(RuleBasedStateMachine):
 
         self.method = method
         self.server.script(
-            main, failure_f=failed, onreply_r=lambda ctx: 1, request_suspend=go_on, request_suspend_twice=once_more
+            main,
+            failure_f=failed,
+            onreply_r=lambda ctx: 1,
+            request_suspend=go_on,
+            request_suspend_twice=once_more,
+            request_failed_later=after_failure,
         )
         self.happens([(0, self.server.datagram(request(method), UAC))], (), None if death is None else (0, death), lost)
 
@@ -392,10 +402,12 @@ class Call(RuleBasedStateMachine):
         self.lost = False
 
     def check_the_end(self) -> None:
-        for _ in range(3):  # a script suspends twice at most
+        for _ in range(4):  # the script suspends twice at most, its failure route once, when all has timed out perhaps
             self.operation_ends(0, None)
+            self.what_may_have_been_lost_is_repeated()
+        self.time_passes(END)
+        self.operation_ends(0, None)
         assert not any(len(process.engine) for process in self.server.processes)
-        self.what_may_have_been_lost_is_repeated()
         self.time_passes(END)
         if self.trying or self.stored:
             assert self.finals, "a caller waits for ever"

@@ -43,6 +43,7 @@ class Program:
         self.routes = routes
         self.settings = Settings()
         self.called: frozenset[str] = frozenset()
+        self.event_routes: dict[str, object] = {}
         self.aliases: list[tuple[str | None, str, int | None]] = []
 
     def route(self, kind: RouteKind, name: str) -> Callable[[Context], int] | None:
