@@ -49,6 +49,11 @@ route {
         t_relay(4);
         exit;
     }
+    if ($rU == "replicate") {
+        t_replicate("sip:copy@$hdr(X-Second)");
+        t_reply(200, "OK");
+        exit;
+    }
     if ($rU == "branch") {
         t_on_branch("named");
     }
@@ -322,6 +327,19 @@ def test_a_branch_route_may_name_the_destination(server: StartServer, dns: Start
     request = callee.receive()
     assert request.start == f"MESSAGE sip:changed@named.test:{callee.port} SIP/2.0"
     callee.reply(request, 200)
+    assert caller.final().status == 200
+
+
+def test_a_copy_may_go_to_a_name(server: StartServer, dns: StartDns, agents: Callable[..., SipClient]) -> None:
+    copy = agents("127.0.0.2")
+    zone = dns("copy.test. 60 IN A 127.0.0.2")
+    zone.fail("copy.test", delay=0.3)
+    running = start(server, zone)
+    caller = agents(server=running.address)
+    caller.request("MESSAGE", "sip:replicate@192.0.2.1", headers=f"X-Second: copy.test:{copy.port}")
+    request = copy.receive()
+    assert request.method == "MESSAGE"
+    copy.reply(request, 404, "Not relayed")
     assert caller.final().status == 200
 
 
