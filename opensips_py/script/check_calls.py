@@ -228,6 +228,10 @@ class CallChecker:
                 self._expandable(argument)
         else:
             self._expandable(argument)
+            if parameter.fault is not None and isinstance(argument, ast.String) and not looks_like_format(argument.value):
+                fault = parameter.fault(argument.value, self.env.registry)
+                if fault is not None:
+                    self.findings.error(argument, fault)
 
     def _name(self, i: int, argument: ast.Argument, kind: str, form: str) -> None:
         """An AVP, a route or an event."""

@@ -61,7 +61,7 @@ class Var(Protocol):
 Pattern = re.Pattern[str]
 Static = Annotated[str, "static"]
 """A literal that is not expanded. ``Annotated[str, "static", f]``: ``f(text, registry)`` tells when the script is checked
-what is wrong with it, or None."""
+what is wrong with it, or None. ``Annotated[str, "str", f]``: the same of a literal that stands where variables may, too."""
 VarList = Annotated[Sequence[Var], "varlist"]
 FlagName = Annotated[int, "flag"]
 """A literal name of a message flag; the function gets its mask (see ``script.flag_names``)."""
@@ -90,7 +90,7 @@ class Parameter:
     written: bool = True
     """False: a ``var`` that the function only reads."""
     fault: Callable[[str, Any], str | None] | None = None
-    """Of a ``static`` or ``var`` one: ``fault(text, registry)`` tells what is wrong with a literal or a variable, or None."""
+    """Of a ``static``, ``str`` or ``var`` one: ``fault(text, registry)`` tells what is wrong with a literal or a variable."""
 
 
 @dataclass(slots=True)

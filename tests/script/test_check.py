@@ -158,6 +158,10 @@ def test_wrong_parameter(scripts: Scripts, line: str, message: str, hint: str | 
         ("subst_body('/a/b/x');", "unknown flag 'x'", ""),
         ("subst_uri('/a/$nothing/');", "unknown variable $nothing", ""),
         ('script_trace(1, "$nothing");', "unknown variable $nothing", ""),
+        ('t_local_replied("never");', '"never" is none of "all", "branch", "last"', ""),
+        ('t_inject_branches("else");', '"else" is no source of branches', ""),
+        ('t_write_req("mail/none", "/tmp/x");', 'tw_append "none" is not defined', ""),
+        ("t_anycast_replicate();", "not supported: function t_anycast_replicate()", "there is no cluster"),
         ('use_blacklist("x");', "not supported: function use_blacklist()", "leave it out"),
         ('raise_event("E_X", "$avp(a)");', "Param [2] expected to be an AVP", "write $avp(a) without quotes"),
         ('raise_event("E_X", $avp($var(a)));', "Param [2] expected to be an AVP", ""),
@@ -171,6 +175,11 @@ def test_literals_that_functions_read_at_run_time_are_checked(scripts: Scripts, 
     assert message in found[0].message
     if hint:
         assert hint in str(found[0].hint)
+
+
+def test_a_variable_may_stand_where_literals_are_checked(scripts: Scripts) -> None:
+    calls = 't_local_replied($var(x)); t_inject_branches("$var(x)", $var(y)); t_write_req($var(x), "/tmp/x");'
+    assert scripts.findings(f"route {{ {calls} }}\n") == []
 
 
 def test_module_parameters_get_their_values_and_their_defaults_back(scripts: Scripts) -> None:

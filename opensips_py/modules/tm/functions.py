@@ -222,7 +222,7 @@ def _which(text: str) -> str | None:
 
 
 @module.function(routes=R | F | O | B)
-def t_local_replied(ctx: Context, which: Annotated[str, "static", _which_fault]) -> int:
+def t_local_replied(ctx: Context, which: Annotated[str, "str", _which_fault]) -> int:
     """1 when there was nothing but replies made here, else -1.
 
     ``all``: no branch has received any reply; ``branch``: the one that has won in a failure route has not; ``last``: the final
@@ -232,6 +232,8 @@ def t_local_replied(ctx: Context, which: Annotated[str, "static", _which_fault])
     if rec is None:
         return -1
     chosen = _which(which)
+    if chosen is None:
+        return -1
     if chosen == "all":
         return -1 if any(branch.flags & RECEIVED for branch in rec.branches[rec.first :]) else 1
     if ctx.route_kind is RouteKind.FAILURE and 0 <= ctx.branch_index < len(rec.branches):
@@ -246,13 +248,13 @@ def _branches_fault(text: str, registry: Any) -> str | None:
 
 
 @module.function(routes=O)
-def t_cancel_branch(ctx: Context, which: Annotated[str, "static", _branches_fault] | None = None) -> int:
+def t_cancel_branch(ctx: Context, which: Annotated[str, "str", _branches_fault] | None = None) -> int:
     """Cancel this branch, ``a``: all branches, ``o``: the others. -1 without an INVITE transaction.
 
     The branch that this reply ends, if it is a final one, is not cancelled.
     """
     tx: Transaction | None = ctx.tx
-    rec = None if tx is None else hold(tx)
+    rec = None if tx is None or _branches_fault(which or "", None) is not None else hold(tx)
     if tx is None or rec is None:
         return -1
     try:

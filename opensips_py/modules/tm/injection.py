@@ -84,8 +84,8 @@ def _flag_fault(text: str, registry: Any) -> str | None:
 @module.function(routes=R | O)
 def t_inject_branches(
     ctx: Context,
-    source: Annotated[str, "static", _source_fault],
-    flags: Annotated[str, "static", _flag_fault] | None = None,
+    source: Annotated[str, "str", _source_fault],
+    flags: Annotated[str, "str", _flag_fault] | None = None,
 ) -> int:
     """Send the request of a transaction to more destinations, while others may be under way.
 
@@ -95,6 +95,10 @@ def t_inject_branches(
 
     1 sent, -1 no transaction or no destination, -2 it has been answered, -3 nothing could be sent.
     """
+    of_event = _of_event(source)
+    if of_event is None or (flags is not None and _flag_fault(flags, None) is not None):
+        log(ERROR, "tm", "t_inject_branches", f"{source!r} or {flags!r} is not understood")
+        return -1
     tx: Transaction | None = ctx.tx
     if tx is None:
         key = ctx.slots.get(TRANSACTION)
@@ -109,7 +113,7 @@ def t_inject_branches(
         request.tx, request.tx_key = tx, tx.key
         request.route_kind = RouteKind.REQUEST
         request.armed_failure = request.armed_reply = request.armed_branch = None
-        targets = _contact(ctx) if _of_event(source) else _destinations(ctx)
+        targets = _contact(ctx) if of_event else _destinations(ctx)
         if not targets:
             return -1
         _aim(request, targets)

@@ -99,7 +99,7 @@ def _fault(text: str, registry: Any) -> str | None:
     return f'tw_append "{name}" is not defined (modparam tm tw_append): {", ".join(known) or "there is none"}'
 
 
-Info = Annotated[str, "static", _fault]
+Info = Annotated[str, "str", _fault]
 
 # --- the description --------------------------------------------------------------------------------------------------
 
@@ -185,6 +185,10 @@ def t_write_unix(ctx: Context, info: Info, path: str) -> int:
 
 def _hand_over(ctx: Context, function: str, info: str, write: Callable[[bytes], None]) -> int:
     tx = ctx.tx
+    fault = _fault(info, None)
+    if fault is not None:
+        log(ERROR, "tm", function, fault)
+        return -1
     if tx is None:
         log(ERROR, "tm", function, "there is no transaction: call t_newtran() before")
         return -1
