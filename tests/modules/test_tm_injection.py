@@ -35,9 +35,8 @@ route {
         t_relay();
 }
 route[fork] {
-    xlog("inject $avp(uri): ");
     if (t_inject_branches("event"))
-        xlog("injected\n");
+        xlog("injected $avp(uri)\n");
 }
 """
 
@@ -68,4 +67,4 @@ def test_a_call_reaches_a_phone_that_registers_meanwhile(server: Callable[..., S
         phone.reply(invite, 200)
         final = caller.final()
         assert (final.status, final.header("Contact")) == (200, f"<sip:callee@{phone.ip}:{phone.port}>")
-    assert len(running.lines("injected")) == 6
+    running.wait_log("injected", count=6)
