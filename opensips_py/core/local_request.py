@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from time import monotonic
 
-from opensips_py.core import destinations, local_reply, relay, transactions
+from opensips_py.core import destinations, forking, local_reply, relay, transactions
 from opensips_py.core.continuation import RequestScript
 from opensips_py.core.guard import run_guarded
 from opensips_py.core.local_reply import Outcome
@@ -138,7 +138,7 @@ def _go(ctx: Context, tx: Transaction) -> None:
     if rec is None:
         raise NotSent(transactions.E_UNSPEC, "its transaction is gone")
     try:
-        error = relay.start(ctx, tx, rec)
+        error = forking.start(ctx, tx, rec)
         transactions.unsettled.clear()
     finally:
         release(tx)

@@ -12,8 +12,8 @@ import binascii
 from itertools import cycle, zip_longest
 
 from opensips_py.core import address_headers
+from opensips_py.core.forking import RECORD_FLAGS
 from opensips_py.core.log import ERROR, log
-from opensips_py.core.relay import RECORD_FLAGS
 from opensips_py.modules import rr
 from opensips_py.modules import uac_auth as uac_credentials
 from opensips_py.script.context import Context

@@ -24,6 +24,8 @@ def check_flow(script: ast.Script, env: Environment, findings: Findings) -> None
     for route in script.routes:
         _unreachable(route.body, findings)
         _in_loop(route.body, False, findings)
+        if route.sync:
+            _held_up(route, findings)
         _stdin_position(route.body, everywhere, findings)
     _lost_variables(script, env, findings)
 
@@ -53,6 +55,13 @@ def _in_loop(body: list[ast.Statement], loop: bool, findings: Findings) -> None:
             )
         for block in blocks(statement):
             _in_loop(block, loop or isinstance(statement, ast.While | ast.ForEach), findings)
+
+
+def _held_up(route: ast.Route, findings: Findings) -> None:
+    for statement in statements(route.body):
+        if isinstance(statement, ast.Await):
+            message = f"await() in event_route[{route.name}, sync] holds up the process: it runs inside what has raised the event"
+            findings.warning(statement, message, "leave out ', sync', or use async()")
 
 
 def _stdin_position(body: list[ast.Statement], written: set[_Stored], findings: Findings) -> None:

@@ -254,6 +254,15 @@ def test_a_function_in_a_resume_route_that_may_not_stand_in_the_route_that_is_su
     ]
 
 
+def test_await_where_it_holds_up_the_process_all_the_same(scripts: Scripts) -> None:
+    found = scripts.findings(
+        'route { await(fetch("q")); }\nevent_route[E_A] { await(fetch("q")); }\nevent_route[E_B, sync] { await(fetch("q")); }\n'
+    )
+    said = [(d.severity, d.line - FIRST, d.message) for d in found if "await" in d.message]
+    assert [(severity, line) for severity, line, _ in said] == [("warning", 2)]
+    assert "event_route[E_B, sync] holds up the process" in said[0][2]
+
+
 def test_a_module_that_is_not_there_is_one_error_whatever_uses_it(scripts: Scripts) -> None:
     found = scripts.findings(
         'loadmodule "acc.so"\nmodparam("acc", "early_media", 0)\nmodparam("acc|probe", "limit", 7)\n'

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from opensips_py.core import destinations, relay
+from opensips_py.core import destinations, forking, relay
 from opensips_py.core.dns.records import Answer, Question, Status
 from opensips_py.core.dns.resolver import resolver
 from opensips_py.core.process import this
@@ -211,7 +211,7 @@ def test_the_failure_route_runs_when_no_server_is_left(world: World) -> None:
 
 @pytest.mark.parametrize("by", ["flag", "parameter"])
 def test_failover_is_switched_off(world: World, by: str) -> None:
-    world.script(lambda ctx: relay.relay(ctx, relay.NO_DNS_FAILOVER if by == "flag" else 0))
+    world.script(lambda ctx: relay.relay(ctx, forking.NO_DNS_FAILOVER if by == "flag" else 0))
     this.program.settings.disable_dns_failover = by == "parameter"
     sent = find(world.receive(invite(), UAC), "INVITE>UAS1")
     assert world.records()[0].branches[0].further is None

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Annotated, Any
 
-from opensips_py.core import relay, transactions
+from opensips_py.core import forking, transactions
 from opensips_py.core.events import TRANSACTION
 from opensips_py.core.failure import request_context
 from opensips_py.core.functions_branches import current_branch
@@ -117,7 +117,7 @@ def t_inject_branches(
         if not targets:
             return -1
         _aim(request, targets)
-        return relay.inject(request, tx, rec, flags is not None)
+        return forking.inject(request, tx, rec, flags is not None)
     finally:
         release(tx)
 

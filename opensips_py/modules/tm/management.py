@@ -12,7 +12,7 @@ from opensips_py.core.functions_network import socket_named
 from opensips_py.core.local_reply import Outcome
 from opensips_py.core.local_request import LocalRequest, NotSent
 from opensips_py.core.mi import Later
-from opensips_py.core.relay import error_reply
+from opensips_py.core.relay_errors import error_reply
 from opensips_py.core.report import report_context
 from opensips_py.core.transaction import Transaction, commit, everyone, hold, release
 from opensips_py.modules.tm.declared import module, pass_provisional_replies, totals
