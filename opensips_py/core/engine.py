@@ -17,8 +17,6 @@ What happens before and after the route depends on the kind of route that was su
 
 from __future__ import annotations
 
-import os
-import select
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,13 +27,15 @@ from opensips_py.core import async_statistics as counted
 from opensips_py.core import continuation as continuations
 from opensips_py.core import parked as parking
 from opensips_py.core.continuation import Continuation, Interrupted
-from opensips_py.core.dns.resolver import resolver
 from opensips_py.core.guard import report_error, run_guarded
 from opensips_py.core.log import ERROR, WARNING, log
-from opensips_py.core.operation import CANCELLED, LOST, READ, TIMEOUT, WRITE, Done, Operation
+from opensips_py.core.lost_operation import LostOperation, close_all
+from opensips_py.core.operation import CANCELLED, LOST, READ, WRITE, Done, Operation
 from opensips_py.core.parked import Parked
+from opensips_py.core.plain_wait import drive, earliest, expire, limit_of
 from opensips_py.core.process import Unwound, this
 from opensips_py.core.report import report_context
+from opensips_py.core.running import Running
 from opensips_py.script import variables
 from opensips_py.script.context import Context, RouteKind
 
@@ -46,57 +46,6 @@ class Status(Protocol):
     busy_since_ns: int
     epoch: int
     parked: int
-
-
-class Running:
-    """An operation that this process drives."""
-
-    __slots__ = (
-        "continuation",
-        "ctx",
-        "deadline",
-        "done",
-        "epoch",
-        "fd",
-        "fds",
-        "journaled",
-        "op",
-        "place",
-        "record",
-        "serial",
-        "timer",
-        "token",
-        "wants",
-    )
-
-    def __init__(self, token: bytes, op: Operation, record: Parked, ctx: Context | None, epoch: int) -> None:
-        self.token = token
-        self.op = op
-        self.record = record
-        self.ctx = ctx
-        self.epoch = epoch
-        self.fd = -1
-        self.wants = self.serial = 0
-        self.timer: Any = None
-        self.deadline: float | None = None
-        self.journaled = 0
-        self.place: Any = None
-        """Where a script waits in line for it (``Reactor.here``); None: nothing of the route is left but its context."""
-        self.done: Done | None = None
-        """The end, for the script that waits in line."""
-        self.fds: list[int] = []
-        """Descriptors that the fd store is to hold once the operation is stored."""
-        self.continuation: Continuation | None = None
-        """What follows the route, unless that lies in the record only."""
-
-    def entry(self) -> tuple[bytes, bytes]:
-        """Key and value under which the store holds it, with context and continuation as they are now."""
-        record, ctx = self.record, self.ctx
-        if ctx is not None:
-            record.context = ctx.freeze()
-        if self.continuation is not None:
-            record.continuation = continuations.pack(self.continuation)
-        return parking.PREFIX + self.token, parking.encode(record)
 
 
 class Engine:
@@ -124,32 +73,13 @@ class Engine:
         counted.waited.add()
         transactions.flush(ctx)
         op.mode = "plain"
-        return self._apply(ctx, self._drive(op))
+        return self._apply(ctx, drive(op))
 
     @staticmethod
     def wait_without_context(op: Operation) -> int:
         """Wait for an operation without outputs, on behalf of what has no context at hand."""
         op.mode = "plain"
-        return Engine._drive(op).rc
-
-    @staticmethod
-    def _drive(op: Operation, limit: float | None = None) -> Done:
-        done = op.start()
-        while done is None:
-            fd, deadline = op.fileno(), _earliest(op.deadline, limit)
-            left = None if deadline is None else deadline - time.monotonic()
-            if left is not None and left <= 0:
-                return _expire(op, limit)
-            if fd < 0:
-                if left is None:
-                    op.close()
-                    log(ERROR, "core", "wait", f"{op.name}: nothing to wait for in a plain call")
-                    return Done(-1)
-                time.sleep(left)
-                continue
-            if wait_ready(fd, op.wants, deadline):
-                done = op.advance()
-        return done
+        return drive(op).rc
 
     # --- async() ------------------------------------------------------------------------------------------------
 
@@ -171,12 +101,12 @@ class Engine:
         if not this.reactor.running:  # startup_route: the server starts when it is through
             counted.waited.add()
             counted.sync_fallbacks.add()
-            return self._inline(ctx, self._drive(op, _limit(op, seconds, where)), route)
+            return self._inline(ctx, drive(op, limit_of(op, seconds, where)), route)
         done = op.start()
         if done is not None:
             return self._inline(ctx, done, route)
         ctx.suspended = True
-        running = self._running_of(ctx, op, "async", route, _limit(op, seconds, where), None, where, continuation)
+        running = self._running_of(ctx, op, "async", route, limit_of(op, seconds, where), None, where, continuation)
         if continuation.park(ctx, running.entry):
             self._parked(running)
         else:  # another worker has just made it from a retransmission
@@ -210,7 +140,7 @@ class Engine:
             continuation = continuations.of(ctx)
         if continuation.holds_up or not this.reactor.running:
             counted.waited.add()
-            return self._drive(op, _limit(op, seconds, where))
+            return drive(op, limit_of(op, seconds, where))
         op.mode = "async"
         done = op.start()
         if done is not None:
@@ -222,7 +152,7 @@ class Engine:
             op.close()
             pause.parked()
             raise Unwound
-        limit = _limit(op, seconds, where)
+        limit = limit_of(op, seconds, where)
         running = self._park(ctx, op, "wait", route, limit, None, where, continuation, pause.freeze_outers())
         running.place = this.reactor.here()
         pause.parked()
@@ -268,7 +198,7 @@ class Engine:
             op.mode = "launch"
             done = op.start()
             if done is None:
-                self._park(None, op, "launch", route, _limit(op, seconds, where), text, where, None)
+                self._park(None, op, "launch", route, limit_of(op, seconds, where), text, where, None)
                 return 1
         else:
             done = Done(op)
@@ -324,7 +254,7 @@ class Engine:
             route=route,
             mode=mode,
             started=time.monotonic(),
-            deadline=_earliest(op.deadline, limit),
+            deadline=earliest(op.deadline, limit),
             owner=this.slot,
             incarnation=this.incarnation,
             fd_key=op.fd_key,
@@ -377,7 +307,7 @@ class Engine:
         elif fd >= 0 and wants != running.wants:
             this.reactor.modify(fd, wants)
             running.wants = wants
-        deadline = _earliest(op.deadline, running.record.limit)
+        deadline = earliest(op.deadline, running.record.limit)
         if deadline != running.deadline:
             if running.timer is not None:
                 this.reactor.cancel(running.timer)
@@ -414,7 +344,7 @@ class Engine:
         running.deadline = None
         late = running.op.counts_as_timeout
         self._unwatch(running)
-        self._finish(running, _expire(running.op, running.record.limit), counted.ended_late if late else counted.ended)
+        self._finish(running, expire(running.op, running.record.limit), counted.ended_late if late else counted.ended)
 
     def cancel_waiting(self, transaction: bytes) -> None:
         """The request has been answered, because it was cancelled (cancel_parked): end what its script waits for, in whichever
@@ -572,7 +502,7 @@ class Engine:
         key = parking.PREFIX + token
         raw = store.get(key)
         if raw is None:
-            _close_all(fds)
+            close_all(fds)
             return
         record = parking.decode(raw)
         rows = store.scan(parking.JOURNAL + token)
@@ -657,80 +587,6 @@ class Engine:
                     self._give_up(continuations.thaw(frozen, continuations.unpack(state)), code, reason)
             running.op.close()
             self._unwind_soon(running)
-
-
-class LostOperation(Operation):
-    """Stands for an operation whose descriptors could not be handed over."""
-
-    name = "lost"
-
-    def start(self) -> Done:
-        return Done(LOST)
-
-    def fileno(self) -> int:
-        return -1
-
-    def advance(self) -> Done:
-        return Done(LOST)
-
-    def expire(self) -> Done:
-        return Done(LOST)
-
-    def freeze(self) -> bytes:
-        return b""
-
-    @classmethod
-    def thaw(cls, state: bytes, fds: list[int], journal: bytes) -> Operation:
-        _close_all(fds)
-        return cls()
-
-
-def _limit(op: Operation, seconds: float | None, where: str) -> float | None:
-    """``time.monotonic()`` at which the engine ends the operation, from what the statement or ``async_timeout`` says."""
-    if seconds is not None and seconds < 0:
-        log(ERROR, "core", "async", f"{where}: the time limit is not a number of seconds; async_timeout holds")
-        seconds = None
-    if seconds is None:
-        seconds = this.program.settings.async_timeout.of(op.name, op.takes_default_deadline)
-    return time.monotonic() + seconds if seconds else None
-
-
-def _expire(op: Operation, limit: float | None) -> Done:
-    """Its time is up. Whatever the operation is, TIMEOUT says that ``limit`` was what ended it."""
-    ends_here = limit is not None and op.counts_as_timeout and (op.deadline is None or limit < op.deadline)
-    try:
-        done = op.expire()
-    except Exception as error:  # a fault of the module: the script must go on nevertheless
-        report_error(error, op.name)
-        done = Done(-1)
-    return Done(TIMEOUT, done.outputs) if ends_here else done
-
-
-def wait_ready(fd: int, wants: int, deadline: float | None) -> bool:
-    """Wait until ``fd`` is ready, or something else was done meanwhile (False): the resolver does not wait for the reactor."""
-    poll = select.poll()
-    poll.register(fd, (select.POLLIN if wants & READ else 0) | (select.POLLOUT if wants & WRITE else 0))
-    names = resolver()
-    until = names.deadline()
-    if until is not None:
-        deadline = _earliest(deadline, until)
-        if names.fileno() >= 0:
-            poll.register(names.fileno(), select.POLLIN)
-    ready = poll.poll(None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000 + 1)
-    if until is not None:
-        names.run()
-    return any(descriptor == fd for descriptor, _ in ready)
-
-
-def _earliest(a: float | None, b: float | None) -> float | None:
-    if a is None:
-        return b
-    return a if b is None or a < b else b
-
-
-def _close_all(fds: list[int]) -> None:
-    for fd in fds:
-        os.close(fd)
 
 
 @contextmanager

@@ -11,8 +11,8 @@ import pytest
 from opensips_py.core.dns import resolver as resolver_module
 from opensips_py.core.dns.records import Answer, Question
 from opensips_py.core.dns.resolver import Resolver
-from opensips_py.core.engine import Engine
 from opensips_py.core.operation import Done, Operation
+from opensips_py.core.plain_wait import drive
 from opensips_py.core.process import this
 from opensips_py.script.parameters import Settings
 
@@ -47,13 +47,13 @@ class Asking:
     def together(self, questions: list[Question]) -> list[Answer]:
         """Look names up at the same time."""
         waiting = Waiting(self.resolver, questions)
-        Engine._drive(waiting)
+        drive(waiting)
         return [waiting.answers[question] for question in questions]
 
     @staticmethod
     def drive(operation: Operation) -> Done:
         """Run an operation to its end."""
-        return Engine._drive(operation)
+        return drive(operation)
 
 
 class Waiting(Operation):

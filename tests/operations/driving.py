@@ -13,8 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from opensips_py.core.engine import wait_ready
 from opensips_py.core.operation import Done, Operation
+from opensips_py.core.plain_wait import wait_ready
 from opensips_py.core.process import this
 from opensips_py.script.parameters import Settings
 
