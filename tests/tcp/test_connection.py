@@ -1,0 +1,197 @@
+"""One connection in the test's own process: whatever the sizes of pieces, messages come and go whole and in order."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ipc.lmdb_store import LmdbStore
+from opensips_py.core.process import this
+from opensips_py.core.streams import REST, tuning
+from opensips_py.script.context import ListenSocket
+from opensips_py.script.parameters import Settings
+from workers import stream_connection
+from workers.reactor import EpollReactor
+from workers.stream_connection import Connection, State
+
+
+class Status:
+    busy_since_ns = busy_total_ns = 0
+
+
+class Keeper:
+    """Stands for the line to the attendant: notes whether a duplicate is held."""
+
+    def __init__(self) -> None:
+        self.held: set[str] = set()
+
+    def keep(self, key: str, fds: list[int]) -> None:
+        self.held.add(key)
+
+    def drop(self, key: str) -> None:
+        self.held.discard(key)
+
+
+class World:
+    """A connection with its process' reactor and store, and the peer's end of it."""
+
+    def __init__(self, directory: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.store = LmdbStore.create(directory, 32 << 20)
+        self.keeper = Keeper()
+        self.received: list[bytes] = []
+        self.unsent: list[bytes] = []
+        self.lost: list[bytes] = []
+        self.reactor = EpollReactor(Status(), self.fail)
+        program = SimpleNamespace(settings=Settings())
+        for name, value in (("store", self.store), ("reactor", self.reactor), ("fd_keeper", self.keeper), ("program", program)):
+            monkeypatch.setattr(this, name, value, raising=False)
+        monkeypatch.setattr(stream_connection, "receive_message", lambda data, address, listen: self.received.append(data))
+        monkeypatch.setattr(stream_connection, "refuse", lambda *arguments: None)
+        monkeypatch.setattr(tuning, "max_chunks", 1000)
+        monkeypatch.setattr(tuning, "max_waiting", 1000)
+
+    @staticmethod
+    def fail(error: BaseException) -> None:
+        raise error
+
+    def connect(self, buffer: int | None = None) -> None:
+        """A new connection; ``buffer``: bytes that the kernel keeps in either end."""
+        with socket.socket() as listener:
+            listener.bind(("127.0.0.1", 0))
+            if buffer:
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer)
+            listener.listen()
+            self.peer = socket.socket()
+            if buffer:
+                self.peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+            self.peer.connect(listener.getsockname())
+            accepted, address = listener.accept()
+        accepted.setblocking(False)
+        self.peer.setblocking(False)
+        self.received.clear()
+        self.unsent.clear()
+        self.lost.clear()
+        self.connection = Connection(self, 7, accepted, ListenSocket(0, "tcp", "127.0.0.1", 5060), address, accepted=True)
+        self.connection.open()
+
+    def turn(self, until: Callable[[], bool]) -> None:
+        """Turn the loop until something is so."""
+        end = time.monotonic() + 10
+
+        def look() -> None:
+            if until():
+                self.reactor.stop()
+            else:
+                assert time.monotonic() < end, "it never happens"
+                self.reactor.call_at(time.monotonic() + 0.0005, look)
+
+        look()
+        self.reactor.run()
+
+    def closed(self, connection: Connection, unsent: list[bytes], retry: bool) -> None:
+        self.unsent += unsent
+
+    def failed(self, data: bytes) -> None:
+        self.lost.append(data)
+
+    def close(self) -> None:
+        self.peer.close()
+        self.connection.end("the test is over", retry=False, quiet=True)
+
+
+@pytest.fixture
+def world(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    made = World(str(tmp_path), monkeypatch)
+    yield made
+    made.reactor.close()
+    made.store.close()
+
+
+def message(body: bytes) -> bytes:
+    return b"OPTIONS sip:a@b SIP/2.0\r\nVia: SIP/2.0/TCP a;branch=z9hG4bKx\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+
+
+bodies = st.lists(st.binary(max_size=300), min_size=1, max_size=12)
+cuts = st.lists(st.integers(1, 400), max_size=30)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(bodies, cuts)
+def test_messages_are_received_whole_and_in_order(world: World, given: list[bytes], pieces: list[int]) -> None:
+    world.connect()
+    wanted = [message(body) for body in given]
+    stream = b"".join(wanted)
+    at = 0
+
+    def feed() -> bool:
+        nonlocal at
+        if at < len(stream):
+            size = pieces.pop() if pieces else len(stream)
+            world.peer.send(stream[at : at + size])
+            at += size
+        return len(world.received) == len(wanted)
+
+    world.turn(feed)
+    assert world.received == wanted
+    world.turn(lambda: world.store.get(REST + (7).to_bytes(8, "big")) is None)
+    world.close()
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.integers(1, 30_000), min_size=1, max_size=25), st.lists(st.integers(1, 20_000), max_size=40))
+def test_messages_are_written_whole_and_in_order_however_the_peer_reads(world: World, sizes: list[int], reads: list[int]) -> None:
+    world.connect(buffer=4096)
+    sent = [bytes([65 + n % 26]) * size for n, size in enumerate(sizes)]
+    for data in sent:
+        world.connection.send(data)
+    wanted = b"".join(sent)
+    found = b""
+
+    def read() -> bool:
+        nonlocal found
+        if world.connection._waiting:
+            assert not world.keeper.held, "a half written message could be taken over"
+        try:
+            found += world.peer.recv(reads.pop() if reads else 65536)
+        except BlockingIOError:
+            pass
+        return len(found) == len(wanted)
+
+    world.turn(read)
+    assert found == wanted
+    world.turn(lambda: bool(world.keeper.held))
+    assert not (world.unsent or world.lost)
+    world.close()
+
+
+def test_what_the_peer_has_not_taken_is_told_when_the_connection_ends(world: World) -> None:
+    world.connect(buffer=4096)
+    sent = [b"%04d" % n + b"x" * 50_000 for n in range(20)]
+    for data in sent:
+        world.connection.send(data)
+    assert world.connection._waiting
+    world.peer.close()
+    world.turn(lambda: world.connection.state is State.CLOSED)
+    assert world.unsent
+    assert world.unsent == sent[-len(world.unsent) :]
+    assert not world.keeper.held
+    world.connection.send(b"late")
+    assert world.lost == [b"late"]
+
+
+def test_a_failure_is_never_told_from_within_a_send(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tuning, "max_waiting", 2)
+    world.connect(buffer=4096)
+    for _ in range(40):
+        world.connection.send(b"x" * 50_000)
+        assert not world.unsent
+        assert world.connection.state is State.OPEN
+    world.turn(lambda: world.connection.state is State.CLOSED)
+    assert world.unsent
