@@ -163,14 +163,14 @@ def test_other_commands_are_served_while_a_name_is_looked_up(
     names, callee = dns("slow.test. 60 IN A 127.0.0.1"), client()
     names.fail("slow.test.", delay=3)
     running = server(f'dns_servers="{names.address}"\ndns_use_search_list=no\ndns_retr_time=8\n' + SCRIPT)
-    answer = ask(pool, running, dlg(running, callee) | {"ruri": f"sip:b@slow.test:{callee.port};transport=udp"})
+    answer = ask(pool, running, dlg(running, callee) | {"ruri": f"sip:b@slow.test:{callee.port};transport=udp"}, 20)
     end = time.monotonic() + 5
     while not names.asked:
         assert time.monotonic() < end
         time.sleep(0.01)
     running.mi("version")
     assert not select.select([callee.socket], [], [], 0)[0], "the request has been sent before"
-    callee.reply(callee.receive(), 200)
+    callee.reply(callee.receive(15), 200)
     assert answer.result()["Status"] == "200 OK"
 
 
