@@ -391,8 +391,14 @@ class Attendant:
         self._connections_of_dead()
         # pooled connections of the dead process that nobody took: their peers must see them closed
         of_dead = f":{place.slot}:{worker.incarnation}:"
+        alive = {(one.place.slot, one.incarnation) for one in self._workers.values()}
         for key in self.fd_store.names():
-            if of_dead in key and not key.startswith(FD_KEY):
+            token = parking.token_of_fd_key(key)
+            if token is not None:
+                # somebody died between handing descriptors over and storing what they are for, or between the two at the end
+                if parking.maker_of(token) not in alive and self.store.get(parking.PREFIX + token) is None:
+                    self.fd_store.drop(key)
+            elif of_dead in key and not key.startswith(FD_KEY):
                 self.fd_store.drop(key)
         if time.monotonic() - worker.started < RESPAWN_PAUSE:
             self.reactor.call_at(time.monotonic() + RESPAWN_PAUSE, lambda: self._respawn(place))

@@ -110,6 +110,8 @@ class Engine:
         if continuation.park(ctx, running.entry):
             self._parked(running)
         else:  # another worker has just made it from a retransmission
+            if running.record.has_fds:
+                this.fd_keeper.drop(parking.fd_key(running.token))
             op.close()
         transactions.unsettled.clear()
         return 0
@@ -269,16 +271,14 @@ class Engine:
         )
         running = Running(self._tokens.next(), op, record, ctx, epoch)
         running.continuation = continuation
-        if op.fd_key is None:
-            running.fds = op.fds()
-            record.has_fds = bool(running.fds)
+        fds = op.fds() if op.fd_key is None else []
+        if fds:  # before the entry: who finds that must find the descriptors too
+            record.has_fds = True
+            this.fd_keeper.keep(parking.fd_key(running.token), fds)
         return running
 
     def _parked(self, running: Running) -> None:
-        """It has been stored: hand its descriptors over, watch it."""
-        if running.fds:
-            this.fd_keeper.keep(parking.fd_key(running.token), running.fds)
-            running.fds = []
+        """It has been stored: watch it."""
         if running.ctx is not None:
             running.record.context = b""  # the store has it, and here is what it was made from
         counted.began(running.record.function)

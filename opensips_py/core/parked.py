@@ -105,6 +105,20 @@ class Tokens:
         return _TOKEN.pack(self._slot, self._incarnation, next(self._numbers))
 
 
+_FD_KEY = "p:"
+
+
 def fd_key(token: bytes) -> str:
     """Name in the fd store of an operation's own descriptors."""
-    return "p:" + token.hex()
+    return _FD_KEY + token.hex()
+
+
+def maker_of(token: bytes) -> tuple[int, int]:
+    """(slot, incarnation) of the process that made a token."""
+    slot, incarnation, _ = _TOKEN.unpack(token)
+    return slot, incarnation
+
+
+def token_of_fd_key(name: str) -> bytes | None:
+    """The operation whose descriptors have this name; None when it is the name of something else."""
+    return bytes.fromhex(name[len(_FD_KEY) :]) if name.startswith(_FD_KEY) else None

@@ -22,7 +22,6 @@ class Running:
         "done",
         "epoch",
         "fd",
-        "fds",
         "journaled",
         "op",
         "place",
@@ -48,8 +47,6 @@ class Running:
         """Where a script waits in line for it (``Reactor.here``); None: nothing of the route is left but its context."""
         self.done: Done | None = None
         """The end, for the script that waits in line."""
-        self.fds: list[int] = []
-        """Descriptors that the fd store is to hold once the operation is stored."""
         self.continuation: Continuation | None = None
         """What follows the route, unless that lies in the record only."""
 
