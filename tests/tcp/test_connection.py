@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from ipc.lmdb_store import LmdbStore
@@ -118,11 +118,15 @@ def message(body: bytes) -> bytes:
     return b"OPTIONS sip:a@b SIP/2.0\r\nVia: SIP/2.0/TCP a;branch=z9hG4bKx\r\nContent-Length: %d\r\n\r\n" % len(body) + body
 
 
+# a failure takes its time: it is not worth making smaller
+MANY = settings(
+    deadline=None, phases=(Phase.explicit, Phase.generate), suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 bodies = st.lists(st.binary(max_size=300), min_size=1, max_size=12)
 cuts = st.lists(st.integers(1, 400), max_size=30)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(MANY, max_examples=60)
 @given(bodies, cuts)
 def test_messages_are_received_whole_and_in_order(world: World, given: list[bytes], pieces: list[int]) -> None:
     world.connect()
@@ -144,7 +148,7 @@ def test_messages_are_received_whole_and_in_order(world: World, given: list[byte
     world.close()
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(MANY, max_examples=30)
 @given(st.lists(st.integers(1, 30_000), min_size=1, max_size=25), st.lists(st.integers(1, 20_000), max_size=40))
 def test_messages_are_written_whole_and_in_order_however_the_peer_reads(world: World, sizes: list[int], reads: list[int]) -> None:
     world.connect(buffer=4096)
