@@ -7,6 +7,8 @@ import signal
 import time
 from collections.abc import Callable
 
+import psutil
+
 from scripts.testbed.server import Server
 from tests.faults.observing import MODULES, assert_nothing_is_left, descriptors, programs, wait_parked
 from tests.support.sip_client import SipClient
@@ -107,3 +109,24 @@ def test_endless_output_is_bounded(server: StartServer, client: MakeClient) -> N
 def test_binary_output_comes_byte_for_byte(server: StartServer, client: MakeClient) -> None:
     running = _start(server)
     assert _ask(running, client, "binary").final().header("X-Result") == f"1 {b'B'.hex()} 00ff0d41 <null>"
+
+
+def test_rc_from_exit_status(server: StartServer, client: MakeClient) -> None:
+    script = SCRIPT.replace("TIME_TO_KILL", "0").replace("route {", 'modparam("exec", "rc_from_exit_status", 1)\nroute {', 1)
+    running = server(script)
+    assert _ask(running, client, "fails").final().header("X-Result") == f"-1 {b'out'.hex()} <null> <null>"
+    assert _ask(running, client, "binary").final().header("X-Result").startswith("1 ")
+
+
+def test_a_program_that_closes_its_output_and_runs_on_makes_no_process_spin(server: StartServer, client: MakeClient) -> None:
+    script = SCRIPT.replace("TIME_TO_KILL", "0")
+    script = script.replace("exec sleep 60", "exec >&- 2>&-; exec sleep 60").replace('"yes"', '"echo x; exec >&- 2>&-; sleep 61"')
+    running = server(script)
+    assert _ask(running, client, "endless").final(2).header("X-Result") == f"1 {b'x'.hex()} <null> <null>"
+    _ask(running, client, "launch-long").final()
+    workers = [psutil.Process(pid) for pid in running.pids("SIP receiver")]
+    before = [sum(worker.cpu_times()[:2]) for worker in workers]
+    time.sleep(1)
+    assert all(sum(worker.cpu_times()[:2]) - used < 0.5 for worker, used in zip(workers, before, strict=True))
+    for process in programs(running):
+        process.kill()
