@@ -250,6 +250,7 @@ class Engine:
         continuation: Continuation | None,
     ) -> Running:
         """An operation that is about to be parked; to be stored (:meth:`Running.entry`), then :meth:`_parked`."""
+        self.check_epoch()  # so that what was taken away is not counted beside what comes
         epoch = self._status.epoch
         record = Parked(
             function=op.name,
