@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import hypothesis
 import pytest
 
 from scripts.testbed.dns_server import DnsServer
@@ -13,6 +14,10 @@ from scripts.testbed.server import Server
 from scripts.testbed.sipp import Sipp, callee
 from tests.support.http_server import HttpServer
 from tests.support.sip_client import SipClient
+
+# the same examples in every run, and no limit on the time of one: --hypothesis-profile=default looks for others
+hypothesis.settings.register_profile("fixed", derandomize=True, deadline=None)
+hypothesis.settings.load_profile("fixed")
 
 StartServer = Callable[..., Server]
 StartDns = Callable[..., DnsServer]

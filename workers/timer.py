@@ -33,8 +33,8 @@ def main(child: Child) -> None:
         timers.fire_due(time.monotonic())
 
     def sweep() -> None:
-        local_reply.sweep()
         reactor.call_at(time.monotonic() + local_reply.SWEEP_SECONDS, sweep)
+        local_reply.sweep()
 
     reactor.call_soon(tick)
     reactor.call_at(time.monotonic() + local_reply.SWEEP_SECONDS, sweep)
