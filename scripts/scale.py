@@ -38,6 +38,7 @@ modparam("rest_client", "curl_timeout", 300)
 {modules}
 route {
     if ($rU == "block") {
+        xlog("L_NOTICE", "process $pp is stuck now\\n");
         sleep(2);
         exit;
     }
@@ -242,11 +243,10 @@ def take_over_ms(rounds: int = 5) -> list[float]:
                 os.kill(pid, signal.SIGSTOP)
             began = time.monotonic()
             requests.send(1, "block")
-            time.sleep(0.02)
+            server.wait_log("is stuck now")
             for pid in others:
                 os.kill(pid, signal.SIGCONT)
-            while not server.lines("has been busy for"):
-                time.sleep(0.001)
+            server.wait_log("has been busy for", pause=0.001)
             found.append((time.monotonic() - began) * 1000)
         finally:
             requests.close()

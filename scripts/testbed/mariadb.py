@@ -106,7 +106,7 @@ class MariaDB:
     def freeze(self) -> None:
         """Stop answering, with connections open (SIGSTOP); returns when every thread has stopped."""
         self._signal(signal.SIGSTOP)
-        end = time.monotonic() + 5
+        end = time.monotonic() + 20
         while not self._stopped():
             assert time.monotonic() < end, "MariaDB does not stop"
             time.sleep(0.001)

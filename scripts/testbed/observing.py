@@ -44,7 +44,7 @@ def parked(running: Server) -> list[dict[str, Any]]:
     return operations
 
 
-def wait_parked(running: Server, count: int = 1, seconds: float = 5) -> list[dict[str, Any]]:
+def wait_parked(running: Server, count: int = 1, seconds: float = 20) -> list[dict[str, Any]]:
     """Wait until so many operations are parked."""
     end = time.monotonic() + seconds
     while len(found := parked(running)) != count:
@@ -73,7 +73,7 @@ def _descriptors(running: Server) -> dict[int, int]:
     return {pid: len(os.listdir(f"/proc/{pid}/fd")) for pid in pids}
 
 
-def assert_nothing_is_left(running: Server, before: dict[int, int] | None, seconds: float = 6) -> None:
+def assert_nothing_is_left(running: Server, before: dict[int, int] | None, seconds: float = 20) -> None:
     """Within the time for which transactions absorb retransmissions, everything that a request needed is gone.
 
     ``before`` are the descriptors held then; None: processes have been replaced since, they are not compared.

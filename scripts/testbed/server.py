@@ -87,7 +87,7 @@ class Server:
         if wait:
             self.wait_ready()
 
-    def wait_ready(self, seconds: float = 20) -> None:
+    def wait_ready(self, seconds: float = 60) -> None:
         """Wait until all processes are ready. Raises RuntimeError with the log."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
@@ -109,13 +109,16 @@ class Server:
         """Log lines that contain a text."""
         return [line for line in self.log.splitlines() if containing in line]
 
-    def wait_log(self, text: str, seconds: float = 5, count: int = 1) -> list[str]:
-        """Wait until at least ``count`` log lines contain ``text``; returns them. Raises AssertionError with the log."""
+    def wait_log(self, text: str, seconds: float = 20, count: int = 1, pause: float = 0.01) -> list[str]:
+        """Wait until at least ``count`` log lines contain ``text``; returns them. Raises AssertionError with the log.
+
+        ``pause`` is the time between two looks, in seconds.
+        """
         end = time.monotonic() + seconds
         while len(found := self.lines(text)) < count:
             if time.monotonic() > end:
                 raise AssertionError(f"{len(found)} of {count} lines with {text!r} after {seconds} s in:\n{self.log}")
-            time.sleep(0.01)
+            time.sleep(pause)
         return found
 
     def processes(self) -> list[psutil.Process]:
@@ -138,7 +141,7 @@ class Server:
                 found.append(process.pid)
         return found
 
-    def mi(self, command: str, params: dict[str, Any] | list[Any] | None = None, seconds: float = 5) -> Any:
+    def mi(self, command: str, params: dict[str, Any] | list[Any] | None = None, seconds: float = 20) -> Any:
         """Run a management command over the FIFO; raises :class:`MIError`."""
         reply = f"reply_{os.getpid()}_{time.monotonic_ns()}"
         path = self.tmp / reply
@@ -204,7 +207,7 @@ class Server:
                 continue
         return total
 
-    def stop(self, seconds: float = 15) -> int:
+    def stop(self, seconds: float = 30) -> int:
         """SIGTERM and wait; returns the exit status. What is left after ``seconds`` is killed and raises AssertionError."""
         tree = self.processes()
         if self.process.poll() is None:
@@ -214,7 +217,7 @@ class Server:
         except subprocess.TimeoutExpired:
             self.kill()
             raise AssertionError(f"the server does not stop within {seconds} s:\n{self.log}") from None
-        _, alive = psutil.wait_procs([p for p in tree if p.pid != self.process.pid], timeout=2)
+        _, alive = psutil.wait_procs([p for p in tree if p.pid != self.process.pid], timeout=5)
         for process in alive:
             process.kill()
         if alive:
@@ -228,7 +231,7 @@ class Server:
                 process.kill()
             except psutil.Error:
                 continue
-        self.process.wait(10)
+        self.process.wait(20)
 
     def remove(self) -> None:
         """Delete its directory."""

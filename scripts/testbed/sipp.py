@@ -59,7 +59,7 @@ class Sipp:
                 stdout=screen, stderr=screen, stdin=subprocess.DEVNULL, cwd=self.home,
                 env=os.environ | {"TERM": "dumb"},
             )  # fmt: skip
-        end = time.monotonic() + 10
+        end = time.monotonic() + 20
         while wait_port and not port_open(port, "udp" if transport.startswith("u") else "tcp"):
             if time.monotonic() > end or self.process.poll() is not None:
                 raise RuntimeError(f"sipp does not start: {self.screen}")

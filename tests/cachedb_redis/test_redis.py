@@ -69,7 +69,7 @@ def start(server: StartServer, one: Redis, two: Redis) -> Callable[..., Server]:
     return run
 
 
-def _ask(running: Server, client: MakeClient, user: str, seconds: float = 8) -> str:
+def _ask(running: Server, client: MakeClient, user: str, seconds: float = 20) -> str:
     caller = client(running.address)
     caller.request("OPTIONS", f"sip:{user}@{{server}}")
     return caller.final(seconds).reason
@@ -163,7 +163,7 @@ def test_management_commands_ask_redis(start: Callable[..., Server], one: Redis)
 def test_a_frozen_server_holds_up_nobody_and_its_question_ends_in_time(
     start: Callable[..., Server], client: MakeClient, one: Redis
 ) -> None:
-    running = start(CALLS, 'modparam("cachedb_redis", "query_timeout", 700)')
+    running = start(CALLS, 'modparam("cachedb_redis", "query_timeout", 2000)')
     assert _ask(running, client, "a-fetch") == "-2 <null>"
     one.freeze()
     try:
@@ -171,9 +171,9 @@ def test_a_frozen_server_holds_up_nobody_and_its_question_ends_in_time(
         began = time.monotonic()
         waiting.request("OPTIONS", "sip:a-fetch@{server}")
         assert _ask(running, client, "a-other") == "-2 <null>"
-        assert time.monotonic() - began < 0.6
+        assert time.monotonic() - began < 1.8
         assert waiting.final().reason == "-1 <null>"
-        assert 0.6 < time.monotonic() - began < 2
+        assert time.monotonic() - began > 1.9
     finally:
         one.thaw()
     running.wait_log("Redis group one: no answer in time")
@@ -187,7 +187,7 @@ def test_redis_may_be_down_at_the_start_and_come_and_go(start: Callable[..., Ser
         assert _ask(running, client, f"{form}-fetch") == "-1 <null>"
     assert len(running.lines("cannot be reached")) == 1
     one.start()
-    end = time.monotonic() + 15
+    end = time.monotonic() + 20
     while _ask(running, client, "a-fetch") != "-2 <null>":
         assert time.monotonic() < end, running.log
         time.sleep(0.05)
@@ -227,7 +227,7 @@ def test_a_worker_that_dies_loses_no_answer(server: StartServer, client: MakeCli
     caller = client(running.address)
     caller.request("OPTIONS", f"sip:{call}@{{server}}")
     (line,) = running.wait_log("@@by")
-    end = time.monotonic() + 5
+    end = time.monotonic() + 20
     while running.mi("async_list")["Count"] != 1 or one.ask("CLIENT", "LIST").count("cmd=brpop") != 1:
         assert time.monotonic() < end
         time.sleep(0.02)

@@ -196,7 +196,7 @@ def test_a_cancel_while_the_name_is_looked_up_ends_the_call(
     caller.request("INVITE", f"sip:bob@slow.test:{callee.port}")
     assert caller.receive().status == 100
     caller.in_transaction("CANCEL")
-    statuses = {(reply.method, reply.status) for reply in (caller.final(5), caller.final(5))}
+    statuses = {(reply.method, reply.status) for reply in (caller.final(), caller.final())}
     assert statuses == {("CANCEL", 200), ("INVITE", 487)}
     callee.nothing(0.5)
 
@@ -206,18 +206,19 @@ def test_cancel_parked_answers_487_without_waiting_for_the_dns(
 ) -> None:
     callee = agents("127.0.0.2")
     zone = dns("slow.test. 60 IN A 127.0.0.2")
-    zone.fail("slow.test", delay=1.5)
-    running = server(SCRIPT.replace("DNS", zone.address) + 'modparam("tm", "cancel_parked", 1)\n', workers=1)
+    zone.fail("slow.test", delay=3)
+    script = SCRIPT.replace("DNS", zone.address).replace("dns_retr_time=2", "dns_retr_time=8")
+    running = server(script + 'modparam("tm", "cancel_parked", 1)\n', workers=1)
     caller = agents(server=running.address)
     began = time.monotonic()
     caller.request("INVITE", f"sip:bob@slow.test:{callee.port}")
     assert caller.receive().status == 100
     caller.in_transaction("CANCEL")
-    statuses = {(reply.method, reply.status) for reply in (caller.final(5), caller.final(5))}
-    assert time.monotonic() - began < 1.4
+    statuses = {(reply.method, reply.status) for reply in (caller.final(), caller.final())}
+    assert time.monotonic() - began < 2.8
     assert statuses == {("CANCEL", 200), ("INVITE", 487)}
     caller.in_transaction("ACK")
-    callee.nothing(2)
+    callee.nothing(3.2)
     assert running.mi("async_list")["Count"] == 0
 
 
@@ -266,7 +267,7 @@ def test_the_next_server_is_tried_when_one_cannot_be_sent_to(
     caller.request("MESSAGE", f"sip:bob@two.test:{callee.port}")
     callee.reply(callee.receive(), 200)
     assert caller.final().status == 200
-    assert time.monotonic() - began < 3, "it waited for a timer"
+    assert time.monotonic() - began < 4.5, "it waited for a timer"
 
 
 def test_no_other_server_is_tried_after_another_reply(
@@ -303,14 +304,14 @@ def test_names_of_several_branches_are_looked_up_at_the_same_time(
 ) -> None:
     first, second = agents("127.0.0.2"), agents("127.0.0.3")
     zone = dns("one.test. 60 IN A 127.0.0.2\nother.test. 60 IN A 127.0.0.3")
-    zone.fail("one.test", delay=1.2)
-    zone.fail("other.test", delay=1.2)
+    zone.fail("one.test", delay=1.8)
+    zone.fail("other.test", delay=1.8)
     running = start(server, zone)
     caller = agents(server=running.address)
     began = time.monotonic()
     caller.request("INVITE", f"sip:fork@one.test:{first.port}", headers=f"X-Second: other.test:{second.port}")
-    to_first, to_second = first.receive(5), second.receive(5)
-    assert time.monotonic() - began < 2.3
+    to_first, to_second = first.receive(), second.receive()
+    assert time.monotonic() - began < 3.4
     assert to_second.start == f"INVITE sip:b@other.test:{second.port} SIP/2.0"
     second.reply(to_second, 486, "Busy")
     first.reply(to_first, 200)
@@ -391,17 +392,14 @@ def test_forward_waits_for_a_name_and_retransmissions_go_the_same_way(
         sent = caller.request("MESSAGE", "sip:forward@many.test")
         for _ in range(4):
             caller.send_raw(sent)
-        time.sleep(0.5)
-        came = []
-        for callee in callees:
-            callee.socket.setblocking(False)
-            count = 0
-            try:
-                while callee.socket.recv(65535):
-                    count += 1
-            except BlockingIOError:
-                pass
-            came.append(count)
+        came = [0, 0]
+        while sum(came) < 5:
+            ready, _, _ = select.select([callee.socket for callee in callees], [], [], 10)
+            assert ready, f"{came} messages have come"
+            for n, callee in enumerate(callees):
+                if callee.socket in ready:
+                    callee.receive()
+                    came[n] += 1
         assert sorted(came) == [0, 5]
 
 

@@ -77,7 +77,7 @@ def test_a_cancelled_operation_is_dropped_and_its_route_runs_at_once(
     wait_parked(running, len(KINDS))
     for kind, function in KINDS.items():
         assert running.mi("async_cancel", {"token": _token(running, function)}) == "OK"
-        answer = callers[kind].final(2)
+        answer = callers[kind].final()
         assert (answer.status, answer.header("X-Rc"), answer.header("X-Kept")) == (200, "-5", "kept"), kind
         assert len(running.lines(f"@@resumed {kind}")) == 1
     assert_nothing_is_left(running, before)
@@ -99,7 +99,7 @@ def test_an_operation_that_has_changed_hands_can_be_cancelled(server: StartServe
     (row,) = wait_parked(running, 1)
     os.kill(row["PID"], signal.SIGKILL)
     assert running.mi("async_cancel", {"token": row["Token"]}) == "OK"
-    assert caller.final(2).header("X-Rc") == "-5"
+    assert caller.final().header("X-Rc") == "-5"
     caller.nothing(0.2)
     assert_nothing_is_left(running, None)
 

@@ -13,7 +13,7 @@ from tests.support.sip_client import Message, SipClient
 StartServer = Callable[..., Server]
 MakeClient = Callable[..., SipClient]
 
-WAIT = 0.8
+WAIT = 1.2
 """Seconds that the scripts below wait."""
 
 HEAD = """
@@ -60,12 +60,12 @@ class Call:
         """The worker answers at once."""
         began = time.monotonic()
         self.other.request("OPTIONS", f"sip:ping@127.0.0.1:{self.server.port}")
-        assert self.other.receive(2).status == 200
-        assert time.monotonic() - began < WAIT / 2, "the worker was held up"
+        assert self.other.receive().status == 200
+        assert time.monotonic() - began < WAIT * 0.75, "the worker was held up"
 
     def waiting(self, function: str = "usleep") -> None:
         """Until an operation is parked, and then the worker is free."""
-        end = time.monotonic() + 5
+        end = time.monotonic() + 20
         while not any(row["Function"] == function for row in self.server.mi("async_list")["Operations"]):
             assert time.monotonic() < end, f"never parked:\n{self.server.log}"
             time.sleep(0.01)
@@ -233,16 +233,16 @@ def test_a_suspended_failure_route_answers(call: Callable[[str], Call], then: st
 def test_a_failure_route_of_the_timer_process_suspends(call: Callable[[str], Call]) -> None:
     now = call(FAILURE.replace("THEN", '$ru = "sip:second@127.0.0.1"; RELAY t_relay();'))
     now.ring()  # and no answer: fr_timeout ends it
-    end = time.monotonic() + 8
+    end = time.monotonic() + 20
     while not now.server.lines("@@failed 408"):
         assert time.monotonic() < end
         time.sleep(0.05)
     other = Call(now.server, lambda address: SipClient(address))  # its timers must not stand still meanwhile
     second_call = other.ring()
-    end = time.monotonic() + 3
+    end = time.monotonic() + 20
     while other.callee.receive().raw != second_call.raw:
         assert time.monotonic() < end
-    while "second" not in (message := now.callee.receive(5)).ruri:
+    while "second" not in (message := now.callee.receive()).ruri:
         assert message.method == "INVITE"
     now.callee.reply(message, 200)
     assert now.caller.final().status == 200
@@ -284,7 +284,7 @@ route {
 }
 branch_route[b] {
     append_hf("X-Branch: $T_branch_idx\\r\\n");
-    async(usleep(400000), after);
+    async(WAIT, after);
 }
 route[after] {
     xlog("@@after $T_branch_idx $rT\\n");
@@ -297,7 +297,7 @@ route[after] {
 def test_a_branch_route_suspends_and_t_relay_waits_for_it(call: Callable[[str], Call]) -> None:
     now = call(BRANCH.replace("THEN", ""))
     now.invite()
-    assert now.caller.receive(1).status == 100  # sent before the wait
+    assert now.caller.receive().status == 100  # sent before the wait
     now.waiting()
     branches = [now.callee.receive(), now.callee.receive()]
     assert [b.header("X-Branch") for b in branches] == ["0", "1"]
@@ -447,7 +447,7 @@ def test_a_branch_route_waits_in_the_timer_process_and_its_timers_go_on(call: Ca
             t_relay();
             xlog("@@again $rc\\n");
         }
-        branch_route[b] { async(sleep(2), after); }
+        branch_route[b] { async(sleep(3), after); }
         route[after] { append_hf("X-After: $rc\\r\\n"); }
         """
     )
@@ -455,11 +455,11 @@ def test_a_branch_route_waits_in_the_timer_process_and_its_timers_go_on(call: Ca
     now.waiting("sleep")
     other = Call(now.server, lambda address: SipClient(address))
     other.caller.request("INVITE", f"sip:x@127.0.0.1:{now.server.port}", headers=f"X-Callee: {other.callee.port}")
-    first, again = other.callee.receive(), other.callee.receive(1.5)
+    first, again = other.callee.receive(), other.callee.receive(2.5)
     assert first.raw == again.raw, "retransmitted while the failure route waits"
     other.callee.reply(first, 200)
     assert other.caller.final().status == 200
-    while "second" not in (second := now.callee.receive(5)).ruri:
+    while "second" not in (second := now.callee.receive()).ruri:
         continue
     assert second.header("X-After") == "1"
     now.server.wait_log("@@again 1")

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import pytest
 
 from scripts.testbed.server import Server
-from tests.engine.parking import BLOCK, block, wait_parked
+from tests.engine.parking import BLOCK, block, wait_free, wait_parked
 from tests.support.sip_client import SipClient
 
 StartServer = Callable[..., Server]
@@ -85,9 +85,9 @@ def test_two_hundred_scripts_wait_at_once_in_one_worker(server: StartServer, cli
     began = time.monotonic()
     for n in range(200):
         caller.request("MESSAGE", f"sip:u{n}@127.0.0.1:{running.port}")
-    answers = {caller.final(5).reason for _ in range(200)}
+    answers = {caller.final().reason for _ in range(200)}
     assert answers == {f"u{n}" for n in range(200)}
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < 30, "one after the other they take a hundred seconds"
 
 
 @pytest.mark.parametrize(("limit", "rc"), [(", 0.2", "-3"), ("", "1")])
@@ -185,7 +185,7 @@ failure_route[f] {
     t_new_request("OPTIONS", "sip:made@127.0.0.1:$hdr(X-Callee)", "sip:a@x", "sip:b@x");
     t_reply(480, "$rc");
 }
-local_route { await(usleep(700000)); append_hf("X-Local: $rc\\r\\n"); }
+local_route { await(usleep(1500000)); append_hf("X-Local: $rc\\r\\n"); }
 """
 
 
@@ -213,7 +213,7 @@ def test_a_failure_route_is_not_held_while_a_local_route_inside_it_waits(server:
     for _ in range(4):
         callee.send_raw(data, running.address)  # would wait for the lock, in either worker
         time.sleep(0.02)
-        assert callee.receive(0.5).method == "ACK"
+        assert callee.receive().method == "ACK"
     assert callee.receive().method == "OPTIONS"
     assert caller.final().start == "SIP/2.0 480 1"
     caller.in_transaction("ACK")
@@ -275,14 +275,14 @@ def test_the_rest_of_the_script_is_lost_with_its_worker(
         os.kill(pid, signal.SIGKILL)
     else:
         block(running, blocker, pid)
-    answer = caller.final(6)
+    answer = caller.final()
     assert answer.status == outcome
     if kind == "onreply":
         assert answer.header("X-Before") == "yes"
     else:
         caller.in_transaction("ACK", to=answer.header("To"))
     if how == "stuck":
-        time.sleep(3.2)  # it comes back, and must not go on
+        wait_free(running)  # it must not go on
     assert running.lines("@@went on") == []
     caller.nothing(0.2)
 
@@ -301,7 +301,7 @@ def test_scripts_that_wait_when_the_server_stops_are_answered_503(server: StartS
 
 def test_routes_are_reloaded_while_a_script_waits(server: StartServer, client: MakeClient) -> None:
     running = server(
-        HEAD + 'route { await(sleep(1)); route(answer, "old"); }\nroute[answer] { t_reply(200, "$param(1)"); }\n', workers=1
+        HEAD + 'route { await(sleep(2)); route(answer, "old"); }\nroute[answer] { t_reply(200, "$param(1)"); }\n', workers=1
     )
     caller = client(running.address)
     caller.request("MESSAGE")
@@ -323,11 +323,11 @@ def test_async_cancel_lets_the_script_go_on(server: StartServer, client: MakeCli
     assert caller.final().reason == "-5"
 
 
-@pytest.mark.parametrize(("statement", "sent"), [("await(usleep(700000));", False), ("async(usleep(700000), after);", True)])
+@pytest.mark.parametrize(("statement", "sent"), [("await(usleep(1500000));", False), ("async(usleep(1500000), after);", True)])
 def test_a_script_that_waits_for_a_local_route_is_answered_when_its_worker_dies(
     server: StartServer, client: MakeClient, statement: str, sent: bool
 ) -> None:
-    script = WITHIN.replace("await(usleep(700000));", 'xlog("@@waiting $pp\\n"); ' + statement)
+    script = WITHIN.replace("await(usleep(1500000));", 'xlog("@@waiting $pp\\n"); ' + statement)
     script += 'route[after] { append_hf("X-After: $rc\\r\\n"); }\n'
     running = server(HEAD + script, workers=2)
     caller, callee = client(running.address), client(running.address)
@@ -335,7 +335,7 @@ def test_a_script_that_waits_for_a_local_route_is_answered_when_its_worker_dies(
     (line,) = running.wait_log("@@waiting")
     wait_parked(running, "usleep")
     os.kill(int(line.rsplit(" ", 1)[1]), signal.SIGKILL)
-    assert caller.final(5).status == 500
+    assert caller.final().status == 500
     if sent:
         assert callee.receive().header("X-After") == "1"
     callee.nothing(0.3)

@@ -135,7 +135,7 @@ route[told] { xlog("@@told $avp(seen) $rT\\n"); }
         invite = callee.receive()
     callee.reply(invite, 486, "Busy")
     assert caller.final().status == 486
-    running.wait_log("@@told", 3)
+    running.wait_log("@@told")
     caller.in_transaction("ACK")
     caller.nothing(0.3)
     assert len(running.lines("@@told")) == 1

@@ -21,9 +21,9 @@ loadmodule "tm.so"
 loadmodule "cfgutils.so"
 route {
     if ($rU == "suspend")
-        async(sleep(1), resume);
+        async(sleep(2), resume);
     if ($rU == "launch")
-        launch(sleep(1), tell);
+        launch(sleep(2), tell);
     sl_send_reply(200, "Old");
 }
 route[resume] {
@@ -96,8 +96,8 @@ def test_what_waits_for_a_route_that_has_gone_is_answered_500(server: StartServe
     _parked(running, 2)
     change(
         running,
-        ("async(sleep(1), resume);", "exit;"),
-        ("launch(sleep(1), tell);", "exit;"),
+        ("async(sleep(2), resume);", "exit;"),
+        ("launch(sleep(2), tell);", "exit;"),
         ("route[resume]", "route[other]"),
         ("route[tell]", "route[another]"),
     )
@@ -147,7 +147,7 @@ def test_routes_can_be_reloaded_many_times_without_growing(server: StartServer, 
 
 
 def _parked(running: Server, count: int = 1) -> None:
-    end = time.monotonic() + 5
+    end = time.monotonic() + 20
     while running.mi("async_list")["Count"] < count:
         assert time.monotonic() < end, "never parked"
         time.sleep(0.01)
@@ -160,7 +160,7 @@ def test_sighup_reloads_and_what_is_parked_goes_on_in_the_new_route(server: Star
     change(running, ('"Old"', '"New"'))
     os.kill(running.process.pid, signal.SIGHUP)
     running.wait_log("are the new ones")
-    end = time.monotonic() + 5
+    end = time.monotonic() + 20
     while any(answer(client, running) == "Old" for _ in range(6)):
         assert time.monotonic() < end
     assert waiting.final().reason == "New"

@@ -37,7 +37,7 @@ MakeClient = Callable[..., SipClient]
 
 
 def _parked(running: Server, count: int) -> None:
-    end = time.monotonic() + 5
+    end = time.monotonic() + 20
     while running.mi("async_list")["Count"] < count:
         assert time.monotonic() < end, "never parked"
         time.sleep(0.01)
@@ -47,18 +47,21 @@ def _parked(running: Server, count: int) -> None:
 def test_what_is_parked_ends_and_new_requests_are_refused_meanwhile(
     server: StartServer, client: MakeClient, number: signal.Signals
 ) -> None:
-    running = server(SCRIPT)
+    running = server(SCRIPT.replace("sleep(1)", "sleep(3)"))
     waiting, late = client(running.address), client(running.address)
     waiting.request("OPTIONS", f"sip:short@127.0.0.1:{running.port}")
     _parked(running, 1)
     running.process.send_signal(number)
     running.wait_log("terminating")
-    time.sleep(0.1)
-    late.request("OPTIONS", f"sip:now@127.0.0.1:{running.port}")
-    assert late.final().status == 503
+    end = time.monotonic() + 20
+    status = 0
+    while status != 503:  # until each receiver has heard of it
+        assert time.monotonic() < end, "new requests are still served"
+        late.request("OPTIONS", f"sip:now@127.0.0.1:{running.port}")
+        status = late.final().status
     answer = waiting.final()
     assert (answer.status, answer.reason) == (200, "Resumed")
-    assert running.process.wait(5) == 0
+    assert running.process.wait(20) == 0
 
 
 def test_what_does_not_end_in_time_is_answered_503_and_leaves_no_program_behind(server: StartServer, client: MakeClient) -> None:
@@ -70,32 +73,32 @@ def test_what_does_not_end_in_time_is_answered_503_and_leaves_no_program_behind(
     children = [p for p in running.processes() if p.name() == "sleep"]
     assert len(children) == 1
     running.process.send_signal(signal.SIGTERM)
-    assert sleeper.final(8).status == 503
-    assert program.final(8).status == 503
-    assert running.process.wait(5) == 0
+    assert sleeper.final().status == 503
+    assert program.final().status == 503
+    assert running.process.wait(20) == 0
     assert not psutil.pid_exists(children[0].pid)
 
 
 def test_a_worker_that_is_stuck_does_not_keep_the_server_from_ending(server: StartServer, client: MakeClient) -> None:
-    running = server(SCRIPT.replace("async(sleep(60), resume)", "sleep(60)"), workers=1)
+    running = server(SCRIPT.replace("async(sleep(60), resume)", 'xlog("@@stuck\\n"); sleep(60)'), workers=1)
     client(running.address).request("OPTIONS", f"sip:long@127.0.0.1:{running.port}")
-    time.sleep(0.3)
+    running.wait_log("@@stuck")
     began = time.monotonic()
     running.process.send_signal(signal.SIGTERM)
-    running.process.wait(12)
-    assert time.monotonic() - began < 10
+    running.process.wait(40)
+    assert time.monotonic() - began < 30
     assert not [pid for pid in running.pids() if os.path.exists(f"/proc/{pid}")]
 
 
 def test_async_drain_timeout_says_how_long(server: StartServer, client: MakeClient) -> None:
-    for seconds, status in ((0, 503), (3, 200)):
-        running = server(f"async_drain_timeout = {seconds}\n" + SCRIPT.replace("sleep(1)", "sleep(2)"))
+    for seconds, status in ((0, 503), (10, 200)):
+        running = server(f"async_drain_timeout = {seconds}\n" + SCRIPT.replace("sleep(1)", "sleep(4)"))
         caller = client(running.address)
         caller.request("INVITE", f"sip:short@127.0.0.1:{running.port}")
         _parked(running, 1)
         began = time.monotonic()
         running.process.send_signal(signal.SIGTERM)
-        answer = caller.final(5)
+        answer = caller.final()
         assert answer.status == status
-        assert (time.monotonic() - began < 1) == (status == 503)
-        assert running.process.wait(5) == 0
+        assert (time.monotonic() - began < 3) == (status == 503)
+        assert running.process.wait(20) == 0

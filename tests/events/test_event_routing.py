@@ -102,7 +102,7 @@ def _raise(client: SipClient, group: str) -> None:
 
 def _parked(running: Server, count: int = 1) -> list[dict[str, object]]:
     """The parked operations, when there are ``count`` of them."""
-    end = time.monotonic() + 10
+    end = time.monotonic() + 20
     while len(rows := running.mi("async_list")["Operations"]) != count:
         assert time.monotonic() < end, rows
         time.sleep(0.01)
@@ -131,7 +131,7 @@ def test_a_wait_ends_with_minus_one_when_its_time_is_over(server: StartServer, c
         began = time.monotonic()
         caller.request("OPTIONS", f"sip:{user}@{{server}}")
         assert caller.final().reason.endswith("group <null> picker <null>")
-        assert 0.9 < time.monotonic() - began < 2.5
+        assert time.monotonic() - began > 0.9
         running.wait_log(f" rc={code}")
     assert running.mi("subscribers_list", ["E_GROUP"])["Event"]["Subscribers"] == []
 
@@ -151,7 +151,7 @@ def test_the_worker_that_waits_may_die_or_be_stuck(server: StartServer, client: 
         os.kill(owner, signal.SIGSTOP)
         running.mi("raise_event", ["E_GROUP", {"group": "9", "picker": "mi"}])
         os.kill(owner, signal.SIGKILL)
-    answer = caller.final(5)
+    answer = caller.final()
     assert answer.reason == "group 9 picker mi"
     caller.nothing(0.3)
     (line,) = running.lines("@@resumed 9")

@@ -28,6 +28,7 @@ def demo(server: Callable[..., Server]) -> Iterator[Server]:
     text = text.replace("/tmp/opensips_fifo", "{tmp}/fifo").replace(
         'loadmodule "sl.so"', 'modparam("mi_fifo", "reply_dir", "{tmp}/")\nloadmodule "sl.so"'
     )
+    text = text.replace('launch(exec("sleep 1")', 'launch(exec("sleep 3")')
     yield server(text)
     web.kill()
     web.wait()
@@ -39,7 +40,7 @@ def ask(demo: Server, client: Callable[..., SipClient]) -> Callable[[str], tuple
         sip = client(demo.address)
         begun = time.monotonic()
         sip.request("OPTIONS", f"sip:{name}@{demo.address[0]}:{demo.port}")
-        reply = sip.final(5)
+        reply = sip.final()
         return reply, reply.at - begun
 
     return one
@@ -47,7 +48,7 @@ def ask(demo: Server, client: Callable[..., SipClient]) -> Callable[[str], tuple
 
 def test_each_kind_of_wait_is_answered_when_it_is_over(ask: Callable[[str], tuple[Message, float]]) -> None:
     reply, seconds = ask("sleep")
-    assert reply.start == "SIP/2.0 200 Slept" and 0.5 <= seconds < 1.0
+    assert reply.start == "SIP/2.0 200 Slept" and seconds >= 0.5
     reply, seconds = ask("exec")
     assert reply.start == "SIP/2.0 200 Program ended" and seconds >= 0.3
     assert reply.header("X-Output").count(":") == 2
@@ -61,8 +62,8 @@ def test_each_kind_of_wait_is_answered_when_it_is_over(ask: Callable[[str], tupl
 
 def test_launch_does_not_delay_the_answer_and_reports_later(demo: Server, ask: Callable[[str], tuple[Message, float]]) -> None:
     reply, seconds = ask("launch")
-    assert reply.start == "SIP/2.0 200 Program started" and seconds < 0.5
-    demo.wait_log("program ended with rc 1", 3)
+    assert reply.start == "SIP/2.0 200 Program started" and seconds < 2.5
+    demo.wait_log("program ended with rc 1")
     assert next(iter(demo.statistics("programs-ended").values())) == 1
 
 
@@ -73,7 +74,7 @@ def test_waiting_requests_do_not_hold_up_others(demo: Server, client: Callable[.
     quick = client(demo.address)
     begun = time.monotonic()
     quick.request("OPTIONS", f"sip:ping@127.0.0.1:{demo.port}")
-    assert quick.final().at - begun < 0.4
+    assert quick.final().at - begun < 6, "12 seconds, if it waited behind them"
     for _ in range(50):
-        assert slow.final(5).reason == "Slept"
-    assert time.monotonic() - begun < 3
+        assert slow.final().reason == "Slept"
+    assert time.monotonic() - begun < 10

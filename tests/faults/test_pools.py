@@ -26,12 +26,12 @@ SCRIPT = (
 modparam("avpops", "db_url", "DB_URL")
 PARAMETERS
 route {
-    if ($rU == "slow") async(avp_db_query("SELECT SLEEP(0.7)", "$avp(out)"), resume);
+    if ($rU == "slow") async(avp_db_query("SELECT SLEEP(1.2)", "$avp(out)"), resume);
     if ($rU == "query") async(avp_db_query("SELECT 'here'", "$avp(out)"), resume);
     if ($rU == "write") async(avp_db_query("INSERT INTO log VALUES ('x')"), resume);
     if ($rU == "hello") async(rest_get("HTTP_URL/hello", $avp(out)), resume);
     if ($rU == "never") async(rest_get("HTTP_URL/never", $avp(out)), resume);
-    if ($rU == "delay") async(rest_get("HTTP_URL/delay/700", $avp(out)), resume);
+    if ($rU == "delay") async(rest_get("HTTP_URL/delay/1200", $avp(out)), resume);
     async(rest_get("OTHER_URL/hello", $avp(out)), resume);
 }
 route[resume] {
@@ -82,7 +82,7 @@ def _send(running: Server, client: MakeClient, user: str) -> SipClient:
     return caller
 
 
-def _ask(running: Server, client: MakeClient, user: str, seconds: float = 5) -> str:
+def _ask(running: Server, client: MakeClient, user: str, seconds: float = 20) -> str:
     return _send(running, client, user).final(seconds).header("X-Rc")
 
 
@@ -91,7 +91,7 @@ def _pool(running: Server, part: str) -> dict[str, Any]:
     return dict(row)
 
 
-def _wait(running: Server, statistic: str, value: int, seconds: float = 5) -> None:
+def _wait(running: Server, statistic: str, value: int, seconds: float = 20) -> None:
     end = time.monotonic() + seconds
     while running.statistics(statistic)[statistic] != value:
         assert time.monotonic() < end, f"{running.statistics(statistic)}\n{running.log}"
@@ -122,11 +122,11 @@ def test_a_full_queue_refuses_with_minus_4_and_says_so_once(
     wait_parked(running, 3)
     began = time.monotonic()
     assert [_ask(running, client, user) for _ in range(4)] == ["-4"] * 4
-    assert time.monotonic() - began < 0.6, "refused at once"
+    assert time.monotonic() - began < 1.5, "refused at once"
     shown = _pool(running, part)
     assert (shown["Open"], shown["Waiting"], shown["Refused"], shown["State"]) == (1, 2, 4, "up")
     _wait(running, f"{group}:connections_waiting", 2)
-    assert [caller.final(5).header("X-Rc") for caller in callers] == ["1"] * 3, "who waits is served"
+    assert [caller.final().header("X-Rc") for caller in callers] == ["1"] * 3, "who waits is served"
     assert len(running.lines("refusing more ($rc -4)")) == 1
     assert len(running.lines("may wait again; 4 were refused")) == 1
     names = [f"{group}:{name}" for name in ("queue_full", "connections_waiting", "connections_open", "connections_idle")]
@@ -217,10 +217,10 @@ def test_a_server_that_is_down_is_not_stormed(
     caller = client(running.address)
     while time.monotonic() < began + 1.5:
         caller.request("OPTIONS", f"sip:{user}@127.0.0.1:{running.port}")
-        assert caller.final(5).header("X-Rc") == "-1"
+        assert caller.final().header("X-Rc") == "-1"
         count += 1
     shown = _pool(running, f":{gate.port}")
-    assert count > 50, "refused at once"
+    assert count > 10, "refused at once: each would have waited for a second"
     assert 2 <= shown["Failed"] <= 20, shown
     assert gate.accepted - before <= 20
     assert len(running.lines("cannot be reached" if user == "query" else f"http://127.0.0.1:{gate.port}")) == 1
@@ -233,12 +233,12 @@ def test_a_web_server_that_is_back_is_found(
     running = start(http=f"http://127.0.0.1:{gate.port}")
     assert _ask(running, client, "hello") == "1"
     gate.close()
-    end = time.monotonic() + 5
+    end = time.monotonic() + 20
     while _ask(running, client, "hello") != "-1":
         assert time.monotonic() < end
     again = TcpRelay(("127.0.0.1", http_server.port), gate.port)
     try:
-        end = time.monotonic() + 5
+        end = time.monotonic() + 20
         while _ask(running, client, "hello") != "1":
             assert time.monotonic() < end, "never found again"
             time.sleep(0.05)

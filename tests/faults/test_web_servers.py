@@ -53,9 +53,9 @@ def test_each_outcome_has_its_code(server: StartServer, client: MakeClient, http
     for name, caller in callers.items():
         caller.request("OPTIONS", f"sip:{name}@127.0.0.1:{running.port}")
     for name, caller in callers.items():
-        results[name] = caller.final(5).header("X-Result")
+        results[name] = caller.final().header("X-Result")
     assert results == RESULTS
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < 10, "side by side"
     assert [path for _, path, _, _ in http_server.requests].count("/hello") == 1, "a redirect is not followed"
     assert running.uss() < memory + 40_000_000, "the bodies are not kept"
     # a connection that may be kept for the next transfer, per worker: here and in the attendant

@@ -13,7 +13,7 @@ from tests.ipc.test_descriptors import reactor
 from workers.reactor import EpollReactor
 
 
-def until(loop: EpollReactor, condition: Callable[[], bool], seconds: float = 5.0) -> None:
+def until(loop: EpollReactor, condition: Callable[[], bool], seconds: float = 20.0) -> None:
     """Run a reactor until something is so."""
     deadline = time.monotonic() + seconds
     loop._stopping = False

@@ -128,7 +128,7 @@ def test_a_worker_never_blocks_and_order_is_kept(pair: Pair) -> None:
         pair.line.keep("same", [last if n == 2999 else writer])
     pair.line.drop("k0")
     os.close(reader)  # what waits is a duplicate
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 10
     assert pair.line.waiting > 0
     for _ in range(200):
         pair.turn()

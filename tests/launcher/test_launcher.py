@@ -108,10 +108,8 @@ def test_daemon_is_ready_when_the_command_returns(
 ) -> None:
     pid_file, pgid_file = tmp_path / "pid", tmp_path / "pgid"
     script.write_text(script.read_text().replace('"OK"', '"$argv(who)"'))
-    begun = time.monotonic()
     done = run("-f", str(script), "-P", str(pid_file), "-G", str(pgid_file), "-o", "who=daemon", "-n", "3")
     assert done.returncode == 0, done.stderr
-    assert time.monotonic() - begun < 5
     attendant = psutil.Process(daemons(pid_file))
     assert " ".join(attendant.cmdline()).startswith("opensips-py: attendant")
     assert attendant.cwd() == "/"

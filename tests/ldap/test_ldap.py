@@ -97,7 +97,7 @@ def start(server: StartServer, slapd: Slapd, tmp_path: Path) -> Callable[..., Se
         config = tmp_path / "ldap.cfg"
         config.write_text(
             f'[Accounts]\nldap_server_url = "{slapd.url}"\nldap_bind_dn = "{ADMIN}" ; who\n'
-            f'ldap_bind_password = "{PASSWORD}"\nldap_client_search_timeout = 700\n\n'
+            f'ldap_bind_password = "{PASSWORD}"\nldap_client_search_timeout = 2000\n\n'
             f'[wrong]\nldap_server_url = "{slapd.url}"\nldap_bind_dn = "{ADMIN}"\nldap_bind_password = "no"\n'
             f'[second]\nldap_server_url = "ldap://127.0.0.1:1,\n  {slapd.url}"\nldap_bind_dn = "{ADMIN}"\n'
             f'ldap_bind_password = "{PASSWORD}"\n'
@@ -112,7 +112,7 @@ def start(server: StartServer, slapd: Slapd, tmp_path: Path) -> Callable[..., Se
     return run
 
 
-def _ask(running: Server, client: MakeClient, user: str, seconds: float = 8) -> str:
+def _ask(running: Server, client: MakeClient, user: str, seconds: float = 20) -> str:
     caller = client(running.address)
     caller.request("OPTIONS", f"sip:{user}@{{server}}")
     return caller.final(seconds).reason
@@ -219,9 +219,9 @@ def test_a_frozen_server_holds_up_nobody_and_its_search_ends_in_time(
         began = time.monotonic()
         waiting.request("OPTIONS", "sip:a-one@{server}")
         assert _ask(running, client, "p-session") == "-2"
-        assert time.monotonic() - began < 0.6
+        assert time.monotonic() - began < 1.8
         assert waiting.final().reason == "-2"
-        assert 0.6 < time.monotonic() - began < 3
+        assert time.monotonic() - began > 1.9
     finally:
         slapd.thaw()
     running.wait_log("LDAP session accounts: no answer in time")
@@ -239,7 +239,7 @@ def test_the_directory_may_be_down_at_the_start_and_come_back(
         assert len(running.lines("cannot be reached")) == 1
     finally:
         slapd.start()
-    end = time.monotonic() + 15
+    end = time.monotonic() + 20
     while _ask(running, client, "a-one") != "1":
         assert time.monotonic() < end, running.log
         time.sleep(0.05)
@@ -258,7 +258,7 @@ def test_a_worker_that_dies_loses_no_search(start: Callable[..., Server], client
         before = len(running.lines("@@by"))
         caller.request("OPTIONS", "sip:a-one@{server}")
         line = running.wait_log("@@by", count=before + 1)[-1]
-        end = time.monotonic() + 5
+        end = time.monotonic() + 20
         while running.mi("async_list")["Count"] != 1:
             assert time.monotonic() < end
             time.sleep(0.01)

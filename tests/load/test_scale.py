@@ -15,11 +15,11 @@ pytestmark = pytest.mark.slow
 
 
 def test_three_thousand_operations_are_parked_at_once_and_end_in_time() -> None:
-    outcome = measure(Scenario("sleep(5)", 1000, 5.0, count=3000), 0, 2, {})
+    outcome = measure(Scenario("sleep(8)", 1000, 8.0, count=3000), 0, 2, {})
     assert (outcome.sent, len(outcome.took), outcome.refused) == (3000, 3000, 0)
     assert outcome.most_parked == 3000
-    assert outcome.added(0, 5.0) >= 0
-    assert outcome.added(0.99, 5.0) < 2000, "the limit is generous: make scale measures"
+    assert outcome.added(0, 8.0) >= 0
+    assert outcome.added(0.99, 8.0) < 2000, "the limit is generous: make scale measures"
 
 
 def test_what_a_dead_worker_had_parked_goes_on_in_the_others() -> None:
@@ -37,7 +37,7 @@ def test_what_a_dead_worker_had_parked_goes_on_in_the_others() -> None:
         requests.run(outcome, 2000, 1000, 20, look)
         assert killed
         assert (len(outcome.took), outcome.refused) == (2000, 0)
-        end = time.monotonic() + 5
+        end = time.monotonic() + 20
         while server.statistics("async:in_flight")["async:in_flight"]:
             assert time.monotonic() < end
             time.sleep(0.05)
@@ -50,4 +50,4 @@ def test_what_a_dead_worker_had_parked_goes_on_in_the_others() -> None:
 
 
 def test_a_stuck_worker_s_operations_are_given_away_soon() -> None:
-    assert max(take_over_ms(2)) < 1000, "the limit is generous: make scale measures"
+    assert max(take_over_ms(2)) < 1900, "the limit is generous: make scale measures"

@@ -21,6 +21,7 @@ from opensips.mi import OpenSIPSMI, OpenSIPSMIException
 
 from scripts.testbed.server import Server
 from tests.support.sip_client import SipClient
+from workers.mi_process import OPEN_AFTER
 
 BIN = Path(sys.executable).parent
 
@@ -170,7 +171,7 @@ def test_parked_operations_are_listed(running: Server, real: OpenSIPSMI, client:
     assert real.execute("async_list") == {"Count": 0, "Operations": []}
     phone = client(running.address)
     phone.request("MESSAGE")
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 20
     while not (listed := real.execute("async_list"))["Count"]:
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -251,15 +252,26 @@ def test_requests_larger_than_a_page_work(running: Server, real: OpenSIPSMI) -> 
 def test_a_client_that_opens_its_reply_late_still_gets_it_and_one_too_late_holds_up_nobody(
     running: Server, real: OpenSIPSMI
 ) -> None:
+    waiting = sum(OPEN_AFTER)
     for name in ("late", "never"):
         os.mkfifo(running.tmp / name)
-    write(running, b':never:{"jsonrpc":"2.0","id":1,"method":"pwd"}:late:{"jsonrpc":"2.0","id":2,"method":"pwd"}')
-    began = time.monotonic()
-    assert real.execute("pwd") == wd(running)
-    assert time.monotonic() - began < 0.2
-    time.sleep(0.15)
-    with open(running.tmp / "late", "rb") as reply:
-        assert json.loads(reply.read())["id"] == 2
+    for _ in range(20):  # on a busy machine "late" may come out too late
+        began = time.monotonic()
+        write(running, b':never:{"jsonrpc":"2.0","id":1,"method":"pwd"}:late:{"jsonrpc":"2.0","id":2,"method":"pwd"}')
+        assert real.execute("pwd") == wd(running)
+        served = time.monotonic() - began
+        time.sleep(max(0.0, waiting / 2 - served))
+        reader = os.open(running.tmp / "late", os.O_RDONLY | os.O_NONBLOCK)
+        if time.monotonic() - began < waiting:
+            break
+        os.close(reader)
+    assert served < waiting, "it was held up by those that do not open theirs"
+    deadline = time.monotonic() + 20
+    while not (data := _read(reader)):
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    os.close(reader)
+    assert json.loads(data)["id"] == 2
     for name in ("late", "never"):
         (running.tmp / name).unlink()
 
@@ -359,7 +371,7 @@ def test_a_removed_fifo_is_made_again_on_sighup(server: Callable[..., Server]) -
     one.fifo.unlink()
     os.kill(one.pids("MI FIFO")[0], signal.SIGHUP)
     one.wait_log("was removed or replaced: making it again")
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 20
     while not one.fifo.exists():
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -390,7 +402,7 @@ def test_a_file_in_the_fifos_place_stops_the_start(tmp_path: Path) -> None:
 def test_a_killed_mi_process_is_replaced_and_serves_again(server: Callable[..., Server]) -> None:
     one = server(QUIET, workers=1)
     os.kill(one.pids("MI FIFO")[0], signal.SIGKILL)
-    one.wait_log("is back", seconds=10)
+    one.wait_log("is back")
     assert len(connect(one).execute("ps")["Processes"]) == 4
 
 
@@ -406,7 +418,7 @@ def test_pretty_printing_is_a_parameter(server: Callable[..., Server]) -> None:
     os.mkfifo(one.tmp / "r")
     reader = os.open(one.tmp / "r", os.O_RDONLY | os.O_NONBLOCK)
     write(one, b':r:{"jsonrpc":"2.0","id":1,"method":"pwd"}')
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 20
     while not (data := _read(reader)):
         assert time.monotonic() < deadline
         time.sleep(0.005)

@@ -129,7 +129,7 @@ def run(op: Operation, mode: str = "async", limit: float = 10.0) -> Done:
 def spin(seconds: float = 0.0, until: Callable[[], bool] | None = None) -> None:
     """Turn this process' reactor for a while, or until something is true."""
     reactor: Any = this.reactor
-    end = time.monotonic() + (seconds or 5.0)
+    end = time.monotonic() + (seconds or 20.0)
     while time.monotonic() < end and not (until is not None and until()):
         reactor.call_at(time.monotonic() + 0.005, reactor.stop)
         reactor._stopping = False

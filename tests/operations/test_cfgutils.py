@@ -48,7 +48,7 @@ def write(text: str, value: Any) -> None:
 def test_a_pause_takes_its_time(mode: str) -> None:
     began = time.monotonic()
     assert run(cfgutils.usleep(CTX, 50_000), mode) == (1, [])
-    assert 0.05 <= time.monotonic() - began < 0.2
+    assert 0.05 <= time.monotonic() - began < 2
     assert cfgutils.sleep(CTX, 0).start() == (1, [])
 
 

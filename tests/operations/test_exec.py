@@ -152,16 +152,16 @@ def test_exit_status_is_the_return_code_when_asked_for(command: str, rc: int) ->
 
 def test_a_program_that_closes_its_output_is_not_waited_for() -> None:
     began = time.monotonic()
-    assert run(program("echo x; exec >&- 2>&-; sleep 0.5", out="$avp(out)")) == Done(1, [("$avp(out)", "x")])
-    assert time.monotonic() - began < 0.4
+    assert run(program("echo x; exec >&- 2>&-; exec sleep 3", out="$avp(out)")) == Done(1, [("$avp(out)", "x")])
+    assert time.monotonic() - began < 2.5
     spin(until=lambda: children.reap_left() == 0)
 
 
 def test_what_the_program_left_behind_delays_the_end_by_the_grace_only() -> None:
     began = time.monotonic()
-    done = run(program("sleep 2 & echo early", out="$avp(out)", limits=Limits(grace=0.1)))
+    done = run(program("sleep 4 & echo early", out="$avp(out)", limits=Limits(grace=0.1)))
     assert done == Done(1, [("$avp(out)", "early")])
-    assert time.monotonic() - began < 0.5
+    assert time.monotonic() - began < 3
 
 
 def test_output_within_the_grace_counts() -> None:

@@ -182,10 +182,10 @@ def test_more_queries_than_connections_wait_in_order(db: Pool, database: MariaDB
 
 def test_a_plain_query_does_not_wait_for_parked_ones(db: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(this.program.settings, "db_max_async_connections", 1)
-    parked = [Driver(query(db, "select sleep(0.3)")), Driver(query(db, "select 2"))]
+    parked = [Driver(query(db, "select sleep(1.5)")), Driver(query(db, "select 2"))]
     began = time.monotonic()
     assert run(query(db, "select 3", "$avp(x)"), "plain").rc == 1
-    assert time.monotonic() - began < 0.25
+    assert time.monotonic() - began < 1.2
     assert [done.rc for done in drive(*parked)] == [1, 1]
 
 
@@ -193,7 +193,7 @@ def test_a_hundred_queries_run_side_by_side(db: Pool) -> None:
     began = time.monotonic()
     results = drive(*(Driver(query(db, "select sleep(0.1)")) for _ in range(100)))
     assert [done.rc for done in results] == [1] * 100
-    assert time.monotonic() - began < 3.0
+    assert time.monotonic() - began < 8
 
 
 def test_those_who_wait_are_served_when_others_give_up(db: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,7 +213,7 @@ def test_database_down_at_start_and_back_later(process: SimpleNamespace, logged:
         assert run(query(one, "select 1")) == Done(-1)
     assert len(logged) == 1
     one.url = parse_database_url(url_of(database))
-    until = time.monotonic() + 5
+    until = time.monotonic() + 20
     while run(query(one, "select 1")).rc != 1:
         assert time.monotonic() < until
         time.sleep(0.01)
@@ -253,7 +253,7 @@ def test_database_killed_and_restarted(db: Pool, database: MariaDB, logged: list
     assert run(query(db, "select 1")) == Done(-1)
     assert run(query(db, "select 1")) == Done(-1)
     database.start()
-    until = time.monotonic() + 5
+    until = time.monotonic() + 20
     while run(query(db, "select 1")).rc != 1:
         assert time.monotonic() < until
         time.sleep(0.01)
@@ -268,7 +268,7 @@ def test_a_host_that_swallows_the_connection_is_given_up(
         one = Pool(parse_database_url(f"mysql://u:p@127.0.0.1:{silent.getsockname()[1]}/d"))
         began = time.monotonic()
         assert run(query(one, "select 1"), "plain") == Done(-1)
-        assert 0.09 < time.monotonic() - began < 1.0
+        assert 0.09 < time.monotonic() - began < 5
     assert (one.size, one.connecting) == (0, 0)
 
 

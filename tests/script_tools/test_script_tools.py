@@ -6,7 +6,6 @@ import os
 import pstats
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -74,20 +73,20 @@ route {
     route(slow);
 }
 route[slow] {
-    $var(x) = 1;
-    sleep(2);
+    xlog("@@slow\n");
+    sleep(4);
 }
 """,
         workers=1,
     )
     client(running.address).request("OPTIONS")
-    time.sleep(0.3)
+    running.wait_log("@@slow")
     spy = Path(sys.executable).parent / "py-spy"
     (pid,) = running.pids("SIP receiver")
     done = subprocess.run([spy, "dump", "--pid", str(pid)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     name = running.config.name
-    assert f"route_slow ({running.config}:{line_of(running.config, 'sleep(2)')})" in done.stdout.replace(
+    assert f"route_slow ({running.config}:{line_of(running.config, 'sleep(4)')})" in done.stdout.replace(
         f"({name}:", f"({running.config}:"
     )
     assert "route (" in done.stdout

@@ -160,7 +160,7 @@ class SipClient:
             **(self.sent | {"method": method}),
         )
 
-    def receive(self, seconds: float = 3) -> Message:
+    def receive(self, seconds: float = 10) -> Message:
         """The next message; AssertionError when none comes."""
         self.socket.settimeout(seconds)
         try:
@@ -169,7 +169,7 @@ class SipClient:
             raise AssertionError(f"no message within {seconds} s") from None
         return Message(data.decode("latin-1"), source[:2], time.monotonic())
 
-    def final(self, seconds: float = 3) -> Message:
+    def final(self, seconds: float = 10) -> Message:
         """The next final reply; provisional ones before it are passed over."""
         end = time.monotonic() + seconds
         while True:

@@ -30,7 +30,7 @@ class SipStream(SipClient):
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             self.socket.bind((ip, port))
             assert server is not None
-            self.socket.settimeout(5)
+            self.socket.settimeout(10)
             self.socket.connect(server)
         else:
             self.socket = accepted
@@ -50,7 +50,7 @@ class SipStream(SipClient):
     def send_raw(self, data: bytes, to: tuple[str, int] | None = None) -> None:
         self.socket.sendall(data)
 
-    def receive(self, seconds: float = 3) -> Message:
+    def receive(self, seconds: float = 10) -> Message:
         """The next message; AssertionError when none comes, :class:`Closed` at the end of the connection."""
         end = time.monotonic() + seconds
         while not self._messages:
@@ -77,13 +77,13 @@ class SipStream(SipClient):
             self.pongs += 1
             self._framer = Framer()
 
-    def pong(self, seconds: float = 3) -> None:
+    def pong(self, seconds: float = 10) -> None:
         """Wait for the answer to a keep-alive."""
         before, end = self.pongs, time.monotonic() + seconds
         while self.pongs == before:
             self._read(end, seconds)
 
-    def closed(self, seconds: float = 5) -> None:
+    def closed(self, seconds: float = 10) -> None:
         """Assert that the server closes the connection; what comes before is passed over."""
         end = time.monotonic() + seconds
         while True:
@@ -118,7 +118,7 @@ class StreamListener:
         self.ip, self.port = self.socket.getsockname()[:2]
         self.connections: list[SipStream] = []
 
-    def accept(self, seconds: float = 5) -> SipStream:
+    def accept(self, seconds: float = 10) -> SipStream:
         """The next connection; AssertionError when none comes."""
         self.socket.settimeout(seconds)
         try:

@@ -122,7 +122,7 @@ def test_a_suspended_script_answers_over_the_connection_although_its_process_has
     running = tcp_server('loadmodule "cfgutils.so"\nroute { async(sleep(2), answer); }\nroute[answer] { t_reply(200, "OK"); }')
     sip = stream(running.address)
     sip.request("OPTIONS")
-    end = time.monotonic() + 5
+    end = time.monotonic() + 20
     while not running.mi("async_list")["Count"]:
         assert time.monotonic() < end
     kill_owners(running)
@@ -161,7 +161,7 @@ def test_a_peer_that_never_reads_holds_up_nobody(tcp_server: Start, client: Clie
     other.request("OPTIONS", headers="X-To: sip:127.0.0.1:1")
     other.request("REGISTER", headers="X-To: bad uri")
     assert other.final().status >= 400
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 4
     found = caller.final()
     assert found.status == 477
 
@@ -250,7 +250,7 @@ def test_a_thousand_connections_leave_nothing_behind(tcp_server: Start) -> None:
     for sip in made:
         sip.close()
     wait_connections(running, 0)
-    end = time.monotonic() + 5
+    end = time.monotonic() + 20
     while descriptors(running) > before:
         assert time.monotonic() < end, f"{descriptors(running)} descriptors, {before} before"
         time.sleep(0.1)
@@ -281,7 +281,7 @@ def test_hanging_up_at_every_point_leaves_nothing_behind(tcp_server: Start) -> N
             sip.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         sip.close()
     wait_connections(running, 0)
-    end = time.monotonic() + 5
+    end = time.monotonic() + 20
     while descriptors(running) > before:
         assert time.monotonic() < end
         time.sleep(0.1)
@@ -291,7 +291,7 @@ def test_a_server_that_stops_hangs_up_and_answers_what_is_under_way(tcp_server: 
     running = tcp_server('loadmodule "cfgutils.so"\nroute { async(sleep(1), answer); }\nroute[answer] { t_reply(200, "OK"); }')
     sip = stream(running.address)
     sip.request("OPTIONS")
-    end = time.monotonic() + 5
+    end = time.monotonic() + 20
     while not running.mi("async_list")["Count"]:
         assert time.monotonic() < end
     running.process.send_signal(signal.SIGTERM)
@@ -308,7 +308,7 @@ def test_a_server_that_stops_sends_over_tcp_what_is_under_way_in_udp_receivers(
     )
     callee, caller = listener(), client(running.address)
     invite(caller, f"sip:127.0.0.1:{callee.port};transport=tcp", "MESSAGE")
-    end = time.monotonic() + 5
+    end = time.monotonic() + 20
     while not running.mi("async_list")["Count"]:
         assert time.monotonic() < end
     running.process.send_signal(signal.SIGTERM)
@@ -322,7 +322,7 @@ def test_a_server_that_stops_answers_503_over_tcp_in_the_end(tcp_server: Start, 
     )
     sip = stream(running.address)
     sip.request("OPTIONS")
-    end = time.monotonic() + 5
+    end = time.monotonic() + 20
     while not running.mi("async_list")["Count"]:
         assert time.monotonic() < end
     running.process.send_signal(signal.SIGTERM)
@@ -350,5 +350,5 @@ def test_a_connection_refused_for_want_of_descriptors_comes_later(tcp_server: St
     psutil.Process(pid).rlimit(psutil.RLIMIT_NOFILE, (1000, 1000))
     for sip in made:
         sip.request("OPTIONS")
-        assert sip.final(5).status == 200
+        assert sip.final().status == 200
         sip.close()
