@@ -20,9 +20,9 @@ def open_sockets(sockets: list[ListenSocket], settings: Settings) -> list[socket
     try:
         for listen in sockets:
             if listen.proto == "udp":
-                handles.append(_open_udp(listen, settings.maxbuffer))
+                handles.append(_open_udp(listen, settings.maxbuffer, settings.tos))
             else:
-                handles.append(_open_tcp(listen, settings.tcp_socket_backlog))
+                handles.append(_open_tcp(listen, settings.tcp_socket_backlog, settings.tos))
     except SocketError:
         for handle in handles:
             handle.close()
@@ -30,7 +30,7 @@ def open_sockets(sockets: list[ListenSocket], settings: Settings) -> list[socket
     return handles
 
 
-def _open_udp(listen: ListenSocket, receive_buffer: int) -> socket.socket:
+def _open_udp(listen: ListenSocket, receive_buffer: int, tos: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in listen.host else socket.AF_INET
     handle = socket.socket(family, socket.SOCK_DGRAM)
     place = f"udp:{listen.host}:{listen.port}"
@@ -42,6 +42,7 @@ def _open_udp(listen: ListenSocket, receive_buffer: int) -> socket.socket:
             handle.setsockopt(socket.SOL_SOCKET, 33, receive_buffer)
         except PermissionError:
             handle.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        set_type_of_service(handle, tos)
         handle.setblocking(False)
         handle.bind((listen.host, listen.port))
     except OSError as error:
@@ -50,7 +51,7 @@ def _open_udp(listen: ListenSocket, receive_buffer: int) -> socket.socket:
     return handle
 
 
-def _open_tcp(listen: ListenSocket, backlog: int) -> socket.socket:
+def _open_tcp(listen: ListenSocket, backlog: int, tos: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in listen.host else socket.AF_INET
     handle = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -58,6 +59,7 @@ def _open_tcp(listen: ListenSocket, backlog: int) -> socket.socket:
             handle.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         # connections of the last run that are just ending do not keep the port
         handle.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        set_type_of_service(handle, tos)  # what is accepted has it too
         handle.setblocking(False)
         handle.bind((listen.host, listen.port))
         handle.listen(backlog)
@@ -65,6 +67,14 @@ def _open_tcp(listen: ListenSocket, backlog: int) -> socket.socket:
         handle.close()
         raise SocketError(_explain(f"{listen.proto}:{listen.host}:{listen.port}", error)) from error
     return handle
+
+
+def set_type_of_service(handle: socket.socket, tos: int) -> None:
+    """Mark what a socket sends with ``tos``, the byte of RFC 2474 3."""
+    if handle.family == socket.AF_INET6:
+        handle.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, tos)
+    else:
+        handle.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, tos)
 
 
 def _explain(place: str, error: OSError) -> str:

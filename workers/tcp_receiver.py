@@ -42,6 +42,7 @@ from opensips_py.sip.message import parse
 from workers.acceptor import Acceptor
 from workers.child import Child
 from workers.sip_receiver import drain, handed_over
+from workers.sockets import set_type_of_service
 from workers.stream_connection import BACKGROUND_CONNECT, Connection
 
 PACKET_BURST = 64
@@ -336,6 +337,7 @@ def _connect(listen: ListenSocket, host: str, port: int) -> socket.socket:
     try:
         # many connections to different peers may share one local port
         sock.setsockopt(socket.IPPROTO_IP, _IP_BIND_ADDRESS_NO_PORT, 1)
+        set_type_of_service(sock, this.program.settings.tos)
         sock.bind((listen.host, 0))
         code = sock.connect_ex((host, port))
         if code not in (0, errno.EINPROGRESS):

@@ -27,7 +27,7 @@ class CoreParameter:
 
     name: str
     kind: str
-    """``bool int str word socket deadlines list`` (a list collects repeated lines)."""
+    """``bool int str word socket deadlines tos list`` (a list collects repeated lines)."""
     default: Any
     doc: str
     no_effect: str | None = None
@@ -37,6 +37,15 @@ class CoreParameter:
     low: int | None = None
     high: int | None = None
 
+
+TYPES_OF_SERVICE = {
+    "IPTOS_LOWDELAY": 0x10,
+    "IPTOS_THROUGHPUT": 0x08,
+    "IPTOS_RELIABILITY": 0x04,
+    "IPTOS_MINCOST": 0x02,
+    "IPTOS_LOWCOST": 0x02,
+}
+"""RFC 1349 3."""
 
 _PYTHON_MEMORY = "Python manages memory by itself"
 
@@ -195,7 +204,7 @@ PARAMETERS: dict[str, CoreParameter] = {
         _p("tcp_keepidle", "int", 0, "seconds of silence before the first probe; 0: the system's number", low=0),
         _p("tcp_keepinterval", "int", 0, "seconds between probes; 0: the system's number", low=0),
         _p("timer_workers", "int", 1, "timer processes", "one process runs the timers"),
-        _p("tos", "word", None, "type of service of sent packets: a number or IPTOS_ name", "packets are sent with the system's"),
+        _p("tos", "tos", 0x10, "type of service of sent packets: a number from 1 to 255 or a name such as IPTOS_LOWDELAY"),
         _p("udp_workers", "int", 8, "SIP receivers per UDP socket", low=1),
         _p("wdir", "str", None, "working directory"),
         _p("workdir", "str", None, "working directory"),
@@ -281,6 +290,8 @@ def _value(parameter: CoreParameter, node: ast.Setting, findings: Findings) -> A
         return _boolean(value, findings)
     if kind == "deadlines":
         return _deadlines(value, findings)
+    if kind == "tos":
+        return _type_of_service(value, findings)
     if kind == "int":
         return _integer(parameter, value, findings)
     if kind == "str":
@@ -312,6 +323,17 @@ def _deadlines(value: ast.Node, findings: Findings) -> Deadlines | None:
             findings.error(value, f"async_timeout: {error}", 'write 5 or "5, exec=30, avp_db_query=0.5"')
             return None
     findings.error(value, "syntax error: a number of seconds is expected", 'write 5 or "0.5"')
+    return None
+
+
+def _type_of_service(value: ast.Node, findings: Findings) -> int | None:
+    if isinstance(value, ast.Number) and 0 < value.value < 256:
+        return value.value
+    if isinstance(value, ast.Word) and value.text in TYPES_OF_SERVICE:
+        return TYPES_OF_SERVICE[value.text]
+    written = value.text if isinstance(value, ast.Word) else ""
+    hint = did_you_mean(written, TYPES_OF_SERVICE) or "write " + ", ".join(TYPES_OF_SERVICE) + " or a number from 1 to 255"
+    findings.error(value, "invalid tos value", hint)
     return None
 
 

@@ -137,6 +137,8 @@ def test_script_without_transport(scripts: Scripts) -> None:
         ("socket=udp:127.0.0.1:20100", "is given twice", None),
         ("socket=udp:a..b:5060", "cannot resolve a..b", None),
         ("udp_workers=0", "out of range", "at least 1"),
+        ("tos=0", "invalid tos value", "write IPTOS_LOWDELAY"),
+        ("tos=IPTOS_LOWDELY", "invalid tos value", "did you mean"),
         ('modparam("probe", "limit", "five")', "type mismatch", None),
         ('modparam("probe", "limt", 5)', "Parameter <limt> not found", 'did you mean "limit"?'),
         ('modparam("rr", "append_fromtag", 0)', "Parameter <append_fromtag> not found in module <rr>", 'add loadmodule "rr.so"'),
