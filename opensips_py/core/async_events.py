@@ -3,24 +3,11 @@
 from __future__ import annotations
 
 from opensips_py.core import events
-from opensips_py.core.core_module import module
 from opensips_py.core.parked import ParkedHead
 
 TIMEOUT = "E_ASYNC_TIMEOUT"
 TAKEOVER = "E_ASYNC_TAKEOVER"
-_PARAMETERS = ("function", "route", "where", "token", "age")
-
-module.event(
-    TIMEOUT,
-    *_PARAMETERS,
-    doc="when a deadline has ended an operation of async() or launch(): the function, the route that runs then, the statement "
-    "(`file:line`), the token and the age in milliseconds",
-)
-module.event(
-    TAKEOVER,
-    *_PARAMETERS,
-    doc="when an operation of a process that has died or is stuck goes on in another; parameters as of E_ASYNC_TIMEOUT",
-)
+PARAMETERS = ("function", "route", "where", "token", "age")
 
 
 def tell(event: str, token: bytes, record: ParkedHead, seconds: float) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from opensips_py.core import (  # noqa: F401
-    async_events,
     functions_branches,
     functions_cache,
     functions_debugger,
