@@ -52,9 +52,6 @@ class PooledConnection(Protocol):
     def step(self) -> bool:
         """Go on with connecting; True when ready. Raises one of the pool's ``errors``."""
 
-    def alive(self) -> bool:
-        """False when an idle connection cannot be used any more."""
-
     def quit(self) -> None:
         """Take leave of the server and close."""
 
@@ -149,7 +146,7 @@ class ConnectionPool(Generic[C]):
         while idle:
             connection = idle.pop()
             self._statistics.connections_idle.add(-1)
-            if connection.alive():
+            if connection.stream.alive():
                 return connection
             self._remove(connection)
         usable = self.size > self.connecting

@@ -153,6 +153,18 @@ class Stream:
     def _use(self, sock: socket.socket) -> None:
         self.sock, self.fd, self.serial, self.connected = sock, sock.fileno(), next(_serials), True
 
+    def alive(self) -> bool:
+        """False when the peer of an idle connection has closed it, or has sent what nobody asked for."""
+        if self.sock is None:
+            return False
+        try:
+            self.sock.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
+
     # --- the fd store -------------------------------------------------------------------------------------------
 
     def keep(self, kind: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import ssl
 from functools import lru_cache
 
@@ -181,16 +180,3 @@ class HttpConnection:
     def secure(self) -> bool:
         """It is a TLS connection."""
         return self._tls is not None
-
-    def alive(self) -> bool:
-        """False when an idle connection was closed by the server, or has bytes that nobody asked for."""
-        sock = self.stream.sock
-        if sock is None:
-            return False
-        try:
-            sock.recv(1, socket.MSG_PEEK)
-        except BlockingIOError:
-            return True
-        except OSError:
-            return False
-        return False

@@ -226,7 +226,7 @@ class HttpPool:
         while kept and not fresh:
             connection = kept.pop()
             statistics.connections_idle.add(-1)
-            if connection.alive():
+            if connection.stream.alive():
                 return connection
             self.close_connection(connection)
         one.check()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import socket
 import time
 
 import pymysql
@@ -81,19 +80,6 @@ class Connection:
                 self.ready = True
                 self.stream.keep("mysql")
                 return True
-
-    def alive(self) -> bool:
-        """False when an idle connection has been closed by the server (which may say why before: also not usable)."""
-        sock = self.stream.sock
-        if sock is None:
-            return False
-        try:
-            sock.recv(1, socket.MSG_PEEK)
-        except BlockingIOError:
-            return True
-        except OSError:
-            return False
-        return False
 
     def quit(self) -> None:
         """Take leave of the server and close."""

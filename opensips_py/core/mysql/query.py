@@ -17,15 +17,14 @@ import time
 from collections.abc import Sequence
 
 import msgspec
-import pymysql
 
 from opensips_py.core import events
-from opensips_py.core.connection_pool import Full, Unavailable
 from opensips_py.core.log import ERROR, WARNING, log
 from opensips_py.core.mysql.connection import Connection
 from opensips_py.core.mysql.pool import Pool, pool, settings
 from opensips_py.core.mysql.result import ResultReader
-from opensips_py.core.operation import BUSY, LOST, READ, WRITE, Done, Operation
+from opensips_py.core.operation import LOST, Done, Operation
+from opensips_py.core.pooled_operation import PooledOperation
 from opensips_py.script.context import Value
 
 _CHUNK = 262144
@@ -45,29 +44,20 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(_Frozen).decode
 
 
-class AvpDbQuery(Operation):
+class AvpDbQuery(PooledOperation[Connection]):
     """One query. ``targets`` are the source texts of the variables for the columns."""
 
     name = "avp_db_query"
+    _pool: Pool
 
     def __init__(self, database: Pool, query: bytes, targets: Sequence[str] | None) -> None:
+        super().__init__(settings.attempts)
         self._pool = database
         self._query = query
         self._targets = targets
-        self._connection: Connection | None = None
-        self._unsent: memoryview | None = None
-        self._sent = False
         self._reader = ResultReader()
-        self._received: list[bytes] = []
-        self._attempts = settings.attempts
-        self._refused = False
-        self._queued = False
-        self._room = False
         self._answered = False
-        self._limit: float | None = None
         self._began = 0.0
-
-    # --- getting a connection -----------------------------------------------------------------------------------
 
     def start(self) -> Done | None:
         if self._connection is not None:  # thawed
@@ -78,52 +68,6 @@ class AvpDbQuery(Operation):
         done = self._begin()
         self.refreeze = False  # it has not been frozen yet
         return done
-
-    def _begin(self) -> Done | None:
-        self._room = False
-        try:
-            connection = self._connection = self._pool.acquire(self)
-        except Unavailable:
-            return Done(-1)
-        except Full:
-            return Done(BUSY)
-        if connection is None:
-            self._queued = True
-            self.deadline = self._limit
-            return None
-        if connection.ready:
-            return self._send(connection)
-        limit = self._limit
-        self.deadline = connection.give_up_at if limit is None else min(limit, connection.give_up_at)
-        return self._connect(connection)
-
-    def granted(self, connection: Connection | None) -> None:
-        """The pool gives a connection, or room for one."""
-        self._queued = False
-        self._room = connection is None
-        self._connection = connection
-        self._wake()
-
-    def refused(self) -> None:
-        """The pool has no connection and will have none."""
-        self._queued = False
-        self._refused = True
-        self._wake()
-
-    def _wake(self) -> None:
-        if self.changed is not None:
-            self.changed()
-
-    def _connect(self, connection: Connection) -> Done | None:
-        try:
-            if not connection.step():
-                return None
-        except (OSError, pymysql.MySQLError) as error:
-            self._connection = None
-            self._pool.failed(connection, error)
-            return self._begin()  # where other connections are in use, it waits for one of them
-        self._pool.connected()
-        return self._send(connection)
 
     # --- the query ----------------------------------------------------------------------------------------------
 
@@ -136,67 +80,9 @@ class AvpDbQuery(Operation):
         self._unsent = memoryview(_packets(self._query))
         return self._write(connection)
 
-    def _write(self, connection: Connection) -> Done | None:
-        sock, rest = connection.stream.sock, self._unsent
-        assert sock is not None and rest is not None
-        try:
-            sent = sock.send(rest)
-        except BlockingIOError:
-            return None
-        except OSError:
-            return self._try_again(connection)
-        if sent < len(rest):
-            self._unsent = rest[sent:]
-            return None
-        self._unsent = None
-        self._sent = True
-        self.refreeze = True
-        return None
-
-    def _try_again(self, connection: Connection) -> Done | None:
-        """The query did not reach the database (completely), or may be executed twice."""
-        self._connection = None
-        self.fd_key = None
-        self._unsent = None
-        self._sent = False
-        self._attempts -= 1
-        self._pool.discard(connection)
-        if self._attempts <= 0:
-            return Done(-1)
-        self._pool.note_retry()
-        return self._begin()
-
-    def fileno(self) -> int:
+    def _read(self) -> Done | None:
         connection = self._connection
-        return -1 if connection is None else connection.stream.fileno()
-
-    @property
-    def serial(self) -> int:
-        """Differs between two descriptors with one number."""
-        connection = self._connection
-        return 0 if connection is None else connection.stream.serial
-
-    @property
-    def wants(self) -> int:
-        connection = self._connection
-        if connection is None or self._sent:
-            return READ
-        return WRITE if connection.ready else connection.wants
-
-    def advance(self) -> Done | None:
-        connection = self._connection
-        if connection is None:
-            if self._queued:
-                return None
-            return Done(-1) if self._refused else self._begin()
-        if not self._sent:
-            if not connection.ready:
-                return self._connect(connection)
-            if self._unsent is None:
-                return self._send(connection)
-            done = self._write(connection)
-            if done is not None or not self._sent:
-                return done
+        assert connection is not None
         sock = connection.stream.sock
         assert sock is not None
         while True:
@@ -208,7 +94,6 @@ class AvpDbQuery(Operation):
                 data = b""
             if not data:
                 if connection.uses > 1 and self._attempts > 1 and not self._received and _only_reads(self._query):
-                    self.refreeze = True
                     return self._try_again(connection)
                 self._connection = None
                 self._pool.lost_during(connection, self._query)
@@ -267,29 +152,6 @@ class AvpDbQuery(Operation):
             self._pool.failed(connection, OSError("no answer while connecting"))
         self.close()
         return Done(-1)
-
-    def close(self) -> None:
-        connection, self._connection = self._connection, None
-        self.fd_key = None
-        if connection is None:
-            if self._queued:
-                self._pool.leave_queue(self)
-            elif self._room:
-                self._pool.give_up_room()
-            self._queued = self._room = False
-        elif not connection.ready:
-            self._pool.abandoned(connection)
-        elif self._sent or self._unsent is not None:
-            self._pool.discard(connection)
-        else:
-            self._pool.release(connection)
-
-    def forget(self) -> None:
-        connection = self._connection
-        if connection is not None and self._sent:
-            self._connection = None
-            self._pool.forget(connection)
-        self.close()
 
     # --- handing over -------------------------------------------------------------------------------------------
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import socket
 import time
 
 from opensips_py.core.operation import READ, WRITE
@@ -83,19 +82,6 @@ class Connection:
         self.ready = True
         self.stream.keep(self._service.module)
         return True
-
-    def alive(self) -> bool:
-        """False when an idle connection has been closed by the server, or speaks without being asked."""
-        sock = self.stream.sock
-        if sock is None:
-            return False
-        try:
-            sock.recv(1, socket.MSG_PEEK)
-        except BlockingIOError:
-            return True
-        except OSError:
-            return False
-        return False
 
     def quit(self) -> None:
         """Take leave of the server and close."""

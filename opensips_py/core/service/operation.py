@@ -12,9 +12,9 @@ from typing import ClassVar, Protocol
 
 import msgspec
 
-from opensips_py.core.connection_pool import Full, Unavailable
 from opensips_py.core.log import ERROR, log
-from opensips_py.core.operation import BUSY, LOST, READ, WRITE, Done, Operation
+from opensips_py.core.operation import LOST, Done, Operation
+from opensips_py.core.pooled_operation import PooledOperation, earliest
 from opensips_py.core.service.connection import CHUNK, Connection
 from opensips_py.core.service.description import ServiceError
 from opensips_py.core.service.pool import Pool, pool
@@ -52,32 +52,24 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(_Frozen).decode
 
 
-class ServiceOperation(Operation):
+class ServiceOperation(PooledOperation[Connection]):
     """Subclasses read the answer, and say what it means."""
 
-    failure: ClassVar[int] = -1
-    """Return code when there is no answer."""
+    _pool: Pool
+
     repeatable: ClassVar[bool] = False
     """Asking twice does no harm: a question whose connection breaks is asked again."""
 
     def __init__(self, service: Pool, question: bytes, targets: list[str]) -> None:
+        super().__init__(ATTEMPTS)
         self._pool = service
         self._question = question
         self.targets = targets
         """What the subclass needs to know about where the result goes."""
-        self._connection: Connection | None = None
-        self._unsent: memoryview | None = None
-        self._sent = False
         self._answer: Answer | None = None
-        self._received: list[bytes] = []
-        self._attempts = ATTEMPTS
         self._hops = HOPS
-        self._refused = False
-        self._queued = False
-        self._room = False
         self._answered = False
         self._broken: ServiceError | None = None
-        self._limit: float | None = None
 
     @property
     def service(self) -> Pool:
@@ -97,8 +89,6 @@ class ServiceOperation(Operation):
         """What a complete answer means. May raise ServiceError or Elsewhere."""
         raise NotImplementedError  # abstract
 
-    # --- getting a connection -----------------------------------------------------------------------------------
-
     def start(self) -> Done | None:
         if self._connection is not None:  # thawed
             if self._broken is not None:
@@ -113,123 +103,16 @@ class ServiceOperation(Operation):
         self.refreeze = False  # it has not been frozen yet
         return done
 
-    def _begin(self) -> Done | None:
-        self._room = False
-        try:
-            connection = self._connection = self._pool.acquire(self)
-        except Unavailable:
-            return Done(self.failure)
-        except Full:
-            return Done(BUSY)
-        self.deadline = self._limit
-        if connection is None:
-            self._queued = True
-            return None
-        if connection.ready:
-            return self._send(connection)
-        self.deadline = _earliest(self._limit, connection.give_up_at)
-        return self._connect(connection)
-
-    def granted(self, connection: Connection | None) -> None:
-        """The pool gives a connection, or room for one."""
-        self._queued = False
-        self._room = connection is None
-        self._connection = connection
-        self._wake()
-
-    def refused(self) -> None:
-        """The pool has no connection and will have none."""
-        self._queued = False
-        self._refused = True
-        self._wake()
-
-    def _wake(self) -> None:
-        if self.changed is not None:
-            self.changed()
-
-    def _connect(self, connection: Connection) -> Done | None:
-        try:
-            if not connection.step():
-                return None
-        except (OSError, ServiceError) as error:
-            self._connection = None
-            self._pool.failed(connection, error)
-            return self._begin()  # another server, or a connection that is in use
-        self._pool.connected()
-        return self._send(connection)
-
     # --- the question -------------------------------------------------------------------------------------------
 
     def _send(self, connection: Connection) -> Done | None:
         seconds = self._pool.service.answer_seconds
-        self.deadline = _earliest(self._limit, time.monotonic() + seconds if seconds else None)
+        self.deadline = earliest(self._limit, time.monotonic() + seconds if seconds else None)
         self.fd_key = connection.stream.fd_key
         self._answer = self.new_answer()
         self._received.clear()
         self._unsent = memoryview(self._question)
         return self._write(connection)
-
-    def _write(self, connection: Connection) -> Done | None:
-        sock, rest = connection.stream.sock, self._unsent
-        assert sock is not None and rest is not None
-        try:
-            sent = sock.send(rest)
-        except BlockingIOError:
-            return None
-        except OSError:
-            return self._try_again(connection)
-        if sent < len(rest):
-            self._unsent = rest[sent:]
-            return None
-        self._unsent = None
-        self._sent = True
-        self.refreeze = True
-        return None
-
-    def _try_again(self, connection: Connection) -> Done | None:
-        """The question was not asked (completely), or may be asked again."""
-        self._connection = None
-        self.fd_key = None
-        self._unsent = None
-        self._sent = False
-        self.refreeze = True
-        self._attempts -= 1
-        self._pool.discard(connection)
-        if self._attempts <= 0:
-            return Done(self.failure)
-        self._pool.note_retry()
-        return self._begin()
-
-    def fileno(self) -> int:
-        connection = self._connection
-        return -1 if connection is None else connection.stream.fileno()
-
-    @property
-    def serial(self) -> int:
-        """Differs between two descriptors with one number."""
-        connection = self._connection
-        return 0 if connection is None else connection.stream.serial
-
-    @property
-    def wants(self) -> int:
-        connection = self._connection
-        if connection is None or self._sent:
-            return READ
-        return WRITE if connection.ready else connection.wants
-
-    def advance(self) -> Done | None:
-        connection = self._connection
-        if connection is None:
-            if self._queued:
-                return None
-            return Done(self.failure) if self._refused else self._begin()
-        if not self._sent:
-            if not connection.ready:
-                return self._connect(connection)
-            done = self._send(connection) if self._unsent is None else self._write(connection)
-            if done is not None or not self._sent:
-                return done
-        return self._read()
 
     def _read(self) -> Done | None:
         connection, answer = self._connection, self._answer
@@ -307,29 +190,6 @@ class ServiceOperation(Operation):
         self.close()
         return Done(self.failure)
 
-    def close(self) -> None:
-        connection, self._connection = self._connection, None
-        self.fd_key = None
-        if connection is None:
-            if self._queued:
-                self._pool.leave_queue(self)
-            elif self._room:
-                self._pool.give_up_room()
-            self._queued = self._room = False
-        elif not connection.ready:
-            self._pool.abandoned(connection)
-        elif self._sent or self._unsent is not None:
-            self._pool.discard(connection)
-        else:
-            self._pool.release(connection)
-
-    def forget(self) -> None:
-        connection = self._connection
-        if connection is not None and self._sent:
-            self._connection = None
-            self._pool.forget(connection)
-        self.close()
-
     # --- handing over -------------------------------------------------------------------------------------------
 
     def freeze(self) -> bytes:
@@ -367,9 +227,3 @@ class _Lost(ServiceOperation):
 
     def start(self) -> Done:
         return Done(LOST)
-
-
-def _earliest(a: float | None, b: float | None) -> float | None:
-    if a is None:
-        return b
-    return a if b is None or a < b else b
