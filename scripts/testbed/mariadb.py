@@ -7,29 +7,26 @@ import shutil
 import signal
 import socket
 import subprocess
-import tempfile
-import time
-from pathlib import Path
 from typing import Any
 
 import pymysql
 
+from scripts.testbed.daemon import Daemon
 from scripts.testbed.ports import free_port, wait_tcp
 
 USER, PASSWORD = "opensips", "opensipsrw"
 
 
-class MariaDB:
+class MariaDB(Daemon):
     """Started on construction. The account :data:`USER` may do everything."""
 
     def __init__(self, database: str = "opensips") -> None:
         for program in ("mariadbd", "mariadb-install-db"):
             if self._find(program) is None:
                 raise RuntimeError(f"{program} is missing: apt-get install mariadb-server")
-        self.home = Path(tempfile.mkdtemp(prefix="opensips-py-mariadb-"))
+        super().__init__("mariadb")
         self.port = free_port(socket.SOCK_STREAM)
         self.database = database
-        self.process: subprocess.Popen[bytes] | None = None
         as_root = ["--user=root"] if os.getuid() == 0 else []
         subprocess.run(
             [str(self._find("mariadb-install-db")), "--no-defaults", f"--datadir={self.home}/data", "--skip-test-db",
@@ -99,45 +96,7 @@ class MariaDB:
                 cursor.execute(statement)
             return tuple(cursor.fetchall())
 
-    def kill(self) -> None:
-        """SIGKILL, as a crash."""
-        self._signal(signal.SIGKILL, wait=True)
-
-    def freeze(self) -> None:
-        """Stop answering, with connections open (SIGSTOP); returns when every thread has stopped."""
-        self._signal(signal.SIGSTOP)
-        end = time.monotonic() + 20
-        while not self._stopped():
-            assert time.monotonic() < end, "MariaDB does not stop"
-            time.sleep(0.001)
-
-    def _stopped(self) -> bool:
-        if self.process is None:
-            return True
-        stats = list(Path(f"/proc/{self.process.pid}/task").glob("*/stat"))
-        return all(stat.read_text().rsplit(")", 1)[1].split()[0] == "T" for stat in stats)
-
-    def thaw(self) -> None:
-        self._signal(signal.SIGCONT)
-
     def stop(self) -> None:
         """Orderly shutdown; the data stays until :meth:`remove`."""
         self._signal(signal.SIGCONT)
         self._signal(signal.SIGTERM, wait=True)
-
-    def remove(self) -> None:
-        """Stop it and delete its directory."""
-        if self.process is not None and self.process.poll() is None:
-            self.kill()
-        shutil.rmtree(self.home, ignore_errors=True)
-
-    def _signal(self, number: int, wait: bool = False) -> None:
-        if self.process is None or self.process.poll() is not None:
-            return
-        self.process.send_signal(number)
-        if wait:
-            end = time.monotonic() + 20
-            while self.process.poll() is None:
-                if time.monotonic() > end:
-                    self.process.kill()
-                time.sleep(0.01)

@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
 import socket
 import subprocess
-import tempfile
 import time
-from pathlib import Path
 
+from scripts.testbed.daemon import Daemon
 from scripts.testbed.ports import free_port, wait_tcp
 
 
-class Redis:
+class Redis(Daemon):
     """Started on construction. ``password`` is asked for when it is not empty; ``options`` are further settings."""
 
     def __init__(self, password: str = "", **options: str) -> None:
         if shutil.which("redis-server") is None:
             raise RuntimeError("redis-server is missing: apt-get install redis-server")
-        self.home = Path(tempfile.mkdtemp(prefix="opensips-py-redis-"))
+        super().__init__("redis")
         self.port = free_port(socket.SOCK_STREAM)
         self.password = password
         self._options = options
-        self.process: subprocess.Popen[bytes] | None = None
         self.start()
 
     @property
@@ -63,28 +59,6 @@ class Redis:
     def clients(self) -> int:
         """Connections to it, this one aside."""
         return self.ask("CLIENT", "LIST").count(" addr=") - 1
-
-    def freeze(self) -> None:
-        """Stop it from answering."""
-        assert self.process is not None
-        os.kill(self.process.pid, signal.SIGSTOP)
-
-    def thaw(self) -> None:
-        """Let it answer again."""
-        assert self.process is not None
-        os.kill(self.process.pid, signal.SIGCONT)
-
-    def stop(self) -> None:
-        """End it."""
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait(10)
-            self.process = None
-
-    def remove(self) -> None:
-        """End it and delete its directory."""
-        self.stop()
-        shutil.rmtree(self.home, ignore_errors=True)
 
 
 def cluster(slots: list[tuple[int, int]], seconds: float = 30) -> list[Redis]:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
 import socket
 import subprocess
-import tempfile
-from pathlib import Path
 
+from scripts.testbed.daemon import Daemon
 from scripts.testbed.ports import free_port, wait_tcp
 
 SUFFIX = "dc=example,dc=com"
@@ -33,13 +30,12 @@ access to * by dn.exact="{admin}" write by anonymous auth
 """
 
 
-class Slapd:
+class Slapd(Daemon):
     """Started on construction, with the entries of an LDIF text. Only :data:`ADMIN` may search."""
 
     def __init__(self, ldif: str) -> None:
-        self.home = Path(tempfile.mkdtemp(prefix="opensips-py-slapd-"))
+        super().__init__("slapd")
         self.port = free_port(socket.SOCK_STREAM)
-        self.process: subprocess.Popen[bytes] | None = None
         (self.home / "data").mkdir()
         config = _CONFIG.format(home=self.home, suffix=SUFFIX, admin=ADMIN, password=PASSWORD)
         (self.home / "slapd.conf").write_text(config)
@@ -74,25 +70,3 @@ class Slapd:
         if not wait_tcp(self.port, 15):
             self.remove()
             raise RuntimeError("slapd does not start")
-
-    def freeze(self) -> None:
-        """Stop it from answering."""
-        assert self.process is not None
-        os.kill(self.process.pid, signal.SIGSTOP)
-
-    def thaw(self) -> None:
-        """Let it answer again."""
-        assert self.process is not None
-        os.kill(self.process.pid, signal.SIGCONT)
-
-    def stop(self) -> None:
-        """End it."""
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait(10)
-            self.process = None
-
-    def remove(self) -> None:
-        """End it and delete its directory."""
-        self.stop()
-        shutil.rmtree(self.home, ignore_errors=True)

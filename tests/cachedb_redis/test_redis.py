@@ -182,7 +182,7 @@ def test_a_frozen_server_holds_up_nobody_and_its_question_ends_in_time(
 
 def test_redis_may_be_down_at_the_start_and_come_and_go(start: Callable[..., Server], client: MakeClient, one: Redis) -> None:
     running = start(CALLS)
-    one.stop()
+    one.kill()
     for form in ("p", "a", "p"):
         assert _ask(running, client, f"{form}-fetch") == "-1 <null>"
     assert len(running.lines("cannot be reached")) == 1
@@ -192,7 +192,7 @@ def test_redis_may_be_down_at_the_start_and_come_and_go(start: Callable[..., Ser
         assert time.monotonic() < end, running.log
         time.sleep(0.05)
     assert len(running.lines("Redis group one is back")) == 1
-    one.stop()  # with a connection open, that nobody uses
+    one.kill()  # with a connection open, that nobody uses
     assert _ask(running, client, "a-fetch") == "-1 <null>"
     one.start()
     assert len(running.lines("cannot be reached")) == 2

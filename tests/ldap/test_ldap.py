@@ -231,7 +231,7 @@ def test_a_frozen_server_holds_up_nobody_and_its_search_ends_in_time(
 def test_the_directory_may_be_down_at_the_start_and_come_back(
     start: Callable[..., Server], client: MakeClient, slapd: Slapd
 ) -> None:
-    slapd.stop()
+    slapd.kill()
     try:
         running = start('t_reply(200, "$rc");')
         for form in ("p", "a", "p"):
