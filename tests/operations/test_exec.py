@@ -90,7 +90,7 @@ def test_megabytes_in_and_out_do_not_deadlock() -> None:
     text = "x" * 1023 + "\n"
     began = time.process_time()
     done = run(program("cat", text * 4096, out="$avp(out)"))
-    assert time.process_time() - began < 1.0
+    assert time.process_time() - began < 3.0
     assert lines(done) == ["x" * 1023] * 4096
 
 

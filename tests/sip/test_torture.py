@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -57,8 +58,7 @@ def test_all_messages_are_here() -> None:
 
 
 @pytest.mark.parametrize("name", MESSAGES)
-def test_each_is_read_or_refused_within_10_ms(name: str) -> None:
-    start = time.process_time()
+def test_each_is_read_or_refused(name: str) -> None:
     try:
         msg = parse(MESSAGES[name])
     except ParseError as error:
@@ -68,7 +68,17 @@ def test_each_is_read_or_refused_within_10_ms(name: str) -> None:
         assert name not in DROPPED and name not in ANSWERED
         assert msg.serialise() == MESSAGES[name]
         assert "".join(msg.text[h.start : h.end] for h in msg.headers) == msg.text[msg._first_end : msg.headers_end]
-    assert time.process_time() - start < 0.01
+
+
+@pytest.mark.parametrize("name", MESSAGES)
+def test_each_takes_less_than_10_ms(name: str) -> None:
+    took = []
+    for _ in range(5):  # one of them may include a garbage collection of all that the tests have left
+        start = time.process_time()
+        with contextlib.suppress(ParseError):
+            parse(MESSAGES[name]).serialise()
+        took.append(time.process_time() - start)
+    assert min(took) < 0.01
 
 
 @pytest.mark.parametrize("name", [name for name in MESSAGES if name not in DROPPED])
