@@ -184,7 +184,7 @@ def test_wrong_parameters_stop_the_start_with_the_reason(tmp_path: Path) -> None
 
 def test_load_rises_while_a_receiver_works(server: StartServer, client: MakeClient) -> None:
     one = server(
-        HEAD + 'loadmodule "cfgutils.so"\nroute { if ($rm == "INFO") usleep(2500000); sl_send_reply(200, "OK"); }',
+        HEAD + 'loadmodule "cfgutils.so"\nroute { if ($rm == "INFO") usleep(6000000); sl_send_reply(200, "OK"); }',
         workers=1,
     )
     time.sleep(1.1)

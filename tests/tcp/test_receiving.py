@@ -143,10 +143,10 @@ def test_half_a_message_has_a_limit_in_time(tcp_server: Start, stream: Stream) -
 
 
 def test_an_idle_connection_is_closed_after_its_lifetime(tcp_server: Start, stream: Stream) -> None:
-    running = tcp_server("tcp_connection_lifetime=1\n" + ANSWER)
+    running = tcp_server("tcp_connection_lifetime=2\n" + ANSWER)
     sip = stream(running.address)
     for _ in range(3):
-        time.sleep(0.5)
+        time.sleep(0.8)
         sip.send_raw(b"\r\n\r\n")
         sip.pong()
     sip.closed()
@@ -202,14 +202,12 @@ def test_a_port_is_said_to_be_in_use(server: Start, tcp_server: Start) -> None:
 
 def test_messages_in_one_piece_do_not_wait_for_the_script_of_the_first(tcp_server: Start, stream: Stream) -> None:
     running = tcp_server(
-        'loadmodule "cfgutils.so"\nroute {\nif (is_method("MESSAGE")) await(usleep(600000));\nt_reply(200, "$rm");\n}\n',
+        'loadmodule "cfgutils.so"\nroute {\nif (is_method("MESSAGE")) await(usleep(2000000));\nt_reply(200, "$rm");\n}\n',
         workers=1,
     )
     sip = stream(running.address)
     slow, quick = (request(sip, method=method) for method in ("MESSAGE", "OPTIONS"))
-    began = time.monotonic()
     sip.send_raw(slow + quick + quick.replace(b"OPTIONS", b"INFO")[:-40])
-    first = sip.receive()
-    assert (first.reason, first.at - began < 0.4) == ("OPTIONS", True)
+    assert sip.receive().reason == "OPTIONS"
     sip.send_raw(quick.replace(b"OPTIONS", b"INFO")[-40:])
     assert [sip.receive().reason, sip.receive().reason] == ["INFO", "MESSAGE"]
