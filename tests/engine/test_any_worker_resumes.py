@@ -131,7 +131,8 @@ def test_all_kinds_at_once_survive_the_death_of_every_worker_but_one(
 ) -> None:
     running = server(script, workers=3)
     callers = {kind: client(running.address) for kind in EXPECTED}
-    parkers = {kind: _park(running, caller, kind) for kind, caller in callers.items()}
+    for kind, caller in callers.items():
+        _park(running, caller, kind)
     for pid in running.pids("SIP receiver")[:2]:
         os.kill(pid, signal.SIGKILL)
     for kind, caller in callers.items():
@@ -139,7 +140,6 @@ def test_all_kinds_at_once_survive_the_death_of_every_worker_but_one(
         assert answer.status == 200
         assert answer.header("X-Result") == EXPECTED[kind]
         assert len(running.lines(f"@@resumed {kind} by")) == 1
-    assert parkers
 
 
 def test_the_only_worker_s_operations_go_on_in_its_replacement(server: StartServer, client: MakeClient, script: str) -> None:
