@@ -88,13 +88,15 @@ class StatementParser(CommandParser):
 
     def _guarded(self) -> list[ast.Statement]:
         """One statement; after an error, none, behind it."""
-        start = self.index
+        start, first = self.index, self.token
         try:
             return self._statement()
         except SyntaxFault:
             if self._unwinding():
                 raise
             self._resume_statement(start)
+            if first.kind == ID and first.value == "if" and self.accept_word("else"):
+                self._guarded()  # it had its if; what it leads to is read for its errors
             return []
 
     def _unwinding(self) -> bool:

@@ -74,3 +74,10 @@ def test_bytes_of_the_script_are_kept(scripts: Scripts) -> None:
     scripts.path.write_bytes(HEAD.encode() + b'route { xlog("\xc3\xa9\xff"); }\n')
     loaded = program.load(str(scripts.path))
     assert Run(scripts, loaded).runtime.lines == ["\xc3\xa9\xff"]
+
+
+@pytest.mark.parametrize("wrong", ["if (foo_bar()) exit;", "if (1) foo_bar();", "if (1 ==) exit;"])
+@pytest.mark.parametrize("otherwise", ["exit;", "{ exit; }", "if ($rm) exit; else exit;"])
+def test_the_else_of_a_wrong_if_is_no_error_of_its_own(scripts: Scripts, wrong: str, otherwise: str) -> None:
+    found = scripts.findings(f"route {{\n{wrong}\nelse {otherwise}\nfoo_baz();\n}}\n")
+    assert [d.line - found[0].line for d in found] == [0, 2], [d.message for d in found]
