@@ -7,6 +7,7 @@ sees each statement. Nothing is paid for it while it is off.
 from __future__ import annotations
 
 import linecache
+import os
 import sys
 from collections.abc import Callable
 from types import FrameType
@@ -15,7 +16,6 @@ from typing import Annotated, Any
 from opensips_py.core.core_module import module
 from opensips_py.core.log import ALERT, DBG, ERROR, log
 from opensips_py.core.process import this
-from opensips_py.script.codegen import FOREIGN
 from opensips_py.script.context import Context
 from opensips_py.script.declarations import ALL
 from opensips_py.script.formats import compile_format
@@ -37,31 +37,29 @@ class _Tracer:
         self._level = level
         self._text = text
         self._info = "" if info is None else f"[{info}]"
-        self._files = frozenset(this.program.files)
 
     def begin(self, frame: FrameType | None) -> None:
         """Trace from now on, also the routes that are running already."""
         while frame is not None:
-            if frame.f_code.co_filename in self._files:
+            if this.program.place(frame.f_code, 0) is not None:
                 frame.f_trace = self._statement
             frame = frame.f_back
         sys.settrace(self._call)
 
     def _call(self, frame: FrameType, event: str, argument: Any) -> Any:
-        return self._statement if frame.f_code.co_filename in self._files else None
+        return None if this.program.place(frame.f_code, 0) is None else self._statement
 
     def _statement(self, frame: FrameType, event: str, argument: Any) -> Any:
         if event == "line":
             ctx = frame.f_locals.get("ctx")
-            if isinstance(ctx, Context):
-                self._write(ctx, frame.f_code.co_filename, frame.f_lineno)
+            place = this.program.place(frame.f_code, frame.f_lineno)
+            if isinstance(ctx, Context) and place is not None:
+                self._write(ctx, *place)
         return self._statement
 
     def _write(self, ctx: Context, file: str, line: int) -> None:
-        if line >= FOREIGN:
-            file, line = this.program.files[line // FOREIGN - 1], line % FOREIGN
         text = self._text if isinstance(self._text, str) else self._text(ctx)
-        source = linecache.getline(file, line).strip()
+        source = linecache.getline(os.path.join(this.program.directory, file), line).strip()
         log(self._level, "core", "script_trace", f"[Script Trace][{file}:{line}]{self._info}[{source}] -> ({text})")
 
 

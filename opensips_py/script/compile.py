@@ -18,6 +18,7 @@ condition there, 1 or 0, but counts as 1 when it ends a block; ``break`` leaves 
 from __future__ import annotations
 
 import ast as py
+import os
 import re
 from collections.abc import Callable
 from itertools import zip_longest
@@ -61,7 +62,7 @@ class RouteCompiler(CallCompiler):
             by_file.setdefault(route.file, []).append(self._route(route))
         for file, functions in by_file.items():
             module = py.Module(body=functions, type_ignores=[])
-            exec(compile(module, file, "exec"), self.namespace)
+            exec(compile(module, name_of_code(file), "exec"), self.namespace)
         for route in self.script.routes:
             key = (route.kind, route.name)
             function = self.namespace[self.function_names[key]]
@@ -252,8 +253,6 @@ class RouteCompiler(CallCompiler):
         )
         failed: list[py.stmt] = [told]
         if self.env.settings.abort_on_assert:
-            import os
-
             failed.append(self.do(self.call(self.bind(os.abort, "abort"))))
         failed.append(self.give(self.const(0)))
         return [*before, self.when(self.negated(test), failed), self._ok()]
@@ -331,6 +330,11 @@ class RouteCompiler(CallCompiler):
         put = variable.assign if replace else variable.set
         setter = self.bind(put, f"{'replace' if replace else 'set'} {target.text}", ("set", replace, target.text))
         return [self.do(self.call(setter, self.name("ctx"), value))]
+
+
+def name_of_code(file: str) -> str:
+    """The file name that Python's tools see: absolute, since the server changes its directory."""
+    return file if file == "-" else os.path.abspath(file)
 
 
 def _sets_rc(statement: py.stmt) -> py.Constant | None:

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from opensips_py.script import ast, check, lexer, modules, parameters, parser, preprocess, sockets, variables
 from opensips_py.script.codegen import FOREIGN
-from opensips_py.script.compile import RouteCompiler, RouteFunction
+from opensips_py.script.compile import RouteCompiler, RouteFunction, name_of_code
 from opensips_py.script.context import ListenSocket, RouteKind
 from opensips_py.script.declarations import Module
 from opensips_py.script.diagnostics import ERROR, Diagnostic, Findings, ScriptErrors
@@ -83,6 +83,7 @@ class Program:
         self.called: frozenset[str] = frozenset(env.called)
         """Functions that the script calls, with ``async`` and ``await`` if it has these."""
         self._codes = compiler.codes
+        self._given_names = {name_of_code(file): file for file in self.files}
         self.timer_routes: dict[str, int] = {r.name: r.interval for r in script.routes if r.kind is RouteKind.TIMER}
         """Seconds between two runs of each timer route."""
         self.event_routes: dict[str, bool] = {r.name: r.sync for r in script.routes if r.kind is RouteKind.EVENT}
@@ -127,7 +128,7 @@ class Program:
             return None
         if line >= FOREIGN:
             return self.files[line // FOREIGN - 1], line % FOREIGN
-        return code.co_filename, line
+        return self._given_names.get(code.co_filename, code.co_filename), line
 
 
 _NESTING = 5000

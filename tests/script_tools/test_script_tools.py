@@ -180,14 +180,30 @@ def _wait_ten_times(running: Server, sip: SipClient) -> None:
     assert "Traceback" not in running.log
 
 
+def row_of_script(configuration: Path) -> list[str]:
+    """What coverage reports of opensips.cfg: statements, missing ones, per cent, lines."""
+    coverage(configuration, "combine", "-q")
+    (row,) = (line.split()[1:] for line in coverage(configuration, "report", "-m").splitlines() if "opensips.cfg" in line)
+    return row
+
+
 def test_coverage_follows_scripts_that_wait(server: StartServer, client: MakeClient, tmp_path: Path) -> None:
     configuration = tmp_path / "coveragerc"
     configuration.write_text(f"[run]\nplugins = opensips_py.script.coverage_plugin\ndata_file = {tmp_path}/data\n")
     running = server(WAITING, workers=1, environment={"OPENSIPS_PY_COVERAGE": str(configuration)})
     _wait_ten_times(running, client(running.address))
-    coverage(configuration, "combine", "-q")
-    (row,) = (line.split()[1:] for line in coverage(configuration, "report", "-m").splitlines() if "opensips.cfg" in line)
-    assert row == ["7", "1", "86%", str(line_of(running.config, "never reached"))]
+    assert row_of_script(configuration) == ["7", "1", "86%", str(line_of(running.config, "never reached"))]
+
+
+@pytest.mark.parametrize("place", [[], ["-w", "/"]], ids=["where it was started", "elsewhere"])
+def test_a_relative_name_of_the_script_will_do(server: StartServer, client: MakeClient, tmp_path: Path, place: list[str]) -> None:
+    configuration = tmp_path / "coveragerc"
+    configuration.write_text(f"[run]\nplugins = opensips_py.script.coverage_plugin\ndata_file = {tmp_path}/data\n")
+    # as the installed command has it: Python looks for nothing in the directory where it was started
+    environment = {"OPENSIPS_PY_COVERAGE": str(configuration), "PYTHONSAFEPATH": "1"}
+    running = server(WAITING, workers=1, environment=environment, options=["-f", "opensips.cfg", *place])
+    _wait_ten_times(running, client(running.address))
+    assert row_of_script(configuration) == ["7", "1", "86%", str(line_of(running.config, "never reached"))]
 
 
 def test_cprofile_shows_scripts_that_wait(server: StartServer, client: MakeClient, tmp_path: Path) -> None:
