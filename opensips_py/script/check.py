@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from opensips_py.script import ast, formats, known_modules
 from opensips_py.script.check_calls import CallChecker
+from opensips_py.script.check_codes import check_codes
 from opensips_py.script.check_flow import check_flow
 from opensips_py.script.check_reach import check_reach
 from opensips_py.script.context import RouteKind
@@ -50,6 +51,7 @@ class Checker(CallChecker):
             self.statements(route.body)
         self.events_exist()
         check_flow(script, self.env, self.findings)
+        check_codes(script, self.findings)
         check_reach(script, self.env, self.findings)
 
     def _deadlines(self, script: ast.Script) -> None:

@@ -76,6 +76,37 @@ def test_warning(scripts: Scripts, body: str, message: str, line: int) -> None:
     assert [(at, message in text) for at, _, text in found] == [(line, True)], found
 
 
+@pytest.mark.parametrize(
+    ("body", "value"),
+    [
+        ("if ($rc == -3) { exit; }\nif ($rc < 0) { exit; }", "$rc is 0"),
+        ("if ($retcode == -3) exit;\nif ($retcode < 0) exit;", "$retcode is 0"),
+        ("if ($var(a)) { exit; }\nif ($rc < 0) { exit; }", "$rc is 0"),
+        ("if ($rc == -3) { exit; }\nswitch ($rc) { case -1: exit; }", "$rc is 0"),
+        ("if ($rc == -3) { exit; } else if ($rc == -1) exit;\nif ($rc < 0) { exit; }", "$rc is 1"),
+    ],
+)
+def test_rc_behind_an_if_that_was_false_is_warned_of(scripts: Scripts, body: str, value: str) -> None:
+    found = scripts.say(f"route {{\n{body}\n}}\n")
+    assert [(at, value in text) for at, _, text in found] == [(3, True)], found
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "if ($rc == -3) { exit; } else if ($rc < 0) { exit; }",
+        "if ($rc == -3) { if ($rc < 0) { exit; } }",
+        'if ($rc == -3) { exit; }\nnote("x");\nif ($rc < 0) { exit; }',
+        'if (note("x")) { exit; }\nif ($rc < 0) { exit; }',
+        'if ($var(a)) { note("x"); }\nif ($rc < 0) { exit; }',
+        'if ($rc == -3) { exit; }\nif (note("x") && $rc < 0) { exit; }',
+        "$var(rc) = $rc;\nif ($var(rc) == -3) { exit; }\nif ($var(rc) < 0) { exit; }",
+    ],
+)
+def test_rc_that_is_what_was_meant(scripts: Scripts, body: str) -> None:
+    assert scripts.say(f"route {{\n{body}\n}}\n") == []
+
+
 def test_no_warning_when_the_variable_for_standard_input_is_set(scripts: Scripts) -> None:
     assert scripts.say('route {\n$var(in) = "x";\nexec("cmd", $var(in), $var(out));\n}\n') == []
 
