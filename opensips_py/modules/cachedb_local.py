@@ -29,7 +29,10 @@ cachedb_url = module.param(
     "cachedb_url", str, list(_none), multiple=True, doc='a group and its collection: "local:group:///collection"'
 )
 cache_collections = module.param(
-    "cache_collections", str, "", doc='the collections: "one; two"; the size in "one=5" is not needed'
+    "cache_collections",
+    str,
+    "",
+    doc='the collections: "one; two"; each that a cachedb_url names must be here; the size in "one=5" is not needed',
 )
 cache_clean_period = module.param("cache_clean_period", int, 600, doc="seconds between two removals of what has expired")
 module.param("exec_threshold", int, 0, doc="microseconds from which a query is logged", no_effect="queries are not measured")
@@ -123,6 +126,7 @@ class LocalCache:
         return value
 
 
+@module.on_check
 @module.on_config
 def configure() -> None:
     """Read groups and collections; offer the engine."""

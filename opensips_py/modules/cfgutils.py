@@ -39,6 +39,7 @@ _config_hash = ""
 _held: dict[bytes, list[AbstractContextManager[None]]] = {}
 
 
+@module.on_check
 @module.on_config
 def configure() -> None:
     """Check the parameters, remember first values."""

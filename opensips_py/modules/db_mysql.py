@@ -52,6 +52,7 @@ module.event(
 pool.statistics.declare(module)
 
 
+@module.on_check
 @module.on_config
 def configure() -> None:
     """Read the parameters once."""

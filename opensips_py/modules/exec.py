@@ -63,6 +63,7 @@ _AVP = re.compile(r"\$\(?avp\(([^()]+)\)(?:\[\*\])?\)?")
 _ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
 
 
+@module.on_check
 @module.on_config
 def configure() -> None:
     """Read the parameters once."""

@@ -21,6 +21,7 @@ _FLAGS = 32
 _ALL = 0xFFFFFFFF
 
 
+@module.on_check
 @module.on_config
 def configure() -> None:
     """Check the parameter."""

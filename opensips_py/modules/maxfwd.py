@@ -15,6 +15,7 @@ HIGHEST = 256
 max_limit = module.param("max_limit", int, HIGHEST, doc="highest value sent on (1 to 256); larger ones are lowered to it")
 
 
+@module.on_check
 @module.on_config
 def _configure() -> None:
     if not 1 <= max_limit.value <= HIGHEST:

@@ -37,14 +37,19 @@ module.param("trace_on", int, 0, doc="trace connections", no_effect=_NO_TRACE)
 module.param("trace_filter_route", str, "", doc="route that chooses what is traced", no_effect=_NO_TRACE)
 
 
-@module.on_config
-def configure() -> None:
-    """Give the values to the transport."""
+@module.on_check
+def check() -> None:
+    """Refuse values that cannot be."""
     if not 0 < tcp_port.value < 65536:
         raise ConfigError(f"tcp_port {tcp_port.value} is not a port number (1 to 65535)")
     for param in (tcp_send_timeout, tcp_max_msg_chunks, tcp_async_max_postponed_chunks):
         if param.value < 1:
             raise ConfigError(f"proto_tcp: {param.name} must be at least 1, not {param.value}")
+
+
+@module.on_config
+def configure() -> None:
+    """Give the values to the transport."""
     default_ports["tcp"] = tcp_port.value
     tuning.asynchronous = bool(tcp_async.value)
     tuning.send_timeout = tcp_send_timeout.value / 1000

@@ -9,6 +9,7 @@ module = Module("proto_udp", doc="SIP over UDP (OpenSIPS module proto_udp)")
 udp_port = module.param("udp_port", int, 5060, doc="port of UDP sockets, and of destinations, that are given without one")
 
 
+@module.on_check
 @module.on_config
 def check() -> None:
     """Refuse a port that does not exist; tell the one that is meant where none is said."""

@@ -59,6 +59,7 @@ DEFAULT_TYPE = "application/x-www-form-urlencoded"
 """Content type of a body when the script gives none (curl's)."""
 
 
+@module.on_check
 @module.on_config
 def configure() -> None:
     """Read the parameters once."""

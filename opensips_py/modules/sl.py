@@ -12,6 +12,7 @@ __all__ = ["module"]
 enable_stats = module.param("enable_stats", int, 1, doc="count replies")
 
 
+@module.on_check
 @module.on_config
 def _configure() -> None:
     if enable_stats.value not in (0, 1):

@@ -25,6 +25,7 @@ _counted: dict[str, Statistic] = {}
 """Statistics that the script has named so far: saves the search."""
 
 
+@module.on_check
 @module.on_config
 def declare() -> None:
     """Make the statistics of ``variable`` and take over ``stat_groups``."""

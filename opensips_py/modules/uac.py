@@ -29,6 +29,7 @@ restore_passwd = module.param("restore_passwd", str, "", doc="key that the kept 
 module.param("force_dialog", int, 0, doc="keep the URIs in a dialog", no_effect="they are kept in Record-Route")
 
 
+@module.on_check
 @module.on_config
 def configure() -> None:
     """Check the parameters; restore in loose_route() if that is wanted."""

@@ -41,6 +41,7 @@ _RESETS = ("reset_all", "reset_default", "reset_added")
 _default_filters: dict[str, re.Pattern[str]] = {}
 
 
+@module.on_check
 @module.on_config
 def configure() -> None:
     """Check the parameters, compile the filters."""

@@ -210,9 +210,13 @@ def check_values(script: ast.Script, env: Environment, findings: Findings) -> No
 
 
 def _place(script: ast.Script, module: str, error: ConfigError, env: Environment) -> ast.Node:
-    """The ``modparam`` that the error speaks of, else the ``loadmodule``."""
-    named = [node for node in script.parameters if node.name == error.parameter and re.fullmatch(node.module, module)]
-    exact = [node for node in named if error.value is not None and node.value.value == error.value]
+    """The ``modparam`` that the error speaks of, or whose name and value stand in its text; else the ``loadmodule``."""
+    words = {error.parameter} if error.parameter is not None else set(re.findall(r"\w+", str(error)))
+    named = [node for node in script.parameters if node.name in words and re.fullmatch(node.module, module)]
+    if error.value is not None:
+        exact = [node for node in named if node.value.value == error.value]
+    else:
+        exact = [node for node in named if node.value.value and str(node.value.value) in str(error)]
     loads = [env.loads[module]] if module in env.loads else []
     nodes: list[ast.Node] = [*exact, *named, *loads]
     return nodes[0] if nodes else ast.Null(file=script.files[0] if script.files else "", line=1, column=1, end=2)

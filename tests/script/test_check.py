@@ -215,6 +215,23 @@ def test_a_variable_may_stand_where_literals_are_checked(scripts: Scripts) -> No
     assert scripts.findings(f"route {{ {calls} }}\n") == []
 
 
+def test_values_that_a_module_refuses_are_errors_at_their_modparam(scripts: Scripts) -> None:
+    text = """loadmodule "tm.so"
+loadmodule "usrloc.so"
+loadmodule "cachedb_local.so"
+modparam("tm", "wt_timer", 3)
+modparam("tm", "fr_timeout", -3)
+modparam("usrloc", "db_mode", 2)
+modparam("cachedb_local", "cachedb_url", "local:///")
+modparam("cachedb_local", "cachedb_url", "local:calls:///calls")
+route { exit; }
+"""
+    found = scripts.say(text, head='socket=udp:127.0.0.1:20100\nloadmodule "proto_udp.so"\n', check=True)
+    assert [line for line, _, _ in found] == [5, 6, 8], found
+    assert "fr_timeout must be at least 1" in found[0][2]
+    assert "add the collection calls to cache_collections" in found[2][2]
+
+
 def test_module_parameters_get_their_values_and_their_defaults_back(scripts: Scripts) -> None:
     text = (
         'modparam("probe", "limit", 0x10)\nmodparam("prob.|tm", "label", "x")\nmodparam("probe", "many", "a")\n'

@@ -48,6 +48,7 @@ def sipping_mask() -> int:
     return branch_flags.mask(sipping_bflag.value) if sipping_bflag.value else 0
 
 
+@module.on_check
 @module.on_config
 def _configure() -> None:
     AvpName.received = ""

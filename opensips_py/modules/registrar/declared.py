@@ -55,6 +55,7 @@ class AvpNames:
     attributes = ""
 
 
+@module.on_check
 @module.on_config
 def _configure() -> None:
     AvpNames.received = _avp_name("received_avp", received_avp.value)

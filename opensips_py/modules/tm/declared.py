@@ -112,6 +112,7 @@ class _Counting(transactions.Hooks):
         _received.add()
 
 
+@module.on_check
 @module.on_config
 def _configure() -> None:
     for param in (fr_timeout, fr_inv_timeout, wt_timer, T1_timer, T2_timer):

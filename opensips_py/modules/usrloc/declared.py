@@ -44,6 +44,7 @@ def nat_mask() -> int:
     return branch_flags.mask(nat_bflag.value) if nat_bflag.value else 0
 
 
+@module.on_check
 @module.on_config
 def _configure() -> None:
     if preset.value != _MEMORY_MODE:
