@@ -20,6 +20,7 @@ from typing import Any
 
 DEFAULT_FIFO = "/tmp/opensips_fifo"
 DEFAULT_REPLY_DIR = "/tmp/"
+INVALID_PARAMS = -32602
 OK, REFUSED, USAGE, NO_ANSWER = 0, 1, 2, 3
 
 
@@ -40,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("-t", "--timeout", type=float, default=10.0, help="seconds to wait (default %(default)s)")
     parser.add_argument("command", help='name of the command; "which" lists them all')
-    parser.add_argument("parameters", nargs="*", metavar="name=value", help="its parameters")
+    parser.add_argument("parameters", nargs="*", metavar="name=value", help="its parameters, or values alone in their order")
     options = parser.parse_args(arguments)
     try:
         params = parse_parameters(options.parameters)
@@ -48,14 +49,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(str(error))
     try:
         answer = call(options.fifo, options.reply_dir, options.command, params, options.timeout)
+        if "error" in answer:
+            print(f"opensips-py-mi: {options.command}: {describe(answer['error'])}", file=sys.stderr)
+            if answer["error"].get("code") == INVALID_PARAMS:
+                known = call(options.fifo, options.reply_dir, "which", [options.command], options.timeout).get("result")
+                print(f"opensips-py-mi: {explain(options.command, params, known)}", file=sys.stderr)
+            return REFUSED
     except NoAnswer as error:
         print(f"opensips-py-mi: {error}", file=sys.stderr)
         return NO_ANSWER
-    if "error" in answer:
-        print(f"opensips-py-mi: {options.command}: {describe(answer['error'])}", file=sys.stderr)
-        return REFUSED
-    print(json.dumps(answer.get("result"), indent=4, ensure_ascii=False))
+    try:
+        print(json.dumps(answer.get("result"), indent=4, ensure_ascii=False), flush=True)
+    except BrokenPipeError:  # head has seen enough; what is left in the buffer has to go somewhere at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return OK
+
+
+def explain(command: str, params: dict[str, Any] | list[Any], recipes: Any) -> str:
+    """What a command takes, after it was called in another way; ``recipes`` is the server's answer to ``which COMMAND``."""
+    forms = [" ".join([command, *(f"{name}=…" for name in recipe)]) for recipe in recipes or []]
+    text = "write " + ", or ".join(forms) if forms else f"{command} cannot be looked up with which"
+    if not isinstance(params, dict):  # by position: the names are those of the form with as many parameters
+        names: list[str] = next((recipe for recipe in recipes or [] if len(recipe) == len(params)), [])
+        params = dict(zip(names, params, strict=False))
+    lists = [f"{name}=[{value}]" for name, value in params.items() if isinstance(value, str) and not value.lstrip("-").isdigit()]
+    if lists:
+        text += f"; a list is written in brackets: {' '.join(lists)}"
+    return text
 
 
 def parse_parameters(texts: Sequence[str]) -> dict[str, Any] | list[Any]:
@@ -94,8 +114,6 @@ def describe(error: dict[str, Any]) -> str:
         text += f": {error['data']}"
     if error.get("code") == -32601:
         text += '; "opensips-py-mi which" lists the commands'
-    elif error.get("code") == -32602:
-        text += '; "opensips-py-mi which COMMAND" shows what it takes'
     return text
 
 

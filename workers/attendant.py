@@ -442,9 +442,10 @@ class Attendant:
             return 0  # the next receiver that comes up gets them
         given: dict[bytes, tuple[int, int]] = {}
         without_fds: dict[int, list[bytes]] = {}
-        count = 0
+        count = ended = 0
         for token, record in parking.every(self.store):
             if lost(token, record):
+                ended += parking.interrupted(record)
                 taker = receivers[count % len(receivers)]
                 if record.fd_key is not None:  # from now on the connection belongs to this operation, not to a pool
                     self.fd_store.rename(record.fd_key, parking.fd_key(token))
@@ -461,8 +462,10 @@ class Attendant:
         for slot, tokens in without_fds.items():
             for n in range(0, len(tokens), TOKENS):
                 self.fd_store.hand_over(slot, b"M" + b"".join(tokens[n : n + TOKENS]), [])
-        if count:
-            log(NOTICE, "core", "async", f"{count} parked operations go on in another process")
+        if count > ended:
+            log(NOTICE, "core", "async", f"{count - ended} parked operations go on in another process")
+        if ended:
+            log(NOTICE, "core", "async", f"{ended} scripts in await() are lost, their requests are answered 500")
         return count
 
     def _hand_over_from_dead(self) -> None:

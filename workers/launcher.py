@@ -19,6 +19,7 @@ from opensips_py.core.log import CRITICAL, NOTICE, WARNING, log
 from opensips_py.script.context import ListenSocket
 from opensips_py.script.diagnostics import ScriptErrors, render
 from opensips_py.script.program import Program, load
+from workers import observation
 from workers.daemon import (
     FAILED,
     DaemonError,
@@ -90,6 +91,9 @@ def _start(options: Options) -> int:
         refused = functions_debugger.refusal(options.foreground, receivers)
         if refused is not None:
             raise DaemonError(refused)
+    unobservable = observation.refusal(program.directory)
+    if unobservable is not None:
+        raise DaemonError(unobservable)
     find_account(options.user, options.group)
     _set_up_log(options, program)
     if options.foreground:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import cProfile
 import os
 from collections.abc import Callable
+from importlib.util import find_spec
 
 from opensips_py.core.process import this
 from opensips_py.script.program import Program
@@ -16,6 +17,21 @@ from opensips_py.script.program import Program
 COVERAGE = "OPENSIPS_PY_COVERAGE"
 PROFILE = "OPENSIPS_PY_PROFILE"
 _PLUGIN = "opensips_py.script.coverage_plugin"
+
+
+def refusal(directory: str) -> str | None:
+    """Why a server whose script lies in ``directory`` cannot be observed as the environment asks; None: it can."""
+    if os.environ.get(COVERAGE):
+        if find_spec("coverage") is None:
+            return f"{COVERAGE} needs coverage.py: pip install coverage"
+        configuration = os.path.join(directory, os.environ[COVERAGE])
+        if not os.path.isfile(configuration):
+            return f"{COVERAGE}: there is no configuration file {configuration}: create it (docs/debugging.md)"
+    if os.environ.get(PROFILE):
+        profiles = os.path.join(directory, os.environ[PROFILE])
+        if not os.path.isdir(profiles):
+            return f"{PROFILE}: there is no directory {profiles}: create it"
+    return None
 
 
 def observe(program: Program, kind: str) -> Callable[[], None]:

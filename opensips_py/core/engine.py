@@ -529,7 +529,8 @@ class Engine:
         async_events.tell(async_events.TAKEOVER, token, record, time.monotonic() - record.started)
         running = Running(token, op, record, None, self._status.epoch)
         running.journaled = len(rows)
-        done = op.start()
+        # nobody is left to whom an operation of await() means anything: its request is answered at once
+        done = Done(LOST) if parking.interrupted(record) else op.start()
         if done is None:
             self._watch(running)
             return

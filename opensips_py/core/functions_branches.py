@@ -77,7 +77,7 @@ def serialize_branches(ctx: Context, clear: int, keep_order: int | None = None) 
     """Put the destinations aside, to be tried by falling q with next_branches(); equal q go together.
 
     ``clear``: forget what an earlier call put aside. ``keep_order``: one after the other as they are, without regard to q.
-    Nothing happens when all have the same q.
+    Nothing happens when all have the same q. Always 1.
     """
     if clear:
         ctx.avps.pop(SERIAL, None)

@@ -14,7 +14,10 @@ from opensips_py.script.declarations import ALL
 
 @module.function(routes=ALL)
 def forward(ctx: Context, destination: str | None = None) -> int:
-    """Forward the request without a transaction: to ``[proto:]host[:port]``, or to ``$du`` or the R-URI."""
+    """Forward the request without a transaction: to ``[proto:]host[:port]``, or to ``$du`` or the R-URI.
+
+    1 sent, -1 the destination is wrong, -2 the URI is, -4 unresolvable, other negative codes: not sent.
+    """
     hop = None if destination is None else hop_of_proxy(destination)
     if destination is not None and hop is None:
         return -1
@@ -23,7 +26,10 @@ def forward(ctx: Context, destination: str | None = None) -> int:
 
 @module.function(routes=ALL)
 def send(ctx: Context, destination: str, headers: str | None = None) -> int:
-    """Send the message as it was received (no Via is added) to ``[proto:]host[:port]``, with more header lines if given."""
+    """Send the message as it was received (no Via is added) to ``[proto:]host[:port]``, with more header lines if given.
+
+    1 sent, -1 the destination is wrong or unresolvable, or it could not be sent.
+    """
     hop = hop_of_proxy(destination)
     found = () if hop is None else destinations_of(ctx, hop, ctx.send_socket)
     data = ctx.msg.raw

@@ -72,6 +72,12 @@ encode = msgspec.msgpack.Encoder().encode
 decode = msgspec.msgpack.Decoder(Parked).decode
 decode_head = msgspec.msgpack.Decoder(ParkedHead).decode
 
+
+def interrupted(record: ParkedHead) -> bool:
+    """The script's rest dies with its process (``continuation.Interrupted``): in another one there is only an end to it."""
+    return record.continuation.startswith(b"interrupted\0")
+
+
 _PORTION = 2000
 """Rows read at a time: a reader that takes long keeps old pages of the store from being used again."""
 

@@ -23,7 +23,7 @@ from opensips_py.tm.states import Uac
 def not_sent(data: bytes) -> None:
     """``data`` was not delivered. Does nothing for a reply, an ACK, a CANCEL and what is no transaction's."""
     if is_reply(data):
-        log(NOTICE, "core", "tcp_send", f"a reply was not delivered: {data[:40].partition(b' ')[2][:30].decode('latin-1')!r}")
+        log(NOTICE, "core", "tcp_send", f"a reply was not delivered: {_shown(data)}")
         return
     try:
         msg = parse(data)
@@ -36,6 +36,17 @@ def not_sent(data: bytes) -> None:
         _end_branch(*name, msg.method, msg.via.branch or "")
     except Exception as error:
         report_error(error, "transport error")
+
+
+def _shown(data: bytes) -> str:
+    """A reply in a line of the log: status, Call-ID, and whom its topmost Via names."""
+    try:
+        msg = parse(data)
+        peer = msg.via.sent_by
+    except ParseError:
+        return repr(data[:30])
+    status = data[8:].partition(b"\r\n")[0].decode("latin-1")
+    return f"{status}, Call-ID {msg.call_id}, for {peer}"
 
 
 def _end_branch(key: bytes, n: int, method: str, via: str) -> None:

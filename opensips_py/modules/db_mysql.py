@@ -1,6 +1,6 @@
 """MySQL and MariaDB (OpenSIPS module db_mysql).
 
-The driver behind ``mysql://`` URLs; scripts use it through other modules (avpops, auth_db, usrloc …). Each worker has a
+The driver behind ``mysql://`` URLs; scripts use it through other modules (avpops, sqlops, dialplan). Each worker has a
 pool of connections per URL, of at most ``db_max_async_connections`` (core parameter). Connecting, authenticating
 and waiting for a free connection never block the worker. Further URL parameters: ``unix_socket=PATH``,
 ``charset=NAME``.

@@ -1,8 +1,7 @@
 """HTTP requests (OpenSIPS module rest_client), over HTTP/1.1 connections that are kept open.
 
 ``rest_get(url, $body[, $ctype[, $code]])``, ``rest_post`` and ``rest_put(url, body[, ctype], $body[, $ctype[, $code]])``.
-Any response gives return code 1: look at ``$code``. Redirects are not followed. For the other codes see
-``opensips_py.core.http.transfer``.
+Any response gives return code 1: look at ``$code``. Redirects are not followed.
 """
 
 from __future__ import annotations
@@ -100,7 +99,12 @@ def leave() -> None:
 
 @module.operation(routes=ALL)
 def rest_get(ctx: Context, url: str, body: Var, ctype: Var | None = None, code: Var | None = None) -> Transfer | int:
-    """GET ``url``; body, content type and status code of the response go to the variables."""
+    """GET ``url``; body, content type and status code of the response go to the variables.
+
+    1 for any response, whatever its status; -1 the connection was refused; -2 connecting took too long; -3 the transfer did;
+    -4 too many transfers wait; -10 anything else: no such host, TLS, a response that is broken or too large. ``$code`` is 0
+    without a response.
+    """
     return _transfer(RestGet, ctx, url, None, None, body, ctype, code)
 
 
@@ -114,7 +118,7 @@ def rest_post(
     recv_ctype: Var | None = None,
     code: Var | None = None,
 ) -> Transfer | int:
-    """POST a body to ``url``."""
+    """POST a body to ``url``. Return codes as those of rest_get()."""
     assert recv_body is not None
     return _transfer(RestPost, ctx, url, send_body, send_ctype, recv_body, recv_ctype, code)
 
@@ -129,7 +133,7 @@ def rest_put(
     recv_ctype: Var | None = None,
     code: Var | None = None,
 ) -> Transfer | int:
-    """PUT a body to ``url``."""
+    """PUT a body to ``url``. Return codes as those of rest_get()."""
     assert recv_body is not None
     return _transfer(RestPut, ctx, url, send_body, send_ctype, recv_body, recv_ctype, code)
 

@@ -281,10 +281,24 @@ def test_the_rest_of_the_script_is_lost_with_its_worker(
         assert answer.header("X-Before") == "yes"
     else:
         caller.in_transaction("ACK", to=answer.header("To"))
+    lost = running.wait_log("scripts in await() are lost")
+    assert "1 scripts in await() are lost, their requests are answered 500" in lost[0]
     if how == "stuck":
         wait_free(running)  # it must not go on
     assert running.lines("@@went on") == []
     caller.nothing(0.2)
+
+
+def test_the_answer_does_not_wait_for_the_end_of_what_the_lost_script_waited_for(server: StartServer, client: MakeClient) -> None:
+    script = 'route { xlog("@@waiting $pp\\n"); await(exec("sleep 600", , $avp(out))); t_reply(200, "OK"); }'
+    running = server(HEAD + script, workers=2)
+    caller = client(running.address)
+    caller.request("MESSAGE")
+    (line,) = running.wait_log("@@waiting")
+    wait_parked(running, "exec")
+    os.kill(int(line.rsplit(" ", 1)[1]), signal.SIGKILL)
+    assert caller.final().status == 500
+    assert running.mi("async_list")["Count"] == 0
 
 
 def test_scripts_that_wait_when_the_server_stops_are_answered_503(server: StartServer, client: MakeClient) -> None:

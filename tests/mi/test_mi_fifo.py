@@ -217,11 +217,24 @@ def test_our_client_says_what_is_wrong(running: Server) -> None:
     done = own(running, "log_level", "level=loud")
     assert done.returncode == 1
     assert "Failed to handle parameter" in done.stderr
+    assert "write log_level, or log_level level=…, or log_level level=… pid=…" in done.stderr
+    done = own(running, "get_statistics", "statistics=tm:")
+    assert "write get_statistics statistics=…; a list is written in brackets: statistics=[tm:]" in done.stderr
+    assert "statistics=[tm:]" in own(running, "get_statistics", "tm:").stderr
     done = own(running, "log_level", "level=1", "5")
     assert done.returncode == 2
     assert "either all parameters have a name" in done.stderr
     assert own(running).returncode == 2
     assert list(running.tmp.glob("opensips_py_mi_*")) == []
+
+
+def test_our_client_ends_quietly_when_nobody_reads_its_output(running: Server) -> None:
+    command = [str(BIN / "opensips-py-mi"), "-f", str(running.fifo), "-r", f"{running.tmp}/", "which"]
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=20)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_our_client_without_a_server_names_the_fifo_it_tried(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from scripts.testbed.server import Server
 from tests.support.sip_client import SipClient
+from workers import observation
 
 StartServer = Callable[..., Server]
 MakeClient = Callable[..., SipClient]
@@ -204,6 +205,28 @@ def test_a_relative_name_of_the_script_will_do(server: StartServer, client: Make
     running = server(WAITING, workers=1, environment=environment, options=["-f", "opensips.cfg", *place])
     _wait_ten_times(running, client(running.address))
     assert row_of_script(configuration) == ["7", "1", "86%", str(line_of(running.config, "never reached"))]
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "text"),
+    [
+        ("OPENSIPS_PY_PROFILE", "no/such", "there is no directory no/such: create it"),
+        ("OPENSIPS_PY_COVERAGE", "no/such", "there is no configuration file no/such: create it"),
+        ("OPENSIPS_PY_COVERAGE", "there", "needs coverage.py: pip install coverage"),
+    ],
+)
+def test_what_the_tools_lack_is_said_before_the_server_starts(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, text: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    if value == "there":
+        monkeypatch.setattr(observation, "find_spec", lambda name: None)
+    assert text in (observation.refusal("") or "")
+
+
+def test_a_server_without_the_directory_for_its_profiles_does_not_start(server: StartServer, tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="create it"):
+        server(WAITING, workers=1, environment={"OPENSIPS_PY_PROFILE": str(tmp_path / "missing")})
 
 
 def test_cprofile_shows_scripts_that_wait(server: StartServer, client: MakeClient, tmp_path: Path) -> None:

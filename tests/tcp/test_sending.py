@@ -276,7 +276,7 @@ def test_a_message_flag_forbids_a_new_connection_for_replies(
     caller.close()
     wait_connections(running, 0)
     callee.reply(received, 200)
-    running.wait_log("a reply was not delivered")
+    running.wait_log("a reply was not delivered: 200 OK, Call-ID ")
     with pytest.raises(AssertionError):
         back.accept(0.2)
 

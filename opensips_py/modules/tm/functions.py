@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from time import monotonic
+from types import FrameType
 from typing import Annotated, Any
 
 from opensips_py.core import relay, transactions
 from opensips_py.core.destinations import hop_of_proxy
+from opensips_py.core.log import ERROR, log
 from opensips_py.core.process import this
+from opensips_py.core.python_function import script_place
 from opensips_py.core.transaction import Transaction, answer_retransmission, commit, hold, look, release
 from opensips_py.modules.tm.declared import module
 from opensips_py.script.context import Context, RouteKind
@@ -39,6 +43,7 @@ def t_reply_with_body(ctx: Context, code: int, reason: str, body: str) -> int:
     if ctx.msg.method == "ACK":
         return 0
     if not 100 <= code <= 699:
+        _say("t_reply", f"{code} is no status of a reply (100 to 699)")
         return -1
     return transactions.reply(ctx, code, reason, body=body)
 
@@ -57,7 +62,19 @@ def t_relay(ctx: Context, flags: int | None = None, outbound_proxy: str | None =
         if proxy is None:
             ctx.slots["tm.error"] = transactions.E_BAD_URI
             return -2
-    return relay.relay(ctx, flags or 0, proxy)
+    code = relay.relay(ctx, flags or 0, proxy)
+    if code == -2 and ctx.new_uri is not None and ctx.slots.get("tm.error") == transactions.E_BAD_URI:
+        _say("t_relay", f"the script has set an R-URI that is none: {ctx.ruri!r}")
+    return code
+
+
+def _say(function: str, text: str) -> None:
+    """Log a mistake of the script with its place."""
+    frame: FrameType | None = sys._getframe(2)
+    where = ""
+    while frame is not None and not where:
+        where, frame = script_place(frame), frame.f_back
+    log(ERROR, "tm", function, f"{where}: {text}" if where else text)
 
 
 @module.function(routes=R | F)
@@ -161,7 +178,7 @@ def _arm_now(ctx: Context) -> int:
 
 @module.function(routes=R | F | O | B | L)
 def t_on_failure(ctx: Context, name: str) -> int:
-    """Run failure_route[name] when all branches have failed. An empty name disarms."""
+    """Run failure_route[name] when all branches have failed. An empty name disarms. 1, -1 there is no such route."""
     if not _armed(ctx, RouteKind.FAILURE, name):
         return -1
     ctx.armed_failure = name
@@ -170,7 +187,10 @@ def t_on_failure(ctx: Context, name: str) -> int:
 
 @module.function(routes=R | F | O | B | L)
 def t_on_reply(ctx: Context, name: str) -> int:
-    """Run onreply_route[name] for replies: of every branch, or of this one in a branch route. An empty name disarms."""
+    """Run onreply_route[name] for replies: of every branch, or of this one in a branch route. An empty name disarms.
+
+    1, -1 there is no such route.
+    """
     if not _armed(ctx, RouteKind.ONREPLY, name):
         return -1
     if ctx.route_kind is RouteKind.BRANCH and ctx.tx is not None:
@@ -182,7 +202,7 @@ def t_on_reply(ctx: Context, name: str) -> int:
 
 @module.function(routes=R | F | O | B)
 def t_on_branch(ctx: Context, name: str) -> int:
-    """Run branch_route[name] for every branch before it is sent. An empty name disarms."""
+    """Run branch_route[name] for every branch before it is sent. An empty name disarms. 1, -1 there is no such route."""
     if not _armed(ctx, RouteKind.BRANCH, name):
         return -1
     ctx.armed_branch = name
