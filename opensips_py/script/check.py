@@ -270,6 +270,8 @@ class Checker(CallChecker):
                 return
             if module not in self.env.modules:
                 hint = f'add loadmodule "{module}.so"'
+        elif message.startswith("unknown variable") and (self.findings.modules_lost or self.env.own_module_failed()):
+            return
         self.findings.error(at, message, hint or None)
 
 

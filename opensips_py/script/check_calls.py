@@ -56,7 +56,7 @@ class CallChecker:
 
     def route_exists(self, at: ast.Node, kind: RouteKind, name: str, keyword: str) -> None:
         """Is there such a route block?"""
-        if (kind, name) in self.env.routes:
+        if (kind, name) in self.env.routes or self.findings.routes_lost:
             return
         names = [n for k, n in self.env.routes if k is kind and n != "0"]
         hint = did_you_mean(name, names)
@@ -74,7 +74,8 @@ class CallChecker:
             )
         elif function is not None:
             self._arguments(node.call, function, "async command")
-        if not isinstance(node, ast.Launch) and "tm" not in self.env.modules and "tm" not in self.env.unsupported:
+        absent = "tm" not in self.env.modules and "tm" not in self.env.unsupported and not self.findings.modules_lost
+        if not isinstance(node, ast.Launch) and absent:
             self.findings.error(node, f"{word}() needs the module tm", 'add loadmodule "tm.so"')
         if not isinstance(node, ast.Await) and node.route is not None:
             self.route_exists(node.route, RouteKind.REQUEST, node.route.value, "route")
@@ -135,9 +136,13 @@ class CallChecker:
             return
         hint = None
         if module is not None:
+            if self.findings.modules_lost:
+                return
             hint = f'add loadmodule "{module}.so"'
         elif name in known_modules.RENAMED_FUNCTIONS:
             self.findings.error(node, f"'{name}()' is deprecated", f"use {known_modules.RENAMED_FUNCTIONS[name]}() instead")
+            return
+        elif self.findings.modules_lost or self.env.own_module_failed():
             return
         else:
             near = nearest(name, [*self.env.functions, "xlog", "route", "async", "await", "launch", "return", "exit", "drop"])

@@ -103,9 +103,10 @@ class CommandParser(ExpressionParser):
             if token.value in ("NULL", "null") and name == "route":
                 self.next()
                 return ast.Null(**self.span(token))
-            self.fail(
-                token, f"syntax error: bad arguments for command <{name}>: {token.shown}", f'write "{token.value}" in quotes'
-            )
+            hint: str | None = f'write "{token.value}" in quotes'
+            if self.peek().value == "(" and self.peek().kind != STRING:
+                hint = self.near(name, ("async", "await", "launch")) or "a function has no value: call it first, then use $rc"
+            self.fail(token, f"syntax error: bad arguments for command <{name}>: {token.shown}", hint)
         self.fail(token, f"syntax error: bad arguments for command <{name}>: {token.shown}")
 
     def _plain(self) -> Token:

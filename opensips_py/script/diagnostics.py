@@ -122,6 +122,8 @@ class Findings:
         self.failed = False
         self.unclosed: list[tuple[str, int]] = []
         """File and line of strings and variables that are never closed."""
+        self.routes_lost = self.modules_lost = False
+        """Part of the script was not understood, in which routes, or modules, may stand."""
 
     def error(self, at: Place, message: str, hint: str | None = None) -> None:
         self._add(at, ERROR, message, hint)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from opensips_py.script import ast, formats
+from opensips_py.script import ast, formats, known_modules
 from opensips_py.script.context import Context, RouteKind
 from opensips_py.script.declarations import Function, Module
 from opensips_py.script.event_names import events
@@ -78,6 +78,10 @@ class Environment:
             return m[0] if value is None else m["dollars"] + str(value).replace("$", "$$")
 
         return _FIXED.sub(put_in, node.value)
+
+    def own_module_failed(self) -> bool:
+        """Is there a module that could not be loaded, of which nobody knows what it offers?"""
+        return any(name not in known_modules.FUNCTIONS for name in self.unsupported)
 
     def unset_arguments(self, text: str) -> list[str]:
         """Names of ``$argv(name)`` in a variable or format string that the command line does not set."""

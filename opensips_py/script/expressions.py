@@ -156,6 +156,9 @@ class ExpressionParser(TokenStream):
             self.next()
             return ast.Complement(self._atom(), **self.span(token))
         if token.kind == ID and self.peek().value == "(" and self.peek().kind != STRING:
+            if token.value in ("await", "async", "launch"):
+                way_out = "call it, then $var(x) = $rc" if token.value == "await" else "it is a statement of its own"
+                self.fail(token, f"syntax error: {token.value}() has no value", way_out)
             return ast.CallValue(self.call(), **self.span(token))
         hint = f'write "{token.value}" in quotes' if token.kind in (ID, ADDRESS) else None
         self.fail(token, f"syntax error: a value is expected, not {token.shown}", hint)

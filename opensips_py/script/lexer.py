@@ -40,6 +40,7 @@ _TOKEN = re.compile(
 _DOUBLE = re.compile(r'(?:[^"\\]|\\.)*"', re.DOTALL)
 _ESCAPE = re.compile(r"\\(?:([nrat\"\\])|x([0-9A-Fa-f]{2})|([0-7]{2,3})|(\r?\n))")
 _SIMPLE = {"n": "\n", "r": "\r", "a": "\a", "t": "\t", '"': '"', "\\": "\\"}
+_BEGINS_TEXT = re.compile(r"[ \t]*[\w$\"'\\%:.<@]")
 _NAME = re.compile(r"[A-Za-z0-9_.]+")
 
 
@@ -156,6 +157,10 @@ def tokens(source: Source, findings: Findings) -> list[Token]:
         else:
             stop = _long(kind or "", text, at)
             if stop < 0:
+                if kind == "double" and (odd := _odd_string(text, out)) is not None:  # its quote has closed that one
+                    at = out[odd].start
+                    del out[odd:]
+                    line, line_start = text.count("\n", 0, at), text.rfind("\n", 0, at) + 1
                 what = "variable" if kind == "variable" else "string"
                 opening = token(OPERATOR, text[at], at + 1)
                 findings.error(opening, f"{what} is never closed")
@@ -206,6 +211,15 @@ def _comment_end(text: str, at: int) -> int:
         if not depth:
             return m.end()
     return -1
+
+
+def _odd_string(text: str, read: list[Token]) -> int | None:
+    """Where a string has not been closed, when the last one of the text is not: the first that runs over lines and ends
+    where another should begin."""
+    for i, token in enumerate(read):
+        if token.kind == STRING and token.lines > 1 and text[token.start] == '"' and _BEGINS_TEXT.match(text, token.stop):
+            return i
+    return None
 
 
 def _long(kind: str, text: str, at: int) -> int:

@@ -45,6 +45,7 @@ def load(script: ast.Script, env: Environment, findings: Findings, *, strict: bo
             env.unsupported.add(name)
             continue
         if not _fits(module, node, env, findings):
+            env.unsupported.add(name)
             continue
         _reset(module)
         by_name.add(name)
@@ -145,6 +146,11 @@ def default_of(parameter: ModuleParameter[Any]) -> Any:
 def _set(node: ast.ModParam, loaded: dict[str, Module], env: Environment, findings: Findings) -> None:
     names = [node.module] if node.module in loaded or node.module in env.unsupported else _matching(node, loaded, env, findings)
     if not names:
+        if node.module in known_modules.FUNCTIONS and node.module not in available():
+            findings.error(node, f"not supported yet: module {node.module}")
+            return
+        if findings.modules_lost or (env.own_module_failed() and node.module not in known_modules.FUNCTIONS):
+            return  # follows from a module that could not be loaded, which has been said
         message = f"Parameter <{node.name}> not found in module <{node.module}> - can't set"
         findings.error(node, message, _why_not(node.module, loaded))
         return

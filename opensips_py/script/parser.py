@@ -10,7 +10,7 @@ from opensips_py.script import ast
 from opensips_py.script.diagnostics import Findings
 from opensips_py.script.lexer import END, ID, NUMBER, STRING, VARIABLE, Token
 from opensips_py.script.settings import SettingParser
-from opensips_py.script.statements import ROUTE_KEYWORDS, StatementParser
+from opensips_py.script.statements import COMMENTS, ROUTE_KEYWORDS, StatementParser
 from opensips_py.script.token_stream import SyntaxFault
 
 _NAMELESS = {"route", "onreply_route", "error_route", "local_route", "startup_route"}
@@ -30,12 +30,23 @@ class Parser(SettingParser, StatementParser):
     def parse(self) -> ast.Script:
         """The whole script. Errors are in the findings."""
         while self.token.kind != END:
+            start = self.token
             try:
                 self._top()
             except SyntaxFault:
+                self._lost(start)
                 self._resume_top()
         self.script.files = list(self.findings.sources)
         return self.script
+
+    def _lost(self, start: Token) -> None:
+        """Remember what may have stood in a top-level statement that is given up."""
+        if start.value in ("modparam", "/"):  # "//": a comment of another language
+            return
+        if start.value != "loadmodule":
+            self.findings.routes_lost = True
+        if start.value not in ROUTE_KEYWORDS:
+            self.findings.modules_lost = True
 
     def _top(self) -> None:
         token = self.token
@@ -48,9 +59,9 @@ class Parser(SettingParser, StatementParser):
                 return
             self.fail(token, "syntax error: '}' closes nothing", "there is one '}' too many, here or above")
         if token.kind != ID:
-            self.fail(
-                token, f"syntax error: {token.shown} at top level, where a parameter, loadmodule, modparam or route is expected"
-            )
+            hint = COMMENTS if token.value == "/" else None
+            message = f"syntax error: {token.shown} at top level, where a parameter, loadmodule, modparam or route is expected"
+            self.fail(token, message, hint)
         word = str(token.value)
         following = self.peek()
         if word in ROUTE_KEYWORDS and following.value in ("{", "[") and following.kind != STRING:

@@ -13,6 +13,7 @@ from opensips_py.script.expressions import ASSIGNING
 from opensips_py.script.lexer import END, ID, STRING, VARIABLE, Token
 from opensips_py.script.token_stream import SyntaxFault
 
+COMMENTS = "comments begin with # or stand between /* and */"
 ROUTE_KEYWORDS = {
     "route": RouteKind.REQUEST,
     "failure_route": RouteKind.FAILURE,
@@ -171,7 +172,7 @@ class StatementParser(CommandParser):
                 return []
             if token.value == "{" and token.kind != STRING:
                 return self.block(token)
-            hint = "comments begin with # or stand between /* and */" if token.value == "/" else None
+            hint = COMMENTS if token.value == "/" else None
             self.fail(token, f"syntax error: {token.shown} cannot begin a statement", hint)
         word = str(token.value)
         rule = self._compound.get(word)

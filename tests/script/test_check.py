@@ -362,3 +362,32 @@ def test_a_notification_route_must_exist(scripts: Scripts) -> None:
     head = 'loadmodule "usrloc.so"\nloadmodule "event_routing.so"\n'
     (found,) = scripts.findings(head + 'route { notify_on_event("E_UL_AOR_INSERT", $avp(a), "noone", 5); }\n')
     assert (found.severity, found.message) == ("error", "route [noone] is not defined")
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "message", "hint"),
+    [
+        ("route { route(vm); }\nroute[vm { exit; }\n", 2, "']' expected", None),
+        ("lodmodule x\nroute { some_function(); }\n", 1, "unexpected 'lodmodule'", None),
+        ("// words\nroute { exit; }\n", 1, "'/' at top level", "comments begin with #"),
+        ('route {\nnote("a);\nif ($rU == "b") exit;\nnote("c");\n}\n', 2, "string is never closed", None),
+        ("route {\nasnyc(fetch(1), vm);\n}\n", 2, "bad arguments for command <asnyc>", 'did you mean "async"?'),
+        ("route {\n$var(x) = await(fetch(1));\n}\n", 2, "await() has no value", "call it, then $var(x) = $rc"),
+        ('modparam("dialog", "timeout_avp", "x")\nroute { exit; }\n', 1, "not supported yet: module dialog", None),
+        (
+            'loadmodule "nowhere.py"\nmodparam("nowhere", "a", 1)\nroute { mine($mine(x)); async(mine(), a); }\nroute[a] {}\n',
+            1,
+            "nowhere",
+            None,
+        ),
+    ],
+)
+def test_one_mistake_is_one_error(scripts: Scripts, text: str, line: int, message: str, hint: str | None) -> None:
+    found = scripts.findings(text)
+    assert [(d.line - HEAD.count("\n"), message in d.message) for d in found if d.severity == "error"] == [(line, True)], found
+    assert hint is None or hint in str(found[0].hint)
+
+
+def test_a_comment_of_another_language_hides_no_other_mistake(scripts: Scripts) -> None:
+    found = scripts.say("// words\nroute { route(vm); }\n")
+    assert [line for line, _, _ in found] == [1, 2], found
