@@ -202,7 +202,10 @@ class RouteCompiler(CallCompiler):
         body = [*before, *stop, *self.block(node.body, tail=False)]
         self.line = line
         passes = self.call(self.name("range"), self.const(self.env.settings.max_while_loops))
-        return [self.each(self.temporary("i"), passes, body), self._ok()]
+        loop = self.each(self.temporary("i"), passes, body)
+        said = self.const("max while loops are encountered")
+        loop.orelse = [self.do(self.call(self.attr("rt", "problem"), self.const(3), said, self.where(node)))]
+        return [loop, self._ok()]
 
     def _for(self, node: ast.ForEach) -> list[py.stmt]:
         values = self.bind(self.env.variable(node.values).values, f"values {node.values.text}", ("values", node.values.text))

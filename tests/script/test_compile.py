@@ -120,6 +120,11 @@ def test_return_codes(scripts: Scripts, body: str, lines: list[str]) -> None:
 def test_while_stops_after_the_limit(scripts: Scripts) -> None:
     run = scripts.run('max_while_loops=7\nroute {\n$var(i) = 0; while ($var(i) >= 0) { $var(i) += 1; }\nxlog("$var(i)");\n}\n')
     assert run.runtime.lines == ["7"]
+    assert [text for _, text in run.runtime.problems] == ["max while loops are encountered"]
+    run = scripts.run(
+        'route {\n$var(i) = 0; while ($var(i) < 7) { $var(i) += 1; if ($var(i) == 5) break; }\nxlog("$var(i)");\n}\n'
+    )
+    assert (run.runtime.lines, run.runtime.problems) == (["5"], [])
 
 
 def test_switch_falls_through_until_break(scripts: Scripts) -> None:
