@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from types import CodeType
 from typing import Any
 
 from ipc.lmdb_store import LmdbStore
@@ -50,6 +51,9 @@ class Program:
         return self.routes.get((kind, name))
 
     def locate(self, error: BaseException) -> tuple[str, int] | None:
+        return None
+
+    def place(self, code: CodeType, line: int) -> tuple[str, int] | None:
         return None
 
 

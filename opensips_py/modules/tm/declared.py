@@ -113,11 +113,14 @@ class _Counting(transactions.Hooks):
 
 
 @module.on_check
-@module.on_config
-def _configure() -> None:
+def _check() -> None:
     for param in (fr_timeout, fr_inv_timeout, wt_timer, T1_timer, T2_timer):
         if param.value < 1:
             raise ConfigError(f"tm: {param.name} must be at least 1, not {param.value}")
+
+
+@module.on_config
+def _configure() -> None:
     settings.fr_timeout = float(fr_timeout.value)
     settings.fr_inv_timeout = float(fr_inv_timeout.value)
     settings.wt_timer = float(wt_timer.value)
