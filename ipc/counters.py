@@ -63,6 +63,8 @@ class SlotStatus:
     busy_total_ns = _field(6, "Time spent in callbacks since the start, in nanoseconds.")
     connections = _field(8, "Connections that it owns; negative (set by the attendant): it cannot take any.")
     unsettled = _field(7, "What it is working on that nobody else would finish (meaning is the user's); 0: nothing.")
+    reading_since_ns = _field(9, "time.monotonic_ns() when a SIP receiver took the message that it works on; 0: it reads none.")
+    emptied_ns = _field(10, "time.monotonic_ns() when it last found the queue of its socket empty.")
 
 
 class Counters:

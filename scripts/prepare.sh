@@ -10,9 +10,11 @@ say() { printf 'opensips-py: %s\n' "$*" >&2; }
 
 python_works() { "$1" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }
 
+# Debian's interpreter first: it is built with profile-guided optimisation, which others rarely are, and the server takes
+# a tenth less processor time on it. PYTHON=... chooses another one.
 find_python() {
     local candidate
-    for candidate in ${PYTHON:-} python3.11 python3 python3.12 python3.13 python3.14; do
+    for candidate in ${PYTHON:-} /usr/bin/python3 python3.11 python3 python3.12 python3.13 python3.14; do
         if command -v "$candidate" >/dev/null && python_works "$candidate"; then
             command -v "$candidate"
             return
@@ -21,9 +23,20 @@ find_python() {
     return 1
 }
 
+may_install() { [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; }
+
+# Debian's interpreter is there and new enough, and only its package for virtual environments is missing.
+lacks_venv() {
+    /usr/bin/python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && ! python_works /usr/bin/python3
+}
+
 # Debian packages that are missing, by the program that each one brings.
 missing_packages() {
-    find_python >/dev/null || [ -x .venv/bin/python ] || echo python3-venv
+    if [ ! -x .venv/bin/python ]; then
+        if ! find_python >/dev/null || { [ -z "${PYTHON:-}" ] && may_install && lacks_venv; }; then
+            echo python3-venv
+        fi
+    fi
     if [ "$what" = test ]; then
         # the -core packages: the programs without a system service
         (PATH=$PATH:/usr/sbin; command -v mariadbd && command -v mariadb-install-db) >/dev/null || echo mariadb-server-core
@@ -38,7 +51,7 @@ install_packages() {
     local packages
     packages=$(missing_packages | sort -u | tr '\n' ' ')
     [ -n "${packages// /}" ] || return 0
-    if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+    if ! may_install; then
         say "an administrator must install these Debian packages first:"
         say "    apt-get install $packages"
         exit 1

@@ -13,44 +13,24 @@ from opensips_py.core.receive import receive_message
 from opensips_py.core.report import report_context
 from opensips_py.script.context import RouteKind
 from workers.child import Child, drain_seconds
+from workers.shared_queue import SharedQueue
 
-DATAGRAM = 65535
-"""Largest UDP datagram in bytes."""
 LAST_WORDS = 0.5
 """Seconds after the deadline of draining for what other receivers still want to have sent."""
-BURST = 8
-"""Datagrams read per wake-up: they come in bursts, and waking up costs more than trying once more."""
 
 
 def main(child: Child) -> None:
     """Body of a SIP receiver."""
     index = child.place.socket_index
-    handle, listen = child.shared.handles[index], this.sockets[index]
-    recvfrom = handle.recvfrom
-    receive = receive_message
+    listen = this.sockets[index]
 
-    single = 0
-    """How many of the next wake-ups read only one datagram, because the last attempt to read a second was in vain."""
+    def receive(data: bytes, address: tuple[str, int]) -> None:
+        receive_message(data, address, listen)
 
-    def readable(events: int) -> None:
-        nonlocal single
-        try:
-            data, address = recvfrom(DATAGRAM)
-            receive(data, address, listen)
-            if single:
-                single -= 1
-                return
-            single = BURST
-            for _ in range(BURST):
-                data, address = recvfrom(DATAGRAM)
-                single = 0
-                receive(data, address, listen)
-        except (BlockingIOError, ConnectionRefusedError):
-            # nothing left, or another receiver was faster; or an ICMP error of an earlier datagram
-            return
-
+    status = child.shared.counters.status
+    colleagues = [status(slot) for slot, kind in enumerate(this.kinds) if kind == this.kind and slot != this.slot]
     child.fd_line.on_hand_over = handed_over
-    child.reactor.add_shared(handle.fileno(), readable)
+    SharedQueue(child.shared.handles[index], child.reactor, child.status, colleagues, receive).watch()
     child.watch_termination(lambda: drain(child))
     child.ready()
     child.reactor.run()

@@ -1,0 +1,180 @@
+"""Receivers of one socket: a datagram is left to a colleague that reads and keeps up, and to no other."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import pytest
+
+from workers import shared_queue
+from workers.shared_queue import BURST, KEEPS_UP, PATIENCE, REST, SharedQueue
+
+MS = 1_000_000
+NOW = 1_000_000 * MS
+
+
+@dataclass
+class Row:
+    reading_since_ns: int = 0
+    emptied_ns: int = 0
+
+
+@dataclass
+class Loop:
+    """A reactor whose events the test makes."""
+
+    watched: Callable[[int], None] | None = None
+    timers: list[tuple[float, Callable[[], None]]] = field(default_factory=list)
+
+    def add_shared(self, fd: int, callback: Callable[[int], None]) -> None:
+        self.watched = callback
+
+    def remove(self, fd: int) -> None:
+        self.watched = None
+
+    def call_at(self, when: float, callback: Callable[[], None]) -> None:
+        self.timers.append((when, callback))
+
+    def wake(self) -> None:
+        assert self.watched is not None, "the socket is not watched"
+        self.watched(1)
+
+
+class Receiver:
+    """One receiver of a real socket, with colleagues of which only the rows exist."""
+
+    def __init__(self, colleagues: int) -> None:
+        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.socket.bind(("127.0.0.1", 0))
+        self.socket.setblocking(False)
+        self.sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.sender.connect(self.socket.getsockname())
+        self.loop = Loop()
+        self.row = Row(reading_since_ns=1, emptied_ns=1)  # as a predecessor has left it
+        self.colleagues = [Row() for _ in range(colleagues)]
+        self.received: list[bytes] = []
+        self.reading: list[int] = []
+        SharedQueue(self.socket, self.loop, self.row, self.colleagues, self.receive).watch()
+
+    def receive(self, data: bytes, address: tuple[str, int]) -> None:
+        self.received.append(data)
+        self.reading.append(self.row.reading_since_ns)
+
+    def send(self, *datagrams: bytes) -> None:
+        for data in datagrams:
+            self.sender.send(data)
+
+    def close(self) -> None:
+        self.socket.close()
+        self.sender.close()
+
+
+@pytest.fixture
+def alone() -> Iterator[Receiver]:
+    receiver = Receiver(colleagues=0)
+    yield receiver
+    receiver.close()
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    receiver = Receiver(colleagues=2)
+    yield receiver
+    receiver.close()
+
+
+@pytest.fixture(autouse=True)
+def time_stands_still(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shared_queue, "monotonic_ns", lambda: NOW)
+    monkeypatch.setattr(shared_queue, "monotonic", lambda: NOW / 1e9)
+
+
+def test_everything_that_waits_is_read_at_one_wake_up(alone: Receiver) -> None:
+    alone.send(b"one", b"two", b"three")
+    alone.loop.wake()
+    assert alone.received == [b"one", b"two", b"three"]
+
+
+def test_timers_have_their_turn_after_a_burst(alone: Receiver) -> None:
+    alone.send(*[b"x"] * (BURST + 3))
+    alone.loop.wake()
+    assert len(alone.received) == BURST
+    assert alone.row.emptied_ns == 0
+    alone.loop.wake()
+    assert len(alone.received) == BURST + 3
+
+
+def test_colleagues_see_when_a_message_was_taken_and_the_queue_was_empty(alone: Receiver) -> None:
+    assert alone.row == Row(), "what a predecessor has left is gone"
+    alone.send(b"one")
+    alone.loop.wake()
+    assert alone.reading == [NOW]
+    assert alone.row == Row(reading_since_ns=0, emptied_ns=NOW)
+
+
+def test_a_message_that_raises_is_not_worked_on_for_ever(alone: Receiver) -> None:
+    def fails(data: bytes, address: tuple[str, int]) -> None:
+        raise RuntimeError
+
+    queue = SharedQueue(alone.socket, alone.loop, alone.row, [], fails)
+    queue.watch()
+    alone.send(b"one")
+    with pytest.raises(RuntimeError):
+        alone.loop.wake()
+    assert alone.row.reading_since_ns == 0
+
+
+def test_a_datagram_is_left_to_a_colleague_that_reads_and_keeps_up(receiver: Receiver) -> None:
+    colleague = receiver.colleagues[1]
+    colleague.reading_since_ns, colleague.emptied_ns = NOW - MS, NOW - 3 * MS
+    receiver.send(b"one")
+    receiver.loop.wake()
+    assert receiver.received == []
+    assert receiver.loop.watched is None
+
+
+def test_who_has_left_a_datagram_to_a_colleague_watches_again_after_a_rest(receiver: Receiver) -> None:
+    colleague = receiver.colleagues[0]
+    colleague.reading_since_ns, colleague.emptied_ns = NOW - MS, NOW - 3 * MS
+    receiver.send(b"one")
+    receiver.loop.wake()
+    [(when, watch_again)] = receiver.loop.timers
+    assert when == pytest.approx(NOW / 1e9 + REST)
+    watch_again()
+    colleague.reading_since_ns = 0  # it has died, or waits for other things
+    receiver.loop.wake()
+    assert receiver.received == [b"one"]
+
+
+@pytest.mark.parametrize(
+    ("reading_since", "emptied"),
+    [
+        pytest.param(0, NOW, id="none reads"),
+        pytest.param(NOW - PATIENCE, NOW - PATIENCE, id="it is stuck in one message"),
+        pytest.param(NOW - MS, NOW - KEEPS_UP, id="it has not emptied the queue for long"),
+        pytest.param(NOW - MS, 0, id="it has never emptied the queue"),
+    ],
+)
+def test_nothing_is_left_to_a_colleague_that_does_not_get_to_it(receiver: Receiver, reading_since: int, emptied: int) -> None:
+    for colleague in receiver.colleagues:
+        colleague.reading_since_ns, colleague.emptied_ns = reading_since, emptied
+    receiver.send(b"one")
+    receiver.loop.wake()
+    assert receiver.received == [b"one"]
+    assert receiver.loop.timers == []
+
+
+def test_an_icmp_error_does_not_mean_that_the_queue_is_empty(alone: Receiver) -> None:
+    class Refused:
+        def fileno(self) -> int:
+            return alone.socket.fileno()
+
+        def recvfrom(self, size: int, /) -> tuple[bytes, tuple[str, int]]:
+            raise ConnectionRefusedError
+
+    SharedQueue(Refused(), alone.loop, alone.row, [], alone.receive).watch()
+    alone.loop.wake()
+    assert alone.row == Row()
+    assert alone.loop.watched is not None

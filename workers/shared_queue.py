@@ -1,0 +1,108 @@
+"""Reading a socket that several receivers share: whoever is at it goes on while it keeps up, and the others are left alone.
+
+The kernel wakes another receiver for a datagram that arrives while one works. If that one read it at once, the messages of a
+moderate load would be spread over all of them, and each would find the processor's caches filled with something else: a
+fifth of the CPU time per message. So a receiver that is woken looks at its colleagues first. If one of them is reading, and
+has found the queue empty a moment ago, the datagram is left to it, and the receiver does not watch the socket for a while.
+
+No datagram waits for a process that is stuck or overloaded: who works on one message for longer than :data:`PATIENCE`, or has
+not emptied the queue within :data:`KEEPS_UP`, gets help at once. Only one that gets stuck right after a datagram was left to it,
+while nobody else watches, delays that one, by :data:`REST` at most.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from time import monotonic, monotonic_ns
+from typing import Protocol
+
+DATAGRAM = 65535
+"""Largest UDP datagram in bytes."""
+BURST = 8
+"""Datagrams read per wake-up, before timers and other descriptors have their turn."""
+PATIENCE = 2_000_000
+"""Nanoseconds that a colleague may take for one message before it counts as stuck."""
+KEEPS_UP = 8_000_000
+"""Nanoseconds within which a colleague must have found the queue empty to count as keeping up."""
+REST = 0.008
+"""Seconds for which a receiver does not watch the socket when it has left a datagram to a colleague."""
+
+
+class Reading(Protocol):
+    """What receivers of one socket know of each other (:class:`ipc.counters.SlotStatus`)."""
+
+    reading_since_ns: int
+    emptied_ns: int
+
+
+class Source(Protocol):
+    """A socket that does not block."""
+
+    def fileno(self) -> int: ...
+
+    def recvfrom(self, size: int, /) -> tuple[bytes, tuple[str, int]]: ...
+
+
+class Watch(Protocol):
+    """The part of the reactor that is needed here."""
+
+    def add_shared(self, fd: int, callback: Callable[[int], None]) -> None: ...
+
+    def remove(self, fd: int) -> None: ...
+
+    def call_at(self, when: float, callback: Callable[[], None]) -> object: ...
+
+
+class SharedQueue:
+    """One receiver's end of a shared socket."""
+
+    def __init__(
+        self,
+        source: Source,
+        reactor: Watch,
+        own: Reading,
+        colleagues: Sequence[Reading],
+        receive: Callable[[bytes, tuple[str, int]], None],
+    ) -> None:
+        self._fd = source.fileno()
+        self._recvfrom = source.recvfrom
+        self._reactor = reactor
+        self._own = own
+        self._colleagues = colleagues
+        self._receive = receive
+
+    def watch(self) -> None:
+        """Call ``receive(data, address)`` for datagrams from now on."""
+        own = self._own
+        own.reading_since_ns = own.emptied_ns = 0  # a predecessor may have died while it read
+        self._reactor.add_shared(self._fd, self._readable)
+
+    def _readable(self, events: int) -> None:
+        if self._colleagues and self._is_cared_for():
+            self._reactor.remove(self._fd)
+            self._reactor.call_at(monotonic() + REST, self._watch_again)
+            return
+        recvfrom, receive, own = self._recvfrom, self._receive, self._own
+        try:
+            for _ in range(BURST):
+                data, address = recvfrom(DATAGRAM)
+                own.reading_since_ns = monotonic_ns()
+                receive(data, address)
+        except BlockingIOError:
+            own.emptied_ns = monotonic_ns()
+        except ConnectionRefusedError:  # an ICMP error of an earlier datagram
+            pass
+        finally:
+            own.reading_since_ns = 0
+
+    def _watch_again(self) -> None:
+        self._reactor.add_shared(self._fd, self._readable)
+
+    def _is_cared_for(self) -> bool:
+        """Whether a colleague reads and keeps up."""
+        now = monotonic_ns()
+        for colleague in self._colleagues:
+            since = colleague.reading_since_ns
+            if since and now - since < PATIENCE and now - colleague.emptied_ns < KEEPS_UP:
+                return True
+        return False
