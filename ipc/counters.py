@@ -65,6 +65,7 @@ class SlotStatus:
     unsettled = _field(7, "What it is working on that nobody else would finish (meaning is the user's); 0: nothing.")
     reading_since_ns = _field(9, "time.monotonic_ns() when a SIP receiver took the message that it works on; 0: it reads none.")
     emptied_ns = _field(10, "time.monotonic_ns() when it last found the queue of its socket empty.")
+    watching_since_ns = _field(11, "time.monotonic_ns() since when it is woken for its socket; 0: it has left that to others.")
 
 
 class Counters:

@@ -31,8 +31,10 @@ REST = 0.008
 class Reading(Protocol):
     """What receivers of one socket know of each other (:class:`ipc.counters.SlotStatus`)."""
 
+    busy_since_ns: int
     reading_since_ns: int
     emptied_ns: int
+    watching_since_ns: int
 
 
 class Source(Protocol):
@@ -75,12 +77,13 @@ class SharedQueue:
         """Call ``receive(data, address)`` for datagrams from now on."""
         own = self._own
         own.reading_since_ns = own.emptied_ns = 0  # a predecessor may have died while it read
-        self._reactor.add_shared(self._fd, self._readable)
+        self._watch()
 
     def _readable(self, events: int) -> None:
         if self._colleagues and self._is_cared_for():
+            self._own.watching_since_ns = 0
             self._reactor.remove(self._fd)
-            self._reactor.call_at(monotonic() + REST, self._watch_again)
+            self._reactor.call_at(monotonic() + REST, self._watch)
             return
         recvfrom, receive, own = self._recvfrom, self._receive, self._own
         try:
@@ -95,14 +98,22 @@ class SharedQueue:
         finally:
             own.reading_since_ns = 0
 
-    def _watch_again(self) -> None:
+    def _watch(self) -> None:
+        self._own.watching_since_ns = monotonic_ns()
         self._reactor.add_shared(self._fd, self._readable)
 
     def _is_cared_for(self) -> bool:
-        """Whether a colleague reads and keeps up."""
+        """Whether a colleague keeps up, and reads or is about to.
+
+        The kernel asks first who watches longest, and wakes the first one that sleeps. So whoever watches for longer than this
+        process did not sleep: it comes to the socket without being woken.
+        """
         now = monotonic_ns()
         for colleague in self._colleagues:
-            since = colleague.reading_since_ns
-            if since and now - since < PATIENCE and now - colleague.emptied_ns < KEEPS_UP:
-                return True
+            if now - colleague.emptied_ns < KEEPS_UP:
+                since = colleague.reading_since_ns
+                if not since and 0 < colleague.watching_since_ns < self._own.watching_since_ns:
+                    since = colleague.busy_since_ns or now
+                if now - since < PATIENCE:
+                    return True
         return False

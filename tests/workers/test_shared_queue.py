@@ -17,8 +17,10 @@ NOW = 1_000_000 * MS
 
 @dataclass
 class Row:
+    busy_since_ns: int = 0
     reading_since_ns: int = 0
     emptied_ns: int = 0
+    watching_since_ns: int = 0
 
 
 @dataclass
@@ -107,11 +109,11 @@ def test_timers_have_their_turn_after_a_burst(alone: Receiver) -> None:
 
 
 def test_colleagues_see_when_a_message_was_taken_and_the_queue_was_empty(alone: Receiver) -> None:
-    assert alone.row == Row(), "what a predecessor has left is gone"
+    assert alone.row == Row(watching_since_ns=NOW), "what a predecessor has left is gone"
     alone.send(b"one")
     alone.loop.wake()
     assert alone.reading == [NOW]
-    assert alone.row == Row(reading_since_ns=0, emptied_ns=NOW)
+    assert alone.row == Row(reading_since_ns=0, emptied_ns=NOW, watching_since_ns=NOW)
 
 
 def test_a_message_that_raises_is_not_worked_on_for_ever(alone: Receiver) -> None:
@@ -129,6 +131,17 @@ def test_a_message_that_raises_is_not_worked_on_for_ever(alone: Receiver) -> Non
 def test_a_datagram_is_left_to_a_colleague_that_reads_and_keeps_up(receiver: Receiver) -> None:
     colleague = receiver.colleagues[1]
     colleague.reading_since_ns, colleague.emptied_ns = NOW - MS, NOW - 3 * MS
+    leave_to_colleagues(receiver)
+    assert receiver.row.watching_since_ns == 0, "others must not count on it"
+
+
+@pytest.mark.parametrize("busy_since", [pytest.param(0, id="woken just now"), pytest.param(NOW - MS, id="in another callback")])
+def test_a_datagram_is_left_to_a_colleague_that_the_kernel_would_have_woken_first(receiver: Receiver, busy_since: int) -> None:
+    receiver.colleagues[1] = Row(busy_since_ns=busy_since, emptied_ns=NOW - MS, watching_since_ns=NOW - 1)
+    leave_to_colleagues(receiver)
+
+
+def leave_to_colleagues(receiver: Receiver) -> None:
     receiver.send(b"one")
     receiver.loop.wake()
     assert receiver.received == []
@@ -149,17 +162,19 @@ def test_who_has_left_a_datagram_to_a_colleague_watches_again_after_a_rest(recei
 
 
 @pytest.mark.parametrize(
-    ("reading_since", "emptied"),
+    "colleague",
     [
-        pytest.param(0, NOW, id="none reads"),
-        pytest.param(NOW - PATIENCE, NOW - PATIENCE, id="it is stuck in one message"),
-        pytest.param(NOW - MS, NOW - KEEPS_UP, id="it has not emptied the queue for long"),
-        pytest.param(NOW - MS, 0, id="it has never emptied the queue"),
+        pytest.param(Row(emptied_ns=NOW, watching_since_ns=NOW + 1), id="it sleeps, and would be woken later"),
+        pytest.param(Row(emptied_ns=NOW), id="it rests"),
+        pytest.param(Row(reading_since_ns=NOW - PATIENCE, emptied_ns=NOW - PATIENCE), id="it is stuck in one message"),
+        pytest.param(Row(busy_since_ns=NOW - PATIENCE, emptied_ns=NOW, watching_since_ns=NOW - 1), id="it is stuck elsewhere"),
+        pytest.param(Row(reading_since_ns=NOW - MS, emptied_ns=NOW - KEEPS_UP), id="it has not emptied the queue for long"),
+        pytest.param(Row(reading_since_ns=NOW - MS), id="it has never emptied the queue"),
+        pytest.param(Row(emptied_ns=NOW - KEEPS_UP, watching_since_ns=NOW - 1), id="it sleeps and cannot be woken"),
     ],
 )
-def test_nothing_is_left_to_a_colleague_that_does_not_get_to_it(receiver: Receiver, reading_since: int, emptied: int) -> None:
-    for colleague in receiver.colleagues:
-        colleague.reading_since_ns, colleague.emptied_ns = reading_since, emptied
+def test_nothing_is_left_to_a_colleague_that_does_not_get_to_it(receiver: Receiver, colleague: Row) -> None:
+    receiver.colleagues[:] = [colleague, Row()]
     receiver.send(b"one")
     receiver.loop.wake()
     assert receiver.received == [b"one"]
@@ -176,5 +191,5 @@ def test_an_icmp_error_does_not_mean_that_the_queue_is_empty(alone: Receiver) ->
 
     SharedQueue(Refused(), alone.loop, alone.row, [], alone.receive).watch()
     alone.loop.wake()
-    assert alone.row == Row()
+    assert alone.row.emptied_ns == 0
     assert alone.loop.watched is not None
