@@ -10,7 +10,17 @@ from opensips_py.core import building, destinations
 from opensips_py.core.address_headers import set_cseq
 from opensips_py.core.process import this
 from opensips_py.core.streams import tuning
-from opensips_py.core.transaction import ANSWERED, RENUMBERED, Transaction, answer_retransmission, commit, hold, look, release
+from opensips_py.core.transaction import (
+    ANSWERED,
+    RENUMBERED,
+    Transaction,
+    answer_retransmission,
+    commit,
+    hold,
+    look,
+    release,
+    soon,
+)
 from opensips_py.core.transaction import unsettled as unsettled
 from opensips_py.script.context import Context, RouteKind
 from opensips_py.sip.forward import DEFAULT_USER_AGENT
@@ -68,8 +78,8 @@ def new_transaction(ctx: Context) -> int:
     method = msg.method
     if method == "ACK":
         return 0 if acknowledge(ctx) == 1 else 1
-    if not usable(msg) or (ctx.new_uri is not None and not destinations.valid_uri(ctx.new_uri)):
-        ctx.slots["tm.error"] = E_BAD_URI if usable(msg) else E_BAD_REQ
+    if not msg.complete or (ctx.new_uri is not None and not destinations.valid_uri(ctx.new_uri)):
+        ctx.slots["tm.error"] = E_BAD_URI if msg.complete else E_BAD_REQ
         return -2
     key = ctx.tx_key
     if key is None:
@@ -108,14 +118,6 @@ def new_transaction(ctx: Context) -> int:
         machine.replied(rec, 100, data, 0.0, local=True)
         tx.out.append((rec.socket, data, host, port))
     return 1
-
-
-def usable(msg: SipMessage) -> bool:
-    """Whether a request has what a transaction needs (RFC 3261 8.1.1)."""
-    if not (msg.has("from") and msg.has("to") and msg.has("call-id")):
-        return False
-    words = (msg.value("cseq") or "").split()
-    return len(words) == 2 and words[0].isdigit()
 
 
 Route = Callable[[Context], int]
@@ -217,19 +219,17 @@ def acknowledge(ctx: Context) -> int:
 
 
 def _acknowledge(msg: SipMessage) -> int:
-    store = this.store
-    key = key_of(msg, "INVITE")
-    if store.get(key) is None:  # the ACK for a 2xx has a branch of its own (RFC 3261 13.2.2.4)
-        index = success_ack_key_of(msg)
-        entry = store.get(index)
-        if entry is None:
-            return -1
+    index = success_ack_key_of(msg)
+    entry = this.store.get(index)  # first: the ACK for a 2xx has a branch of its own (RFC 3261 13.2.2.4), and most are such
+    if entry is None:
+        key = key_of(msg, "INVITE")
+    else:
+        key = entry[1:]
         if entry[:1] != ANSWERED:
             if entry[:1] == RENUMBERED:
-                _renumber(msg, entry[1:])
-            _ends_soon(entry[1:], index)
+                _renumber(msg, key)
+            _ends_soon(key, index)
             return -2
-        key = entry[1:]
     tx = Transaction(key)
     rec = hold(tx)
     if rec is None:
@@ -254,7 +254,7 @@ def _ends_soon(key: bytes, index: bytes) -> None:
     deadline, done = peek(data)
     end = monotonic() + settings.wt_timer
     if done and deadline > end + 1:
-        this.store.put(rows.row(end, key), rows.DELETE + index)
+        soon.put(rows.row(end, key), rows.DELETE + index)
 
 
 def original(ctx: Context) -> Transaction | None:

@@ -60,9 +60,7 @@ class Fields:
         if self._spans is not None:
             return self._spans[i]
         lines = self._lines
-        start = self._first_end
-        for j in range(i):
-            start += len(lines[j]) + 2
+        start = self._first_end + sum(map(len, lines[:i])) + 2 * i
         return start, start + len(lines[i]) + 2
 
     def _header(self, i: int, start: int, end: int) -> Header:
@@ -155,6 +153,15 @@ class Fields:
             return None
         value = value.rstrip(LWS)
         return int(value) if value.isascii() and value.isdigit() and len(value) < 20 else None
+
+    @lazy
+    def complete(self) -> bool:
+        """Whether a request has what a transaction needs (RFC 3261 8.1.1)."""
+        kinds = self._kinds
+        if not ("from" in kinds and "to" in kinds and "call-id" in kinds):
+            return False
+        words = (self.value("cseq") or "").split()
+        return len(words) == 2 and words[0].isdigit()
 
     @lazy
     def max_forwards(self) -> int | None:

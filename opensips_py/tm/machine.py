@@ -54,7 +54,9 @@ def replied(rec: Record, code: int, data: bytes, now: float, *, local: bool) -> 
     """``data`` goes upstream as the reply to the request (RFC 3261 17.2). ``local``: made here, not relayed."""
     invite = rec.method == "INVITE"
     before = rec.state
-    rec.state = (UAS_INVITE if invite else UAS_NON_INVITE).get((rec.state, event_of(code)), Uas(rec.state))
+    state = (UAS_INVITE if invite else UAS_NON_INVITE).get((before, event_of(code)))
+    if state is not None:
+        rec.state = state
     rec.code = code
     rec.reply = data
     rec.flags = rec.flags | REPLIED_HERE if local else rec.flags & ~REPLIED_HERE

@@ -100,7 +100,7 @@ def t_check_trans(ctx: Context) -> int:
         return transactions.acknowledge(ctx)
     if ctx.tx is not None:
         return 1
-    if not transactions.usable(ctx.msg):
+    if not ctx.msg.complete:
         return -1
     key = transactions.find(ctx)
     if key is None:
