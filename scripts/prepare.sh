@@ -14,7 +14,7 @@ python_works() { "$1" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info
 # a tenth less processor time on it. PYTHON=... chooses another one.
 find_python() {
     local candidate
-    for candidate in ${PYTHON:-} /usr/bin/python3 python3.11 python3 python3.12 python3.13 python3.14; do
+    for candidate in ${PYTHON:-/usr/bin/python3 python3.11 python3 python3.12 python3.13 python3.14}; do
         if command -v "$candidate" >/dev/null && python_works "$candidate"; then
             command -v "$candidate"
             return
@@ -82,5 +82,9 @@ install_venv() {
     touch "$stamp"
 }
 
+if [ -n "${PYTHON:-}" ] && ! find_python >/dev/null; then
+    say "PYTHON=$PYTHON is no Python 3.11 or newer with venv and ensurepip"
+    exit 1
+fi
 install_packages
 install_venv
