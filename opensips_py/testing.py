@@ -112,6 +112,8 @@ class Script:
         logging.state.level = loaded.settings.log_level
         logging.state.xlog_level = loaded.settings.xlog_level
         this.program = loaded
+        if "mi_fifo" in loaded.modules:  # nobody serves it here, and a server that runs beside the test may be serving it
+            loaded.modules["mi_fifo"].params["fifo_name"].value = os.path.join(self._folder.name, "fifo")
         for module in loaded.modules.values():
             for hook in module.config_hooks:
                 hook()

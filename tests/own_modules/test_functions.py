@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 
 from opensips_py.script.diagnostics import ScriptErrors
@@ -248,3 +251,17 @@ def test_a_wrong_module_parameter_is_found(own: Own) -> None:
     errors = said(own, code, 'modparam("own", "limit", "x")\nmodparam("own", "limits", 1)\nroute { exit; }')
     assert "type mismatch for parameter <limit>" in errors[0]
     assert 'did you mean "limit"?' in errors[1]
+
+
+def test_a_script_is_tested_beside_the_server_that_runs_it(own: Own, tmp_path: Path) -> None:
+    """The server has its FIFO; the test needs none."""
+    path = tmp_path / "fifo"
+    os.mkfifo(path)
+    served = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        script = own.start(
+            f'loadmodule "mi_fifo.so"\nmodparam("mi_fifo", "fifo_name", "{path}")\nroute {{ sl_send_reply(200, "OK"); }}'
+        )
+        assert script.request().replies == ["200 OK"]
+    finally:
+        os.close(served)
