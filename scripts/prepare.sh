@@ -32,11 +32,7 @@ lacks_venv() {
 
 # Debian packages that are missing, by the program that each one brings.
 missing_packages() {
-    if [ ! -x .venv/bin/python ]; then
-        if ! find_python >/dev/null || { [ -z "${PYTHON:-}" ] && may_install && lacks_venv; }; then
-            echo python3-venv
-        fi
-    fi
+    [ -x .venv/bin/python ] || [ -n "${PYTHON:-}" ] || find_python >/dev/null || echo python3-venv
     if [ "$what" = test ]; then
         # the -core packages: the programs without a system service
         (PATH=$PATH:/usr/sbin; command -v mariadbd && command -v mariadb-install-db) >/dev/null || echo mariadb-server-core
@@ -62,6 +58,15 @@ install_packages() {
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $packages >/dev/null
 }
 
+# Debian's interpreter, if another one would do but that is there as well: without it the server is only slower.
+prefer_debian_python() {
+    if [ ! -x .venv/bin/python ] && [ -z "${PYTHON:-}" ] && may_install && lacks_venv && find_python >/dev/null; then
+        say "installing python3-venv, for Debian's own Python"
+        { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends python3-venv; } \
+            >/dev/null 2>&1 || say "python3-venv cannot be installed: taking $(find_python)"
+    fi
+}
+
 install_venv() {
     local stamp=.venv/.prepared-$what extras=""
     if [ "$what" = test ]; then
@@ -73,8 +78,13 @@ install_venv() {
         return
     fi
     if ! .venv/bin/python -c 'import pip' 2>/dev/null; then
+        local python
+        if ! python=$(find_python); then
+            say "${PYTHON:-/usr/bin/python3 and others}: no Python 3.11 or newer with venv and ensurepip (Debian: package python3-venv)"
+            exit 1
+        fi
         say "making .venv"
-        "$(find_python)" -m venv --clear .venv
+        "$python" -m venv --clear .venv
     fi
     say "installing opensips-py$extras into .venv"
     # compat: a path file instead of an import hook, which would cost every start
@@ -82,9 +92,6 @@ install_venv() {
     touch "$stamp"
 }
 
-if [ -n "${PYTHON:-}" ] && ! find_python >/dev/null; then
-    say "PYTHON=$PYTHON is no Python 3.11 or newer with venv and ensurepip"
-    exit 1
-fi
+prefer_debian_python
 install_packages
 install_venv

@@ -44,6 +44,7 @@ from workers.daemon import DaemonError, drop_privileges
 from workers.linux import adopt_orphans, is_runnable
 from workers.options import Options
 from workers.reactor import EpollReactor
+from workers.shared_queue import REST, nudge
 from workers.sockets import SocketError, open_sockets
 
 STUCK_SECONDS = 0.06
@@ -105,13 +106,15 @@ def run(program: Program, options: Options, ready: Callable[[int], None]) -> int
 class _Worker:
     """A living child process."""
 
-    __slots__ = ("incarnation", "interrupted", "pid", "place", "started")
+    __slots__ = ("incarnation", "interrupted", "nudged", "pid", "place", "started")
 
     def __init__(self, place: Place, pid: int, incarnation: int) -> None:
         self.place, self.pid, self.incarnation = place, pid, incarnation
         self.started = time.monotonic()
         self.interrupted: list[tuple[float, bytes]] = []
         """Transactions that it was told to answer, and when: should it die before it has, another is told."""
+        self.nudged = 0
+        """``busy_since_ns`` of the callback for which another receiver was told to look at its socket."""
 
 
 class Attendant:
@@ -387,6 +390,7 @@ class Attendant:
             self._interrupted.append(unsettled.key(number))
         lately = time.monotonic() - TOLD_SECONDS
         self._interrupted += [key for told, key in worker.interrupted if told > lately]
+        self._look_at_socket_of(worker)
         self._hand_over_from_dead()
         self._connections_of_dead()
         # pooled connections of the dead process that nobody took: their peers must see them closed
@@ -505,6 +509,9 @@ class Attendant:
         for worker in list(self._workers.values()):
             status = self.counters.status(worker.place.slot)
             busy, parked = status.busy_since_ns, status.parked
+            if busy != worker.nudged and busy and now - busy > REST * 1e9 and not status.watching_since_ns:
+                worker.nudged = busy
+                self._look_at_socket_of(worker)
             limit = STUCK_SECONDS + parked * STUCK_SECONDS_EACH
             if parked and busy and now - busy > limit * 1e9:
                 if is_runnable(worker.pid) and now - busy < max(limit, RUNNING_SECONDS) * 1e9:
@@ -512,6 +519,11 @@ class Attendant:
                 self._take_from_stuck(worker, busy)
         if not self._stopping:
             self.reactor.call_at(time.monotonic() + LOOK_SECONDS, self._look)
+
+    def _look_at_socket_of(self, worker: _Worker) -> None:
+        """Have another receiver do it: this one may have left a datagram to a colleague, and does not come back to it."""
+        if worker.place.socket_index >= 0:
+            nudge(self.shared.handles[worker.place.socket_index])
 
     def _take_from_stuck(self, worker: _Worker, busy: int) -> None:
         slot = worker.place.slot

@@ -53,6 +53,7 @@ class Busy(Protocol):
 
     busy_since_ns: int
     busy_total_ns: int
+    reading_since_ns: int
 
 
 class Timer:
@@ -236,6 +237,7 @@ class EpollReactor:
                 else:
                     wait = MAX_WAIT
                 status.busy_since_ns = 0
+                status.reading_since_ns = 0  # whatever callback has paused: the process waits
                 status.busy_total_ns += clock() - self._began
                 pending.extend(poll(wait, 64))
                 self._began = status.busy_since_ns = clock()

@@ -5,13 +5,14 @@ moderate load would be spread over all of them, and each would find the processo
 fifth of the CPU time per message. So a receiver that is woken looks at its colleagues first. If one of them is reading, and
 has found the queue empty a moment ago, the datagram is left to it, and the receiver does not watch the socket for a while.
 
-No datagram waits for a process that is stuck or overloaded: who works on one message for longer than :data:`PATIENCE`, or has
-not emptied the queue within :data:`KEEPS_UP`, gets help at once. Only one that gets stuck right after a datagram was left to it,
-while nobody else watches, delays that one, by :data:`REST` at most.
+Who works on one message for longer than :data:`PATIENCE`, or has not emptied the queue within :data:`KEEPS_UP`, is left nothing.
+A datagram that was left to a process which then gets stuck waits for :data:`REST`. Should the one that left it be stuck or dead
+by then, the attendant has another receiver look (:func:`nudge`).
 """
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Sequence
 from time import monotonic, monotonic_ns
 from typing import Protocol
@@ -20,11 +21,11 @@ DATAGRAM = 65535
 """Largest UDP datagram in bytes."""
 BURST = 8
 """Datagrams read per wake-up, before timers and other descriptors have their turn."""
-PATIENCE = 2_000_000
+PATIENCE = 1_000_000
 """Nanoseconds that a colleague may take for one message before it counts as stuck."""
-KEEPS_UP = 8_000_000
+KEEPS_UP = 3_000_000
 """Nanoseconds within which a colleague must have found the queue empty to count as keeping up."""
-REST = 0.008
+REST = 0.003
 """Seconds for which a receiver does not watch the socket when it has left a datagram to a colleague."""
 
 
@@ -72,11 +73,13 @@ class SharedQueue:
         self._own = own
         self._colleagues = colleagues
         self._receive = receive
+        self._before = 0
+        """A moment before the kernel was told to wake this process for the socket."""
 
     def watch(self) -> None:
         """Call ``receive(data, address)`` for datagrams from now on."""
         own = self._own
-        own.reading_since_ns = own.emptied_ns = 0  # a predecessor may have died while it read
+        own.reading_since_ns = own.emptied_ns = own.watching_since_ns = 0  # a predecessor may have died while it read
         self._watch()
 
     def _readable(self, events: int) -> None:
@@ -99,8 +102,10 @@ class SharedQueue:
             own.reading_since_ns = 0
 
     def _watch(self) -> None:
-        self._own.watching_since_ns = monotonic_ns()
+        # whoever says to watch since before this has been put in before this process: the kernel's order
+        self._before = monotonic_ns()
         self._reactor.add_shared(self._fd, self._readable)
+        self._own.watching_since_ns = monotonic_ns()
 
     def _is_cared_for(self) -> bool:
         """Whether a colleague keeps up, and reads or is about to.
@@ -112,8 +117,16 @@ class SharedQueue:
         for colleague in self._colleagues:
             if now - colleague.emptied_ns < KEEPS_UP:
                 since = colleague.reading_since_ns
-                if not since and 0 < colleague.watching_since_ns < self._own.watching_since_ns:
+                if not since and 0 < colleague.watching_since_ns < self._before:
                     since = colleague.busy_since_ns or now
                 if now - since < PATIENCE:
                     return True
         return False
+
+
+def nudge(handle: socket.socket) -> None:
+    """Have a receiver that sleeps read the socket: what it is woken for is a keep-alive, which is ignored (RFC 5626 3.5.1)."""
+    try:
+        handle.sendto(b"\r\n", handle.getsockname())
+    except OSError:
+        return  # no room: whoever reads the queue will see the rest of it

@@ -14,11 +14,9 @@ so a killed process leaves either the old or the new state, and a message is nev
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from time import monotonic
 from typing import Any
 
 from ipc.counters import SlotStatus
-from ipc.store import Batch
 from opensips_py.core.process import this
 from opensips_py.sip.message import SipMessage, note_source, parse
 from opensips_py.tm import identity, machine, rows
@@ -218,8 +216,6 @@ def commit(tx: Transaction, fired: bytes | None = None, also: tuple[bytes, bytes
             if rec.done:
                 if not tx.done or deadline != tx.deadline:
                     batch.put(rows.row(deadline, key), rows.DELETE + rec.index)
-                    if soon.rows:  # they are due at about the same time: next to each other in the store
-                        soon.store(batch)
             elif deadline < tx.deadline or (fired is not None and deadline != NEVER):
                 batch.put(rows.row(deadline, key), rows.LOAD)
             if rec.index and not tx.indexed:
@@ -241,42 +237,6 @@ def commit(tx: Transaction, fired: bytes | None = None, also: tuple[bytes, bytes
     tx.deadline, tx.done, tx.indexed = deadline, rec.done, bool(rec.index)
     send_out(tx)
     return True
-
-
-class _Soon:
-    """Timer rows that are stored with the next one that this process writes, or after a second: alone they cost 3 % of a call."""
-
-    __slots__ = ("armed", "rows")
-
-    def __init__(self) -> None:
-        self.rows: list[tuple[bytes, bytes]] = []
-        self.armed = False
-        """A timer runs that will store them."""
-
-    def put(self, key: bytes, value: bytes) -> None:
-        """Store a row that may be lost when the process dies before."""
-        self.rows.append((key, value))
-        if not self.armed:
-            self.armed = True
-            this.reactor.call_at(monotonic() + AT_LATEST, self._time_is_up)
-
-    def store(self, batch: Batch) -> None:
-        """Add them to a batch."""
-        rows, self.rows = self.rows, []
-        for key, value in rows:
-            batch.put(key, value)
-
-    def _time_is_up(self) -> None:
-        self.armed = False
-        if self.rows:
-            with this.store.batch() as batch:
-                self.store(batch)
-
-
-AT_LATEST = 1.0
-"""Seconds after which a row that waits for another one is stored alone."""
-
-soon = _Soon()
 
 
 def _answered_by(rec: Record) -> bytes:

@@ -19,7 +19,6 @@ from opensips_py.core.transaction import (
     hold,
     look,
     release,
-    soon,
 )
 from opensips_py.core.transaction import unsettled as unsettled
 from opensips_py.script.context import Context, RouteKind
@@ -219,17 +218,19 @@ def acknowledge(ctx: Context) -> int:
 
 
 def _acknowledge(msg: SipMessage) -> int:
-    index = success_ack_key_of(msg)
-    entry = this.store.get(index)  # first: the ACK for a 2xx has a branch of its own (RFC 3261 13.2.2.4), and most are such
-    if entry is None:
-        key = key_of(msg, "INVITE")
-    else:
-        key = entry[1:]
+    store = this.store
+    key = key_of(msg, "INVITE")  # first: several INVITEs of a forked call may share Call-ID and CSeq
+    if store.get(key) is None:  # the ACK for a 2xx has a branch of its own (RFC 3261 13.2.2.4)
+        index = success_ack_key_of(msg)
+        entry = store.get(index)
+        if entry is None:
+            return -1
         if entry[:1] != ANSWERED:
             if entry[:1] == RENUMBERED:
-                _renumber(msg, key)
-            _ends_soon(key, index)
+                _renumber(msg, entry[1:])
+            _ends_soon(entry[1:], index)
             return -2
+        key = entry[1:]
     tx = Transaction(key)
     rec = hold(tx)
     if rec is None:
@@ -254,7 +255,7 @@ def _ends_soon(key: bytes, index: bytes) -> None:
     deadline, done = peek(data)
     end = monotonic() + settings.wt_timer
     if done and deadline > end + 1:
-        soon.put(rows.row(end, key), rows.DELETE + index)
+        this.store.put(rows.row(end, key), rows.DELETE + index)
 
 
 def original(ctx: Context) -> Transaction | None:

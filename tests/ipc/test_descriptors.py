@@ -15,6 +15,7 @@ from workers.reactor import EpollReactor
 class Status:
     busy_since_ns = 0
     busy_total_ns = 0
+    reading_since_ns = 0
 
 
 def fail(error: BaseException) -> None:

@@ -12,7 +12,7 @@ from workers.reactor import EpollReactor
 
 
 class Status:
-    busy_since_ns = busy_total_ns = 0
+    busy_since_ns = busy_total_ns = reading_since_ns = 0
 
 
 def fail(error: BaseException) -> None:

@@ -23,7 +23,7 @@ from workers.stream_connection import Connection, State
 
 
 class Status:
-    busy_since_ns = busy_total_ns = 0
+    busy_since_ns = busy_total_ns = reading_since_ns = 0
 
 
 class Keeper:

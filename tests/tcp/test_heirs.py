@@ -21,7 +21,7 @@ NUMBER = 77
 
 
 class Status:
-    busy_since_ns = busy_total_ns = 0
+    busy_since_ns = busy_total_ns = reading_since_ns = 0
 
 
 class World:

@@ -57,13 +57,6 @@ class Program:
         return None
 
 
-class NoWaiting:
-    """A reactor whose timers fire at once."""
-
-    def call_at(self, when: float, callback: Callable[[], None]) -> None:
-        callback()
-
-
 class World:
     """One server; requests and replies go in, what it sends comes out."""
 
@@ -73,12 +66,7 @@ class World:
         self.sent: list[tuple[tuple[str, int], bytes]] = []
         self.unreachable: set[tuple[str, int]] = set()
         self.socket = ListenSocket(0, "udp", "127.0.0.1", 15060)
-        for name, value in (
-            ("store", self.store),
-            ("sockets", [self.socket]),
-            ("handles", [Wire(self)]),
-            ("reactor", NoWaiting()),
-        ):
+        for name, value in (("store", self.store), ("sockets", [self.socket]), ("handles", [Wire(self)])):
             monkeypatch.setattr(this, name, value, raising=False)
         for place in (transactions, relay, forking, reply_reception, failure, tm_functions, injection):
             monkeypatch.setattr(place, "monotonic", lambda: self.now)

@@ -21,6 +21,7 @@ from workers.reactor import EpollReactor
 class Row:
     busy_since_ns: int = 0
     busy_total_ns: int = 0
+    reading_since_ns: int = 0
 
 
 @dataclass
@@ -51,6 +52,20 @@ def test_a_ready_descriptor_is_reported_with_what_it_is_ready_for(loop: Loop) ->
     loop.reactor.add(ours.fileno(), READ | WRITE, ready)
     loop.reactor.run()
     assert seen == [READ | WRITE]
+
+
+def test_a_process_that_waits_reads_no_message(loop: Loop) -> None:
+    """A callback that took a message, and paused or switched away over it, has left its mark behind."""
+    seen: list[int] = []
+
+    def look() -> None:
+        seen.append(loop.row.reading_since_ns)
+        loop.reactor.stop()
+
+    loop.row.reading_since_ns = 5
+    loop.reactor.call_at(time.monotonic(), look)
+    loop.reactor.run()
+    assert seen == [0]
 
 
 def test_the_end_of_the_peer_counts_as_readable(loop: Loop) -> None:

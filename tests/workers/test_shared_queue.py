@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 import pytest
 
 from workers import shared_queue
-from workers.shared_queue import BURST, KEEPS_UP, PATIENCE, REST, SharedQueue
+from workers.shared_queue import BURST, KEEPS_UP, PATIENCE, REST, SharedQueue, nudge
 
 MS = 1_000_000
 NOW = 1_000_000 * MS
+SHORT = PATIENCE // 2
 
 
 @dataclass
@@ -130,14 +131,16 @@ def test_a_message_that_raises_is_not_worked_on_for_ever(alone: Receiver) -> Non
 
 def test_a_datagram_is_left_to_a_colleague_that_reads_and_keeps_up(receiver: Receiver) -> None:
     colleague = receiver.colleagues[1]
-    colleague.reading_since_ns, colleague.emptied_ns = NOW - MS, NOW - 3 * MS
+    colleague.reading_since_ns, colleague.emptied_ns = NOW - SHORT, NOW - SHORT
     leave_to_colleagues(receiver)
     assert receiver.row.watching_since_ns == 0, "others must not count on it"
 
 
-@pytest.mark.parametrize("busy_since", [pytest.param(0, id="woken just now"), pytest.param(NOW - MS, id="in another callback")])
+@pytest.mark.parametrize(
+    "busy_since", [pytest.param(0, id="woken just now"), pytest.param(NOW - SHORT, id="in another callback")]
+)
 def test_a_datagram_is_left_to_a_colleague_that_the_kernel_would_have_woken_first(receiver: Receiver, busy_since: int) -> None:
-    receiver.colleagues[1] = Row(busy_since_ns=busy_since, emptied_ns=NOW - MS, watching_since_ns=NOW - 1)
+    receiver.colleagues[1] = Row(busy_since_ns=busy_since, emptied_ns=NOW - SHORT, watching_since_ns=NOW - 1)
     leave_to_colleagues(receiver)
 
 
@@ -150,7 +153,7 @@ def leave_to_colleagues(receiver: Receiver) -> None:
 
 def test_who_has_left_a_datagram_to_a_colleague_watches_again_after_a_rest(receiver: Receiver) -> None:
     colleague = receiver.colleagues[0]
-    colleague.reading_since_ns, colleague.emptied_ns = NOW - MS, NOW - 3 * MS
+    colleague.reading_since_ns, colleague.emptied_ns = NOW - SHORT, NOW - SHORT
     receiver.send(b"one")
     receiver.loop.wake()
     [(when, watch_again)] = receiver.loop.timers
@@ -167,9 +170,13 @@ def test_who_has_left_a_datagram_to_a_colleague_watches_again_after_a_rest(recei
         pytest.param(Row(emptied_ns=NOW, watching_since_ns=NOW + 1), id="it sleeps, and would be woken later"),
         pytest.param(Row(emptied_ns=NOW), id="it rests"),
         pytest.param(Row(reading_since_ns=NOW - PATIENCE, emptied_ns=NOW - PATIENCE), id="it is stuck in one message"),
+        pytest.param(
+            Row(reading_since_ns=NOW - PATIENCE, busy_since_ns=NOW, emptied_ns=NOW - PATIENCE, watching_since_ns=NOW - 1),
+            id="it is stuck in one message, and would be woken first",
+        ),
         pytest.param(Row(busy_since_ns=NOW - PATIENCE, emptied_ns=NOW, watching_since_ns=NOW - 1), id="it is stuck elsewhere"),
-        pytest.param(Row(reading_since_ns=NOW - MS, emptied_ns=NOW - KEEPS_UP), id="it has not emptied the queue for long"),
-        pytest.param(Row(reading_since_ns=NOW - MS), id="it has never emptied the queue"),
+        pytest.param(Row(reading_since_ns=NOW - SHORT, emptied_ns=NOW - KEEPS_UP), id="it has not emptied the queue for long"),
+        pytest.param(Row(reading_since_ns=NOW - SHORT), id="it has never emptied the queue"),
         pytest.param(Row(emptied_ns=NOW - KEEPS_UP, watching_since_ns=NOW - 1), id="it sleeps and cannot be woken"),
     ],
 )
@@ -193,3 +200,13 @@ def test_an_icmp_error_does_not_mean_that_the_queue_is_empty(alone: Receiver) ->
     alone.loop.wake()
     assert alone.row.emptied_ns == 0
     assert alone.loop.watched is not None
+
+
+def test_a_colleague_that_was_left_to_in_vain_does_not_count_as_keeping_up_after_the_rest() -> None:
+    assert REST * 1e9 >= KEEPS_UP
+
+
+def test_a_nudge_wakes_who_watches_with_something_that_is_ignored(alone: Receiver) -> None:
+    nudge(alone.socket)
+    alone.loop.wake()
+    assert alone.received == [b"\r\n"]
