@@ -21,11 +21,11 @@ DATAGRAM = 65535
 """Largest UDP datagram in bytes."""
 BURST = 8
 """Datagrams read per wake-up, before timers and other descriptors have their turn."""
-PATIENCE = 1_000_000
+PATIENCE = 2_000_000
 """Nanoseconds that a colleague may take for one message before it counts as stuck."""
-KEEPS_UP = 3_000_000
+KEEPS_UP = 8_000_000
 """Nanoseconds within which a colleague must have found the queue empty to count as keeping up."""
-REST = 0.003
+REST = 0.008
 """Seconds for which a receiver does not watch the socket when it has left a datagram to a colleague."""
 
 
