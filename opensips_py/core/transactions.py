@@ -10,16 +10,7 @@ from opensips_py.core import building, destinations
 from opensips_py.core.address_headers import set_cseq
 from opensips_py.core.process import this
 from opensips_py.core.streams import tuning
-from opensips_py.core.transaction import (
-    ANSWERED,
-    RENUMBERED,
-    Transaction,
-    answer_retransmission,
-    commit,
-    hold,
-    look,
-    release,
-)
+from opensips_py.core.transaction import ANSWERED, RENUMBERED, Transaction, answer_retransmission, commit, hold, look, release
 from opensips_py.core.transaction import unsettled as unsettled
 from opensips_py.script.context import Context, RouteKind
 from opensips_py.sip.forward import DEFAULT_USER_AGENT
