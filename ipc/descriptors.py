@@ -18,6 +18,7 @@ import array
 import errno
 import os
 import resource
+import select
 import socket
 import struct
 from collections import deque
@@ -211,6 +212,10 @@ class FdStore:
     def __init__(self, slots: int) -> None:
         """``slots``: size of the process table; slot 0 is the attendant itself."""
         self._lines: list[_Line | None] = [None] * slots
+        self._readable = select.epoll()
+        """Of all lines, which have something to be read: asking for each of them would cost a system call each."""
+        self._slots: dict[int, int] = {}
+        """Slot of each line, by its descriptor."""
         self._held: dict[str, list[int]] = {}
         self._count = 0
         self.refused = 0
@@ -230,33 +235,46 @@ class FdStore:
         self.line_closed(slot)
         here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._lines[slot] = _Line(here)
+        self._slots[here.fileno()] = slot
+        self._readable.register(here.fileno(), select.EPOLLIN)
         return there
 
-    def drain(self) -> None:
-        """Take what workers have sent, send what has waited for room.
+    def drain(self) -> int:
+        """Take what workers have sent, send what has waited for room. On how many lines there was something to do.
 
         To be called now and then, and before descriptors are looked for. The lines are not watched: what is sent lies safely
         in the socket, also when its sender dies, and waking the attendant for each message cost more than all else about it.
         """
-        for slot, line in enumerate(self._lines):
-            if line is None:
-                continue
-            if line.waiting:
+        busy = 0
+        for line in self._lines:
+            if line is not None and line.waiting:
                 line.flush()
-            if not self._drain(line):
-                line.close()
-                self._lines[slot] = None
+                busy += 1
+        readable = self._readable.poll(0)
+        for fd, _ in readable:
+            slot = self._slots[fd]
+            line = self._lines[slot]
+            if line is not None and not self._drain(line):
+                self._end(slot, line)
+        return busy + len(readable)
 
     def line_closed(self, slot: int) -> None:
         """The process in ``slot`` has died: take what it had still sent, and end its line. Its descriptors stay held."""
         line = self._lines[slot]
         if line is not None:
             self._drain(line)
-            line.close()
-            self._lines[slot] = None
+            self._end(slot, line)
+
+    def _end(self, slot: int, line: _Line) -> None:
+        fd = line.socket.fileno()
+        self._readable.unregister(fd)
+        del self._slots[fd]
+        line.close()
+        self._lines[slot] = None
 
     def close_in_child(self) -> None:
         """In a forked child: close the attendant's ends and all held descriptors."""
+        self._readable.close()
         for line in self._lines:
             if line is not None:
                 line.socket.close()
@@ -272,6 +290,7 @@ class FdStore:
             self.line_closed(slot)
         for key in list(self._held):
             self._let_go(key)
+        self._readable.close()
 
     # --- descriptors --------------------------------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ from typing import Any
 from setproctitle import setproctitle
 
 from ipc.control import ControlHub
-from ipc.counters import Counters
+from ipc.counters import Counters, SlotStatus
 from ipc.descriptors import FdStore
 from ipc.lmdb_store import LmdbStore
 from ipc.mailbox import Mailboxes
@@ -41,7 +41,7 @@ from workers import sip_receiver, tcp_receiver, timer
 from workers.child import Child, Place, Shared, drain_seconds, stuck_key
 from workers.connection_heirs import NOT_TAKING, Taker, give_away
 from workers.daemon import DaemonError, drop_privileges
-from workers.linux import adopt_orphans, is_runnable
+from workers.linux import adopt_orphans, is_runnable, is_stopped
 from workers.options import Options
 from workers.reactor import EpollReactor
 from workers.shared_queue import REST, nudge
@@ -58,6 +58,10 @@ TOLD_SECONDS = 5.0
 LOOK_SECONDS = 0.03
 """How often the attendant looks for stuck processes, and takes what workers have sent it. Together with STUCK_SECONDS it is less
 than 0.1 s until another process has what a stuck one waited for."""
+QUIET_LOOK_SECONDS = LOOK_SECONDS + STUCK_SECONDS
+"""The same while nothing waits. What is parked meanwhile by a process that gets stuck is found as soon as with the other."""
+STOPPED_SECONDS = 0.25
+"""How often the attendant looks for processes that were stopped (SIGSTOP, a debugger) while they waited for work."""
 TOKENS = 64
 """Operations without descriptors that are given away in one message."""
 READY_SECONDS = 30.0
@@ -106,10 +110,10 @@ def run(program: Program, options: Options, ready: Callable[[int], None]) -> int
 class _Worker:
     """A living child process."""
 
-    __slots__ = ("incarnation", "interrupted", "nudged", "pid", "place", "started")
+    __slots__ = ("incarnation", "interrupted", "nudged", "pid", "place", "started", "status")
 
-    def __init__(self, place: Place, pid: int, incarnation: int) -> None:
-        self.place, self.pid, self.incarnation = place, pid, incarnation
+    def __init__(self, place: Place, pid: int, incarnation: int, status: SlotStatus) -> None:
+        self.place, self.pid, self.incarnation, self.status = place, pid, incarnation, status
         self.started = time.monotonic()
         self.interrupted: list[tuple[float, bytes]] = []
         """Transactions that it was told to answer, and when: should it die before it has, another is told."""
@@ -209,6 +213,7 @@ class Attendant:
         self._report_ready(0)
         self.reactor.call_soon(self._look)
         self.reactor.call_soon(self._sample_load)
+        self.reactor.call_soon(self._look_for_stopped)
         self.reactor.run()
         return self._status
 
@@ -322,7 +327,7 @@ class Attendant:
                 os._exit(status)
         os.close(writer)
         line.close()
-        self._workers[pid] = _Worker(place, pid, incarnation)
+        self._workers[pid] = _Worker(place, pid, incarnation, self.counters.status(place.slot))
         return reader
 
     def _child(self, place: Place, incarnation: int, line: socket.socket, writer: int, startup: bool) -> int:
@@ -382,11 +387,11 @@ class Attendant:
         log(CRITICAL, "core", "handle_sigs", f"process {place.slot} ({place.kind}, pid {worker.pid}) {how}; starting another")
         self.store.reap_readers()
         self.fd_store.line_closed(place.slot)
-        self.counters.status(place.slot).busy_since_ns = 0
-        self.counters.status(place.slot).parked = 0
-        self.counters.status(place.slot).connections = NOT_TAKING
-        if number := self.counters.status(place.slot).unsettled:
-            self.counters.status(place.slot).unsettled = 0
+        status = worker.status
+        status.busy_since_ns = status.parked = 0
+        status.connections = NOT_TAKING
+        if number := status.unsettled:
+            status.unsettled = 0
             self._interrupted.append(unsettled.key(number))
         lately = time.monotonic() - TOLD_SECONDS
         self._interrupted += [key for told, key in worker.interrupted if told > lately]
@@ -433,8 +438,8 @@ class Attendant:
         out = []
         for worker in self._workers.values():
             if worker.place.receives and worker.place.slot != but:
-                busy = self.counters.status(worker.place.slot).busy_since_ns
-                if busy == 0 or busy > limit:
+                busy = worker.status.busy_since_ns
+                if (busy == 0 or busy > limit) and not is_stopped(worker.pid):
                     out.append(worker)
         return out
 
@@ -504,21 +509,32 @@ class Attendant:
 
     def _look(self) -> None:
         """Take the workers' descriptors; find receivers that are stuck in one callback while operations of theirs wait."""
-        self.fd_store.drain()
+        quiet = self.fd_store.drain() == 0
         now = time.monotonic_ns()
         for worker in list(self._workers.values()):
-            status = self.counters.status(worker.place.slot)
+            status = worker.status
             busy, parked = status.busy_since_ns, status.parked
             if busy != worker.nudged and busy and now - busy > REST * 1e9 and not status.watching_since_ns:
                 worker.nudged = busy
                 self._look_at_socket_of(worker)
+            if not parked:
+                continue
+            quiet = False
             limit = STUCK_SECONDS + parked * STUCK_SECONDS_EACH
-            if parked and busy and now - busy > limit * 1e9:
+            if busy and now - busy > limit * 1e9:
                 if is_runnable(worker.pid) and now - busy < max(limit, RUNNING_SECONDS) * 1e9:
                     continue
                 self._take_from_stuck(worker, busy)
         if not self._stopping:
-            self.reactor.call_at(time.monotonic() + LOOK_SECONDS, self._look)
+            self.reactor.call_at(time.monotonic() + (QUIET_LOOK_SECONDS if quiet else LOOK_SECONDS), self._look)
+
+    def _look_for_stopped(self) -> None:
+        """A process that is stopped while it waits for work looks well, but what it waits for passes it by."""
+        for worker in list(self._workers.values()):
+            if worker.status.parked and not worker.status.busy_since_ns and is_stopped(worker.pid):
+                self._take_from_stuck(worker, 0)
+        if not self._stopping:
+            self.reactor.call_at(time.monotonic() + STOPPED_SECONDS, self._look_for_stopped)
 
     def _look_at_socket_of(self, worker: _Worker) -> None:
         """Have another receiver do it: this one may have left a datagram to a colleague, and does not come back to it."""
@@ -526,10 +542,11 @@ class Attendant:
             nudge(self.shared.handles[worker.place.socket_index])
 
     def _take_from_stuck(self, worker: _Worker, busy: int) -> None:
+        """Give its operations to others. ``busy``: since when it has been in its callback; 0: it is stopped while it waits."""
         slot = worker.place.slot
         if not self._receivers(but=slot):
             return
-        status = self.counters.status(slot)
+        status = worker.status
         with self.store.lock(stuck_key(slot)):
             status.epoch += 1
             epoch = status.epoch
@@ -538,7 +555,8 @@ class Attendant:
                 status.epoch -= 1
                 return
             status.parked = 0
-        log(WARNING, "core", "async", f"process {slot} has been busy for {(time.monotonic_ns() - busy) / 1e6:.0f} ms")
+        how = f"has been busy for {(time.monotonic_ns() - busy) / 1e6:.0f} ms" if busy else "is stopped"
+        log(WARNING, "core", "async", f"process {slot} ({worker.place.kind}, pid {worker.pid}) {how}")
         mine = (slot, worker.incarnation)
 
         def taken(token: bytes, record: parking.ParkedHead) -> bool:
@@ -576,7 +594,10 @@ class Attendant:
                 for worker in self._workers.values():
                     os.kill(worker.pid, signal.SIGTERM)
             if time.monotonic() > deadline:
-                log(WARNING, "core", "handle_sigs", f"killing {len(self._workers)} processes that do not end")
+                # the others wait for the receivers, to be told to end when those have
+                late = [w for w in self._workers.values() if w.place.receives] or list(self._workers.values())
+                named = ", ".join(f"{w.place.slot} ({w.place.kind}, pid {w.pid})" for w in late)
+                log(WARNING, "core", "handle_sigs", f"killing what does not end: {named}")
                 self._kill_all()
             if self._workers:
                 self.reactor.call_at(time.monotonic() + 0.02, look)

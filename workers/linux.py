@@ -29,8 +29,17 @@ def _prctl(option: int, value: int) -> None:
 
 def is_runnable(pid: int) -> bool:
     """Whether a process runs, or waits for nothing but a processor (proc(5), state R); False when it is gone."""
+    return _state(pid) == b"R"
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether a process was stopped by a signal or a debugger (proc(5), states T and t)."""
+    return _state(pid) in (b"T", b"t")
+
+
+def _state(pid: int) -> bytes:
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
-            return file.read().rpartition(b")")[2].split()[0] == b"R"
+            return file.read().rpartition(b")")[2].split()[0]
     except OSError:
-        return False
+        return b""

@@ -126,6 +126,35 @@ def test_a_blocked_worker_s_operation_is_resumed_by_another(
     caller.nothing(0.2)
 
 
+@pytest.mark.parametrize("kind", list(EXPECTED))
+def test_the_operation_of_a_worker_that_is_stopped_while_it_waits_is_resumed_by_another(
+    server: StartServer, client: MakeClient, script: str, kind: str
+) -> None:
+    running = server(script, workers=3)
+    caller = client(running.address)
+    parker = _park(running, caller, kind)
+    os.kill(parker, signal.SIGSTOP)
+    answer = caller.final()
+    _assert_answered(running, kind, answer, parker)
+    running.wait_log(f"pid {parker}) is stopped")
+    os.kill(parker, signal.SIGCONT)
+    time.sleep(0.3)  # it must not resume a second time
+    assert len(running.lines(f"@@resumed {kind} by")) == 1
+    caller.nothing(0.2)
+
+
+def test_operations_of_a_killed_worker_do_not_go_to_a_stopped_one(server: StartServer, client: MakeClient, script: str) -> None:
+    running = server(script, workers=3)
+    caller = client(running.address)
+    parker = _park(running, caller, "sleep")
+    stopped = next(pid for pid in running.pids("SIP receiver") if pid != parker)
+    os.kill(stopped, signal.SIGSTOP)
+    os.kill(parker, signal.SIGKILL)
+    _assert_answered(running, "sleep", caller.final(), parker)
+    assert not running.lines(f"pid {stopped}) is stopped"), "it was given the operation first"
+    os.kill(stopped, signal.SIGCONT)
+
+
 def test_all_kinds_at_once_survive_the_death_of_every_worker_but_one(
     server: StartServer, client: MakeClient, script: str
 ) -> None:
