@@ -15,6 +15,7 @@ them counts the columns in use.
 
 from __future__ import annotations
 
+import ctypes
 import mmap
 import os
 import time
@@ -34,38 +35,37 @@ class CountersError(Exception):
     """Counters could not be made; the text says why."""
 
 
-def _field(number: int, text: str) -> property:
-    cell = MAX_COLUMNS + number
-
-    def read(self: SlotStatus) -> int:
-        return self.row[cell]
-
-    def write(self: SlotStatus, value: int) -> None:
-        self.row[cell] = value
-
-    return property(read, write, doc=text)
-
-
-class SlotStatus:
+class SlotStatus(ctypes.Structure):
     """How the process in one slot fares. Written by the process itself unless said otherwise, read by anybody."""
 
-    __slots__ = ("row",)
+    pid: int
+    """Process id."""
+    incarnation: int
+    """Which holder of the slot."""
+    busy_since_ns: int
+    """time.monotonic_ns() when the running callback began; 0: the process waits for work."""
+    epoch: int
+    """Take-over epoch: moved by the attendant when it takes operations from a stuck process."""
+    parked: int
+    """Parked operations that it drives."""
+    log_level: int
+    """Its log level, as the log has it."""
+    busy_total_ns: int
+    """Time spent in callbacks since the start, in nanoseconds."""
+    unsettled: int
+    """What it is working on that nobody else would finish (meaning is the user's); 0: nothing."""
+    connections: int
+    """Connections that it owns; negative (set by the attendant): it cannot take any."""
+    reading_since_ns: int
+    """time.monotonic_ns() when a SIP receiver took the message that it works on; 0: it reads none."""
+    emptied_ns: int
+    """time.monotonic_ns() when it last found the queue of its socket empty."""
+    watching_since_ns: int
+    """time.monotonic_ns() since when it is woken for its socket; 0: it has left that to others."""
 
-    def __init__(self, row: memoryview[int]) -> None:
-        self.row = row
 
-    pid = _field(0, "Process id.")
-    incarnation = _field(1, "Which holder of the slot.")
-    busy_since_ns = _field(2, "time.monotonic_ns() when the running callback began; 0: the process waits for work.")
-    epoch = _field(3, "Take-over epoch: moved by the attendant when it takes operations from a stuck process.")
-    parked = _field(4, "Parked operations that it drives.")
-    log_level = _field(5, "Its log level, as the log has it.")
-    busy_total_ns = _field(6, "Time spent in callbacks since the start, in nanoseconds.")
-    connections = _field(8, "Connections that it owns; negative (set by the attendant): it cannot take any.")
-    unsettled = _field(7, "What it is working on that nobody else would finish (meaning is the user's); 0: nothing.")
-    reading_since_ns = _field(9, "time.monotonic_ns() when a SIP receiver took the message that it works on; 0: it reads none.")
-    emptied_ns = _field(10, "time.monotonic_ns() when it last found the queue of its socket empty.")
-    watching_since_ns = _field(11, "time.monotonic_ns() since when it is woken for its socket; 0: it has left that to others.")
+SlotStatus._fields_ = [(name, ctypes.c_int64) for name in SlotStatus.__annotations__]
+assert ctypes.sizeof(SlotStatus) <= STATUS_CELLS * 8
 
 
 class Counters:
@@ -135,14 +135,13 @@ class Counters:
 
     def status(self, slot: int) -> SlotStatus:
         """The status cells of one slot."""
-        return SlotStatus(self.row(slot))
+        return SlotStatus.from_buffer(self._map, ((1 + slot) * _ROW + MAX_COLUMNS) * 8)
 
     def _busy_ns(self, slot: int, now_ns: int) -> int:
         """Total busy time, the running callback included: a process that is stuck must not look idle."""
         status = self.status(slot)
         since = status.busy_since_ns
-        total: int = status.busy_total_ns
-        return total + (now_ns - since if 0 < since < now_ns else 0)
+        return status.busy_total_ns + (now_ns - since if 0 < since < now_ns else 0)
 
     def sample_load(self) -> None:
         """Note how busy every process is; one process does this each second."""
