@@ -15,7 +15,6 @@ import fcntl
 import os
 from binascii import crc32
 from types import TracebackType
-from zlib import adler32
 
 _TAKE = fcntl.LOCK_EX
 _TRY = fcntl.LOCK_EX | fcntl.LOCK_NB
@@ -23,8 +22,8 @@ _DROP = fcntl.LOCK_UN
 
 
 def offset_of(key: bytes) -> int:
-    """The byte, below 2**62, that stands for ``key``: the same in every process."""
-    return crc32(key) << 30 ^ adler32(key)
+    """The byte, below 2**32, that stands for ``key``: the same in every process."""
+    return crc32(key)
 
 
 class HeldLock:

@@ -63,7 +63,7 @@ def forwarded(ctx: Context, uri: str, socket: ListenSocket, branch: str, path: s
     slots = ctx.slots
     if slots and ADVERTISED in slots:
         socket = _as_advertised(socket, *slots[ADVERTISED])
-    via = f"Via: SIP/2.0/{socket.proto.upper()} {socket.sent_by};branch={branch}"
+    via = f"Via: {socket.via};branch={branch}"
     if slots and LOCAL_RPORT in slots:
         via += ";rport"
     if path is None and not headers and socket is ctx.socket:
@@ -92,7 +92,7 @@ def via_of(ctx: Context, socket: ListenSocket) -> str:
     """The beginning of our Via, without parameters, when the request of ``ctx`` leaves from ``socket``."""
     if ADVERTISED in ctx.slots:
         socket = _as_advertised(socket, *ctx.slots[ADVERTISED])
-    return f"SIP/2.0/{socket.proto.upper()} {socket.sent_by}"
+    return socket.via
 
 
 def _as_advertised(socket: ListenSocket, host: str | None, port: int | None) -> ListenSocket:

@@ -213,7 +213,7 @@ def _begin(
     raw = build_request(
         request.method,
         request.ruri,
-        via=f"Via: SIP/2.0/{socket.proto.upper()} {socket.sent_by};branch={identity.branch_id(key, 0)}",
+        via=f"Via: {socket.via};branch={identity.branch_id(key, 0)}",
         from_=request.from_,
         to=request.to,
         call_id=request.call_id,

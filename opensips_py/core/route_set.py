@@ -33,14 +33,6 @@ Route = tuple[re.Match[str], Header]
 """One value, with the header that it stands in."""
 
 
-def route_address(socket: ListenSocket) -> str:
-    """A socket as it stands in Record-Route and Route: the default port is left out, as OpenSIPS does."""
-    text = socket.sent_by
-    if text[-5:] == ":5060":
-        text = text[:-5]
-    return text if socket.proto == "udp" else f"{text};transport={socket.proto}"
-
-
 def follow_routes(ctx: Context, ignored_user: str, double: bool, warn: bool, slot: str) -> int:
     """Take off what is ours and aim the request at the next hop; ``slot`` gets the parameters of our URI."""
     msg = ctx.msg
@@ -94,7 +86,7 @@ def _only_ours(ctx: Context) -> str | None:
     for edit in msg.edits:
         if header.start <= edit[0] < header.end:
             return None
-    address = f"<sip:{route_address(ctx.socket)};"
+    address = f"<sip:{ctx.socket.route};"
     end = len(value) - 1
     if not value.startswith(address) or value.find(">") != end or "r2=" in value or "?" in value:
         return None

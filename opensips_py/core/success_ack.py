@@ -47,7 +47,7 @@ def acknowledge(tx: Transaction, rec: Record, n: int, reply: SipMessage) -> None
             parse(branch.sent),
             reply,
             ruri=route.ruri or branch.uri,
-            via=f"Via: SIP/2.0/{to.socket.proto.upper()} {to.socket.sent_by};branch={name}",
+            via=f"Via: {to.socket.via};branch={name}",
             routes="".join(f"Route: {value}\r\n" for value in route.routes) + rec.headers,
             user_agent=Identification.user_agent,
         )

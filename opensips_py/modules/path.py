@@ -9,7 +9,6 @@ from __future__ import annotations
 from urllib.parse import unquote
 
 from opensips_py.core import building
-from opensips_py.core.route_set import route_address
 from opensips_py.modules import rr
 from opensips_py.script.context import Context, ListenSocket
 from opensips_py.script.declarations import Module, R
@@ -42,7 +41,7 @@ def configure() -> None:
 def _add(ctx: Context, user: str | None, parameters: str) -> int:
     address = f"{user}@" if user else ""
     ctx.slots[ADDED] = 1
-    line = f"{_NAME}{address}{route_address(ctx.socket)};lr{parameters}>\r\n"
+    line = f"{_NAME}{address}{ctx.socket.route};lr{parameters}>\r\n"
     if ctx.msg.has("path"):
         ctx.msg.insert_header(line, before="path")
     else:
@@ -69,7 +68,7 @@ def _two_sockets(ctx: Context, socket: ListenSocket, edits: list[Edit]) -> list[
     """The request leaves from another socket than it came to, or under another name."""
     if ADDED not in ctx.slots:
         return edits
-    inbound, outbound = route_address(ctx.socket), route_address(socket)
+    inbound, outbound = ctx.socket.route, socket.route
     if inbound == outbound:
         return edits
     out = []

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from opensips_py.core import building
 from opensips_py.core.log import ERROR, log
-from opensips_py.core.route_set import NOT_BY_ROUTE, follow_routes, route_address
+from opensips_py.core.route_set import NOT_BY_ROUTE, follow_routes
 from opensips_py.script.context import Context, ListenSocket
 from opensips_py.script.declarations import B, F, Module, Pattern, R
 from opensips_py.sip.edits import Edit
@@ -97,7 +97,7 @@ def record_route(ctx: Context, parameters: str | None = None) -> int:
         tag = _from_tag(ctx.msg)
         if tag:
             more = f";ftag={tag}{more}"
-    ctx.msg.insert_header(f"{_NAME}sip:{_user(ctx)}{route_address(ctx.socket)};lr{more}>\r\n")
+    ctx.msg.insert_header(f"{_NAME}sip:{_user(ctx)}{ctx.socket.route};lr{more}>\r\n")
     slots[RECORDED] = 1
     return 1
 
@@ -148,7 +148,7 @@ def _two_sockets(ctx: Context, socket: ListenSocket, edits: list[Edit]) -> list[
     """The request leaves from another socket than it came to, or under another name: that must stand in the route set."""
     if RECORDED not in ctx.slots:
         return edits
-    inbound, outbound = route_address(ctx.socket), route_address(socket)
+    inbound, outbound = ctx.socket.route, socket.route
     for i, (offset, length, lines) in enumerate(edits):
         if not length and lines.startswith(_NAME):
             before, ours, tail = lines.partition(f"{inbound};lr")

@@ -67,13 +67,26 @@ class ListenSocket:
     tag: str | None = None
     workers: int = 0
 
-    @property
-    def sent_by(self) -> str:
-        """``host[:port]`` for Via and Record-Route, with advertised values and brackets where they apply."""
+    sent_by: str = field(init=False, compare=False)
+    """``host:port`` by which it names itself, with advertised values and brackets where they apply."""
+    via: str = field(init=False, compare=False)
+    """What our Via begins with, up to its parameters."""
+    route: str = field(init=False, compare=False)
+    """How it stands in Record-Route, Path and Route: the default port is left out, as OpenSIPS does."""
+
+    def __post_init__(self) -> None:
         host = self.advertised_host or self.host
         if ":" in host:
             host = f"[{host}]"
-        return f"{host}:{self.advertised_port or self.port}"
+        sent_by = f"{host}:{self.advertised_port or self.port}"
+        route = sent_by.removesuffix(":5060")
+        set_ = object.__setattr__  # frozen
+        set_(self, "sent_by", sent_by)
+        set_(self, "via", f"SIP/2.0/{self.proto.upper()} {sent_by}")
+        set_(self, "route", route if self.proto == "udp" else f"{route};transport={self.proto}")
+
+    def __hash__(self) -> int:
+        return self.index
 
 
 class Source(msgspec.Struct, array_like=True, frozen=True):

@@ -34,6 +34,8 @@ class Fields:
     """Reason phrase of a reply."""
     body_start: int
     """Offset of the body in ``text``."""
+    body_end: int
+    """Offset behind the body: what a datagram holds beyond Content-Length is not part of it (RFC 3261 18.3)."""
     headers_end: int
     """Offset of the empty line behind the headers."""
 
@@ -88,7 +90,8 @@ class Fields:
         if kind not in kinds:
             return None
         i = kinds.index(kind)
-        return self._header(i, *self._span(i))
+        start, end = self._span(i)
+        return self._header(i, start, end)
 
     def all(self, kind: str) -> list[Header]:
         """All headers of a kind, as received."""
@@ -200,13 +203,6 @@ class Fields:
     def record_routes(self) -> list[NameAddr]:
         """Every Record-Route, over all headers and commas. ParseError when one cannot be read."""
         return self._addresses("record-route")
-
-    @lazy
-    def body_end(self) -> int:
-        """Offset behind the body: what a datagram holds beyond Content-Length is not part of it (RFC 3261 18.3)."""
-        end = len(self.text)
-        length = self.content_length
-        return end if length is None else min(end, self.body_start + length)
 
     @lazy
     def body(self) -> str:

@@ -14,7 +14,6 @@ from opensips_py.sip.edits import Edit, apply, deletes, forget_inside
 from opensips_py.sip.errors import ParseError
 from opensips_py.sip.fields import Fields
 from opensips_py.sip.headers import KINDS, LWS, TOKEN, Header, quotes_balanced, split_values
-from opensips_py.sip.lazy import lazy
 from opensips_py.sip.via import Via, parse_sent, parse_via
 
 __all__ = ["METHODS", "Edit", "Header", "ParseError", "SipMessage", "note_source", "parse"]
@@ -33,10 +32,8 @@ class SipMessage(Fields):
     force_rport: bool = False
     """Answer to the source port although the top Via has no ``rport`` (script function force_rport)."""
 
-    @lazy
-    def edits(self) -> list[Edit]:
-        """Changes to be made when the message is sent."""
-        return []
+    edits: list[Edit]
+    """Changes to be made when the message is sent."""
 
     def append_header(self, lines: str) -> None:
         """Add header lines (each with its CRLF) behind the last header."""
@@ -113,8 +110,9 @@ def parse(raw: bytes) -> SipMessage:
     text = raw.decode("latin-1")
     head, empty_line, _ = text.partition("\r\n\r\n")
     lines = head.split("\r\n")
+    bare_line_end = "\n" in "".join(lines)
     first = lines.pop(0)
-    if not empty_line or not first or raw.count(b"\n", 0, len(head)) > len(lines):
+    if not empty_line or not first or bare_line_end:
         return _parse_carefully(raw)
     parts = [line.partition(":") for line in lines]
     try:
@@ -128,16 +126,28 @@ def parse(raw: bytes) -> SipMessage:
     msg._parts = parts
     msg._kinds = kinds
     msg._first_end = len(first) + 2
+    msg.edits = []
     msg.headers_end = end = len(head) + 2
     msg.body_start = end + 2
-    words = first.split(" ")
-    if len(words) == 3 and words[0] in METHODS and words[2] == "SIP/2.0":
-        msg.is_request = True
-        msg.method, msg.ruri, msg.version = words
+    msg.body_end = len(text)
+    known = _STATUS_LINES.get(first)
+    if known is not None:
+        msg.is_request = False
+        msg.version, msg.status, msg.reason = known
     else:
-        _read_first_line(msg, first)
+        words = first.split(" ")
+        if len(words) == 3 and words[0] in METHODS and words[2] == "SIP/2.0":
+            msg.is_request = True
+            msg.method, msg.ruri, msg.version = words
+        else:
+            _read_first_line(msg, first)
     _check(msg)
     return msg
+
+
+_STATUS_LINES: dict[str, tuple[str, int, str]] = {}
+"""Version, status and reason of status lines that have been read: peers keep sending the same."""
+_REMEMBERED_LINES = 1024
 
 
 def _read_first_line(msg: SipMessage, line: str) -> None:
@@ -156,6 +166,8 @@ def _read_first_line(msg: SipMessage, line: str) -> None:
             raise ParseError(f"bad status line {line[:60]!r}")
         msg.status = int(status)
         msg.reason = " ".join(words[2:])
+        if len(_STATUS_LINES) < _REMEMBERED_LINES and len(line) <= 64:
+            _STATUS_LINES[line] = msg.version, msg.status, msg.reason
     else:
         _read_odd_request_line(msg, line)
 
@@ -198,6 +210,8 @@ def _check(msg: SipMessage) -> None:
                 _refuse(msg, f"bad Content-Length {number[:40]!r}")
             length = int(number)
         msg.content_length = length
+        if msg.body_start + length < msg.body_end:
+            msg.body_end = msg.body_start + length
     if '"' in msg.text and msg.text.count('"', 0, msg.headers_end) & 1:
         _check_quotes(msg)
 
@@ -252,6 +266,8 @@ def _parse_carefully(raw: bytes) -> SipMessage:
     msg = SipMessage()
     msg.raw = raw
     msg.text = text
+    msg.edits = []
+    msg.body_end = len(text)
     first, complete = _split_lines(msg)
     bad = ""
     for i, (name, colon, _) in enumerate(msg._parts):

@@ -25,7 +25,7 @@ class NameAddr:
         """Header parameters by lower-case name."""
         return parse_params(self.tail) if self.tail else {}
 
-    @property
+    @lazy
     def tag(self) -> str | None:
         """The ``tag`` parameter; None when absent."""
         return find_param(self.tail, "tag") if self.tail else None

@@ -23,7 +23,7 @@ def parse_params(text: str, separator: str = ";") -> Params:
 
 
 def find_param(text: str, name: str) -> str | None:
-    """The value of one parameter that is usually there (``tag``, ``branch``), without reading all of them.
+    """The value of one parameter that is usually there (``tag``), without reading all of them.
 
     None also when it has no ``=``; ``name`` is in lower case.
     """

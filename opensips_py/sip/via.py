@@ -10,7 +10,7 @@ from typing import NamedTuple
 from opensips_py.sip.errors import ParseError
 from opensips_py.sip.headers import LWS, skip_comment
 from opensips_py.sip.lazy import lazy
-from opensips_py.sip.params import Params, find_param, parse_params, split_quoted
+from opensips_py.sip.params import Params, parse_params, split_quoted
 
 DEFAULT_PORTS = {"UDP": 5060, "TCP": 5060, "SCTP": 5060, "TLS": 5061, "WS": 80, "WSS": 443}
 
@@ -60,6 +60,10 @@ class Via:
         _, _, self.transport, self.host, self.port = sent
         self.tail = tail
         """Text behind the first ``;``: the parameters as received."""
+        self.plain = tail[:7] == "branch=" and ";" not in tail
+        """It has no parameter but ``branch``: then RFC 3581 has nothing to say about it."""
+        self.branch = tail[7:].strip(LWS) if self.plain else self.params.get("branch")
+        """The ``branch`` parameter; None when there is none."""
 
     @property
     def name(self) -> str:
@@ -71,21 +75,10 @@ class Via:
         """``2.0``."""
         return self.sent.version
 
-    @property
-    def plain(self) -> bool:
-        """Whether it has no parameter but ``branch``: then RFC 3581 has nothing to say about it."""
-        tail = self.tail
-        return ";" not in tail and tail[:7] == "branch="
-
     @lazy
     def params(self) -> Params:
         """Parameters by lower-case name."""
         return parse_params(self.tail)
-
-    @property
-    def branch(self) -> str | None:
-        """The ``branch`` parameter."""
-        return find_param(self.tail, "branch")
 
     @property
     def received(self) -> str | None:

@@ -84,7 +84,7 @@ def _request(contact: Contact, socket: ListenSocket) -> bytes:
     route = "" if contact.path is None else f"Route: {contact.path}\r\n"
     return (
         f"{method} {contact.uri} SIP/2.0\r\n"
-        f"Via: SIP/2.0/{socket.proto.upper()} {socket.sent_by};branch=z9hG4bK{nonce}\r\n{route}"
+        f"Via: {socket.via};branch=z9hG4bK{nonce}\r\n{route}"
         f"From: <{sender}>;tag={nonce[:8]}\r\nTo: <{contact.uri}>\r\nCall-ID: {nonce}@{socket.host}\r\nCSeq: 1 {method}\r\n"
         f"Max-Forwards: 70\r\n{DEFAULT_USER_AGENT}\r\nContent-Length: 0\r\n\r\n"
     ).encode("latin-1")
