@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from workers import shared_queue
-from workers.shared_queue import BURST, KEEPS_UP, PATIENCE, REST, SharedQueue, nudge
+from workers.shared_queue import BURST, KEEPS_UP, LONGEST_REST, PATIENCE, REST, SharedQueue, nudge
 
 MS = 1_000_000
 NOW = 1_000_000 * MS
@@ -162,6 +162,24 @@ def test_who_has_left_a_datagram_to_a_colleague_watches_again_after_a_rest(recei
     colleague.reading_since_ns = 0  # it has died, or waits for other things
     receiver.loop.wake()
     assert receiver.received == [b"one"]
+
+
+def test_who_comes_back_for_nothing_rests_for_longer_until_it_reads_again(receiver: Receiver) -> None:
+    colleague = receiver.colleagues[0]
+    colleague.emptied_ns = NOW - SHORT
+    receiver.send(b"one")
+    for rest in (REST, 2 * REST, LONGEST_REST, LONGEST_REST):
+        colleague.reading_since_ns = NOW - SHORT
+        receiver.loop.wake()
+        when, watch_again = receiver.loop.timers.pop()
+        assert when == pytest.approx(NOW / 1e9 + rest)
+        watch_again()
+    colleague.reading_since_ns = 0
+    receiver.loop.wake()
+    assert receiver.received == [b"one"]
+    colleague.reading_since_ns = NOW - SHORT
+    receiver.loop.wake()
+    assert receiver.loop.timers[0][0] == pytest.approx(NOW / 1e9 + REST)
 
 
 @pytest.mark.parametrize(
