@@ -8,7 +8,7 @@ what=${1:-run}
 
 say() { printf 'opensips-py: %s\n' "$*" >&2; }
 
-python_works() { "$1" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }
+python_works() { [ "$("$1" -c 'import sys, venv, ensurepip; print(sys.version_info >= (3, 11))' 2>/dev/null)" = True ]; }
 
 # Debian's interpreter first: it is built with profile-guided optimisation, which others rarely are, and the server takes
 # a tenth less processor time on it. PYTHON=... chooses another one.
@@ -73,6 +73,9 @@ install_venv() {
         extras="[test,lint]"
     elif [ -e .venv/.prepared-test ]; then
         stamp=.venv/.prepared-test extras="[test,lint]"
+    fi
+    if [ -n "${PYTHON:-}" ] && [ -x .venv/bin/python ]; then
+        say "PYTHON=$PYTHON is for a new .venv: there is one already (make clean removes it)"
     fi
     if [ -x .venv/bin/python ] && [ "$stamp" -nt setup.cfg ] && [ "$stamp" -nt pyproject.toml ]; then
         return

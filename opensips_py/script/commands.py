@@ -11,6 +11,9 @@ from opensips_py.script.expressions import ASSIGNING, ExpressionParser
 from opensips_py.script.lexer import ADDRESS, ID, NUMBER, STRING, VARIABLE, Token
 from opensips_py.script.token_stream import SyntaxFault
 
+_ELSE_IF = ("elsif", "elseif", "elif")
+"""How other languages write it."""
+
 
 class CommandParser(ExpressionParser):
     """Commands and assignments, without the ``;`` behind them."""
@@ -52,6 +55,8 @@ class CommandParser(ExpressionParser):
         """``name(arguments)``."""
         start = self.expect_kind(ID, f"syntax error: a function is expected, not {self.token.shown}")
         name = str(start.value)
+        if name in _ELSE_IF:
+            self.fail(start, f"syntax error: there is no '{name}'", "write else if (...)")
         if not (self.token.value == "(" and self.token.kind != STRING):
             self._bare(start)
         self.next()

@@ -62,6 +62,8 @@ def test_every_kind_of_route_block(scripts: Scripts) -> None:
     [
         ('xlog("a")\nexit;', 3, 1, "missing ';'"),
         ("hello;", 2, 6, "bare word <hello>"),
+        ('if ($rU == "a") { exit; } elsif ($rU == "b") { exit; }', 2, 27, "no 'elsif'"),
+        ("elif { exit; }", 2, 1, "no 'elif'"),
         ("// comment", 2, 1, "cannot begin a statement"),
         ('IF ($rU == "x") { exit; }', 2, 1, "unknown statement 'IF'"),
         ("$var(a) = 0X10;", 2, 12, "'X10'"),
