@@ -9,7 +9,7 @@ from __future__ import annotations
 import socket
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from opensips_py.core import async_statistics, traffic
 from opensips_py.core.dns import resolver
@@ -23,6 +23,11 @@ core.statistic("timestamp", doc="seconds since the start", gauge=lambda: int(tim
 
 net = Module("net", doc="Statistics of the sockets")
 net.statistic("waiting_udp", doc="bytes received that no process has read yet", gauge=lambda: waiting("udp"))
+net.statistic(
+    "dropped_udp",
+    doc="datagrams dropped by the kernel because no process read them and the buffer (maxbuffer) was full (ours)",
+    gauge=lambda: dropped_datagrams(),
+)
 net.statistic("waiting_tcp", doc="the same, of accepted TCP connections", gauge=lambda: waiting("tcp"))
 
 shmem = Module("shmem", doc="Room in the shared store")
@@ -74,9 +79,20 @@ _LISTENING = "0A"
 
 
 def waiting(proto: str) -> int:
-    """Bytes in the receive queues of the server's sockets of a protocol, as the kernel tells in ``/proc/net/PROTO``."""
+    """Bytes in the receive queues of the server's sockets of a protocol."""
+    return sum(
+        int(row[4].partition(":")[2], 16) for row in _rows_of_sockets(proto) if proto == "udp" or row[3] != _LISTENING
+    )
+
+
+def dropped_datagrams() -> int:
+    """Datagrams that the kernel has thrown away because the receive buffer of the server's UDP socket was full."""
+    return sum(int(row[12]) for row in _rows_of_sockets("udp"))
+
+
+def _rows_of_sockets(proto: str) -> Iterator[list[str]]:
+    """What the kernel tells of the server's sockets of a protocol in ``/proc/net/PROTO`` (proc(5)), by columns."""
     wanted = {(_kernel_form(s.host), s.port) for s in this.sockets if s.proto == proto}
-    total = 0
     for table in (f"/proc/net/{proto}", f"/proc/net/{proto}6"):
         try:
             with open(table, encoding="ascii") as rows:
@@ -84,11 +100,10 @@ def waiting(proto: str) -> int:
                 for row in rows:
                     fields = row.split()
                     address, _, port = fields[1].partition(":")
-                    if (address, int(port, 16)) in wanted and (proto == "udp" or fields[3] != _LISTENING):
-                        total += int(fields[4].partition(":")[2], 16)
+                    if (address, int(port, 16)) in wanted:
+                        yield fields
         except OSError:
             continue  # no IPv6
-    return total
 
 
 def _kernel_form(host: str) -> str:

@@ -146,9 +146,22 @@ def test_all_statistics_are_listed_with_their_kind(real: OpenSIPSMI) -> None:
     assert kinds["core:rcv_requests"] == "incremental"
     assert kinds["core:timestamp"] == kinds["shmem:used_size"] == kinds["load:load"] == "non-incremental"
     assert values["load:processes_number"] == 5
-    assert values["net:waiting_udp"] == 0
+    assert values["net:waiting_udp"] == values["net:dropped_udp"] == 0
     assert 0 < values["shmem:used_size"] <= values["shmem:max_used_size"] < values["shmem:total_size"]
     assert set(real.execute("get_statistics", [["load:"]])) == {k for k in values if k.startswith("load:")}
+
+
+def test_datagrams_that_the_kernel_drops_are_counted(server: Callable[..., Server], client: Callable[..., SipClient]) -> None:
+    running = server('maxbuffer=65536\nloadmodule "sl.so"\nroute { sl_send_reply(200, "OK"); }')
+    sender = client(running.address)
+    receivers = running.pids("SIP receiver")
+    for pid in receivers:
+        os.kill(pid, signal.SIGSTOP)
+    for _ in range(20_000):
+        sender.send_raw(b"x" * 1000)
+    assert running.mi("get_statistics", [["net:dropped_udp"]])["net:dropped_udp"] > 0
+    for pid in receivers:
+        os.kill(pid, signal.SIGCONT)
 
 
 def test_log_levels_change_in_every_process(running: Server, real: OpenSIPSMI) -> None:
