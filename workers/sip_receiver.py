@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 
 from opensips_py.core.failure import interrupted
 from opensips_py.core.guard import run_guarded
@@ -24,13 +25,10 @@ def main(child: Child) -> None:
     index = child.place.socket_index
     listen = this.sockets[index]
 
-    def receive(data: bytes, address: tuple[str, int]) -> None:
-        receive_message(data, address, listen)
-
     status = child.shared.counters.status
     colleagues = [status(slot) for slot, kind in enumerate(this.kinds) if kind == this.kind and slot != this.slot]
     child.fd_line.on_hand_over = handed_over
-    SharedQueue(child.shared.handles[index], child.reactor, child.status, colleagues, receive).watch()
+    SharedQueue(child.shared.handles[index], child.reactor, child.status, colleagues, partial(receive_message, socket=listen)).watch()
     child.watch_termination(lambda: drain(child))
     child.ready()
     child.reactor.run()

@@ -78,6 +78,8 @@ class Forwarding(msgspec.Struct, array_like=True):
     """Branches that are ready: they become the transaction's all at once."""
     error: int = 0
     """Last internal error."""
+    first: int = 0
+    """How many branches the transaction had when it began."""
     later: bool = False
     """They come to what is under way: the request that is kept for failure routes stays as it was relayed."""
 
@@ -114,6 +116,7 @@ def outcome(ctx: Context, tx: Transaction, work: Forwarding, error: int) -> int:
 
 def _fork(ctx: Context, tx: Transaction, rec: Record, work: Forwarding) -> int:
     """Make all branches and send them. As :func:`forward_all`."""
+    work.first = len(rec.branches)
     outer = ctx.continuation
     ctx.continuation = Relay(continuations.of(ctx), work)
     try:
@@ -150,7 +153,8 @@ def _forwarded(ctx: Context, tx: Transaction, work: Forwarding) -> int:
     first = len(rec.branches)
     now = monotonic()
     for branch in work.made[: MAX_BRANCHES - first]:
-        _number(branch, identity.branch_id(tx.key, len(rec.branches)))
+        if first != work.first:  # others have taken the numbers while it waited (t_inject_branches)
+            _number(branch, identity.branch_id(tx.key, len(rec.branches)))
         machine.branch_started(rec, branch, now)
         rec.branches.append(branch)
     if RECORD_FLAGS in ctx.slots:
@@ -169,7 +173,7 @@ def _forwarded(ctx: Context, tx: Transaction, work: Forwarding) -> int:
 
 
 def _number(branch: UacBranch, via: str) -> None:
-    """Give a branch its number, which others may have taken while it waited (t_inject_branches)."""
+    """Give a branch its number."""
     if branch.via != via:
         branch.sent = branch.sent.replace(branch.via.encode(), via.encode(), 1)
         branch.via = via

@@ -137,8 +137,7 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(FrozenContext).decode
 
 
-@dataclass(slots=True, eq=False)
-class Context:
+class Context(msgspec.Struct, eq=False):
     """One run of routes over one message."""
 
     msg: SipMessage
@@ -155,10 +154,10 @@ class Context:
     path: str | None = None
     send_socket: ListenSocket | None = None
     branch_flags: int = 0
-    branches: list[Branch] = field(default_factory=list)
+    branches: list[Branch] = []
 
     flags: int = 0
-    avps: Avps = field(default_factory=dict)
+    avps: Avps = {}
     rc: int = 1
     """``$rc``: return code of the last statement."""
     dropped: bool = False
@@ -193,7 +192,7 @@ class Context:
     reply_code: int = 0
     """``$T_reply_code`` in a failure route, also when the reply was made here (408)."""
 
-    slots: dict[str, Any] = field(default_factory=dict)
+    slots: dict[str, Any] = {}
     """What modules keep with a message, by module name; values must be MessagePack types."""
 
     @property
