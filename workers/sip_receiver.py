@@ -28,7 +28,8 @@ def main(child: Child) -> None:
     status = child.shared.counters.status
     colleagues = [status(slot) for slot, kind in enumerate(this.kinds) if kind == this.kind and slot != this.slot]
     child.fd_line.on_hand_over = handed_over
-    SharedQueue(child.shared.handles[index], child.reactor, child.status, colleagues, partial(receive_message, socket=listen)).watch()
+    receive = partial(receive_message, socket=listen)
+    SharedQueue(child.shared.handles[index], child.reactor, child.status, colleagues, receive).watch()
     child.watch_termination(lambda: drain(child))
     child.ready()
     child.reactor.run()

@@ -1,8 +1,9 @@
 """The timer process: fires transaction timers and runs timer routes.
 
-Timers are rows in the store, ordered by deadline. This process looks for those that are due, every ``TICK`` seconds while there
-are many, else when the next one is; it has all sockets and the compiled script, so retransmissions, final timeouts and failure routes run right here. A row
-goes away in the same store transaction as its effect: a timer process that is killed is replaced and loses nothing.
+Timers are rows in the store, ordered by deadline. This process looks for those that are due, every ``TICK`` seconds while
+there are many, else when the next one is; it has all sockets and the compiled script, so retransmissions, final timeouts and
+failure routes run right here. A row goes away in the same store transaction as its effect: a timer process that is killed is
+replaced and loses nothing.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from workers.child import Child
 TICK = 0.08
 """Longest time in seconds that a timer may fire late (OpenSIPS: 0.1); a sixth of T1 (RFC 3261 17) if that is shorter."""
 QUIET_TICK = 0.25
-"""Seconds between two looks while nothing is due; half of T1 if that is shorter: what is stored meanwhile is not due before T1."""
+"""Seconds between two looks while nothing is due; half of T1 if that is shorter: what comes meanwhile is not due before T1."""
 
 
 def main(child: Child) -> None:
