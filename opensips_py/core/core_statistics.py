@@ -80,9 +80,7 @@ _LISTENING = "0A"
 
 def waiting(proto: str) -> int:
     """Bytes in the receive queues of the server's sockets of a protocol."""
-    return sum(
-        int(row[4].partition(":")[2], 16) for row in _rows_of_sockets(proto) if proto == "udp" or row[3] != _LISTENING
-    )
+    return sum(int(row[4].partition(":")[2], 16) for row in _rows_of_sockets(proto) if proto == "udp" or row[3] != _LISTENING)
 
 
 def dropped_datagrams() -> int:
