@@ -9,6 +9,7 @@ import socket
 import struct
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -35,7 +36,7 @@ class Farm:
         self.sender.connect(self.socket.getsockname())
         self.counters = Counters.create(str(directory), RECEIVERS)
         self._notes, self._noting = os.pipe()
-        self.pids = [fork(lambda slot=slot: self._receive(slot)) for slot in range(RECEIVERS)]
+        self.pids = [fork(partial(self._receive, slot)) for slot in range(RECEIVERS)]
         for _ in self.pids:
             self.note()
 
