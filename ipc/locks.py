@@ -1,7 +1,7 @@
 """Locks between processes that vanish with their holder.
 
 A lock is one byte of a file, locked through the kernel (``fcntl``): whatever ends the holder, SIGKILL included,
-releases it, and a child made by ``fork`` does not inherit it. The byte's offset is a hash of the lock's name; two
+releases it, and a child made by ``fork`` does not inherit it. The byte's offset is the CRC-32 of the lock's name; two
 names that meet on one byte only wait for each other without need.
 
 Such locks belong to the process: a second ``acquire`` in the process that holds it succeeds at once and is counted, so
@@ -19,11 +19,6 @@ from types import TracebackType
 _TAKE = fcntl.LOCK_EX
 _TRY = fcntl.LOCK_EX | fcntl.LOCK_NB
 _DROP = fcntl.LOCK_UN
-
-
-def offset_of(key: bytes) -> int:
-    """The byte, below 2**32, that stands for ``key``: the same in every process."""
-    return crc32(key)
 
 
 class HeldLock:
@@ -52,7 +47,7 @@ class Locks:
 
     def acquire(self, key: bytes) -> None:
         """Wait until this process has the lock. Raises OSError with EDEADLK when that can never be."""
-        offset = offset_of(key)
+        offset = crc32(key)
         held = self._held
         if offset in held:
             held[offset] += 1
@@ -62,7 +57,7 @@ class Locks:
 
     def try_acquire(self, key: bytes) -> bool:
         """Take the lock if no other process has it."""
-        offset = offset_of(key)
+        offset = crc32(key)
         held = self._held
         if offset in held:
             held[offset] += 1
@@ -76,7 +71,7 @@ class Locks:
 
     def release(self, key: bytes) -> None:
         """Give the lock back (once per acquire). Releasing what is not held is an error of the caller: KeyError."""
-        offset = offset_of(key)
+        offset = crc32(key)
         held = self._held
         depth = held[offset]
         if depth > 1:

@@ -12,6 +12,7 @@ from opensips_py.core.continuation import ErrorRoute
 from opensips_py.core.guard import report_error, run_guarded
 from opensips_py.core.log import NOTICE, log
 from opensips_py.core.process import this
+from opensips_py.core.transactions import hooks
 from opensips_py.script.context import Context, ListenSocket, RouteKind, Source
 from opensips_py.sip.message import ParseError, note_source, parse
 
@@ -37,7 +38,9 @@ def receive_message(data: bytes, addr: tuple[str, int], socket: ListenSocket) ->
 def _receive(data: bytes, addr: tuple[str, int], socket: ListenSocket) -> None:
     if len(data) < 12 and not data.strip(b"\r\n\0 \t"):
         return  # keep-alive (RFC 5626 3.5.1, and what NATs get from phones)
-    choices = transactions.prepare()
+    choices = hooks
+    if choices.program is not this.program:
+        transactions.prepare()
     ip, port = addr[0], addr[1]
     try:
         msg = parse(data)
@@ -47,11 +50,11 @@ def _receive(data: bytes, addr: tuple[str, int], socket: ListenSocket) -> None:
     msg.source = (ip, port)
     source = Source(ip, port, socket.proto)
     if not msg.is_request:
-        _replies.add()
+        _replies.cells[_replies.index] += 1  # as add() does
         if not reply_reception.reply_received(msg, source, socket, choices.reply_route):
             _dropped_replies.add()
         return
-    _requests.add()
+    _requests.cells[_requests.index] += 1
     method = msg.method
     if method == "ACK" and stateless.is_own_ack(msg):
         return

@@ -160,11 +160,11 @@ class Hooks:
 hooks = Hooks()
 
 
-def prepare() -> Hooks:
-    """Take from the running program what is needed for every message. Costs one comparison once that is done."""
+def prepare() -> None:
+    """Take from the running program what is needed for every message."""
     program = this.program
     if hooks.program is program:
-        return hooks
+        return
     hooks.main_route = program.route(RouteKind.REQUEST, MAIN)
     hooks.reply_route = program.route(RouteKind.ONREPLY, MAIN)
     # as in OpenSIPS: only a script that forwards without state gets replies forwarded so
@@ -177,7 +177,6 @@ def prepare() -> Hooks:
     building.Identification.server = (given.server_header or DEFAULT_SERVER) if given.server_signature else ""
     messages.Identification.user_agent = (given.user_agent_header or DEFAULT_USER_AGENT) if given.server_signature else ""
     hooks.program = program
-    return hooks
 
 
 def find(ctx: Context) -> bytes | None:

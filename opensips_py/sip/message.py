@@ -7,6 +7,7 @@ received is ever changed: changes are edits (see ``edits.py``), so that what nob
 
 from __future__ import annotations
 
+from operator import itemgetter
 from typing import NoReturn
 
 from opensips_py.sip.cseq import METHODS
@@ -101,6 +102,10 @@ def note_source(msg: SipMessage, ip: str, port: int) -> None:
     msg.source = (ip, port)
 
 
+_name = itemgetter(0)
+_kind = KINDS.__getitem__
+
+
 def parse(raw: bytes) -> SipMessage:
     """Read a message.
 
@@ -116,7 +121,7 @@ def parse(raw: bytes) -> SipMessage:
         return _parse_carefully(raw)
     parts = [line.partition(":") for line in lines]
     try:
-        kinds = [KINDS[name] for name, _, _ in parts]
+        kinds = list(map(_kind, map(_name, parts)))
     except ParseError:  # a folded line, or one that is no header
         return _parse_carefully(raw)
     msg = SipMessage()

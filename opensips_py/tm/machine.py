@@ -29,7 +29,7 @@ from opensips_py.tm.record import (
     UacBranch,
 )
 from opensips_py.tm.settings import settings
-from opensips_py.tm.states import UAC_INVITE, UAC_NON_INVITE, UAS_INVITE, UAS_NON_INVITE, Event, Uac, Uas, event_of
+from opensips_py.tm.states import EVENT_OF_CLASS, UAC_INVITE, UAC_NON_INVITE, UAS_INVITE, UAS_NON_INVITE, Event, Uac, Uas
 
 Send = tuple[int, bytes, str, int]
 """(socket index, datagram, host, port)"""
@@ -54,7 +54,7 @@ def replied(rec: Record, code: int, data: bytes, now: float, *, local: bool) -> 
     """``data`` goes upstream as the reply to the request (RFC 3261 17.2). ``local``: made here, not relayed."""
     invite = rec.method == "INVITE"
     before = rec.state
-    state = (UAS_INVITE if invite else UAS_NON_INVITE).get((before, event_of(code)))
+    state = (UAS_INVITE if invite else UAS_NON_INVITE).get((before, EVENT_OF_CLASS[code // 100]))
     if state is not None:
         rec.state = state
     rec.code = code
@@ -145,7 +145,7 @@ def reply_received(rec: Record, n: int, code: int, reply: SipMessage, relayed: b
     branch = rec.branches[n]
     invite = rec.method == "INVITE"
     before = branch.state
-    state = (UAC_INVITE if invite else UAC_NON_INVITE).get((before, event_of(code)))
+    state = (UAC_INVITE if invite else UAC_NON_INVITE).get((before, EVENT_OF_CLASS[code // 100]))
     if state is None:
         return ABSORB
     branch.state = state

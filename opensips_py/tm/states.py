@@ -162,8 +162,5 @@ UAC_INVITE = UAC_INVITE_MACHINE.table()
 UAC_NON_INVITE = UAC_NON_INVITE_MACHINE.table()
 
 
-def event_of(code: int) -> Event:
-    """The event that a reply with status ``code`` is."""
-    if code < 200:
-        return Event.PROVISIONAL
-    return Event.SUCCESS if code < 300 else Event.FAILURE
+EVENT_OF_CLASS = (Event.FAILURE, Event.PROVISIONAL, Event.SUCCESS, *[Event.FAILURE] * 7)
+"""The event that a reply is, by the first digit of its status."""

@@ -6,7 +6,6 @@ import time
 import pytest
 
 from ipc.lmdb_store import LmdbStore
-from ipc.locks import offset_of
 from tests.ipc.processes import die, fork, killed, succeeded
 
 
@@ -94,10 +93,3 @@ def _must_get(directory: str) -> None:
 def test_releasing_what_is_not_held_is_an_error(store: LmdbStore) -> None:
     with pytest.raises(KeyError):
         store.unlock(b"k")
-
-
-def test_names_spread_over_32_bits() -> None:
-    offsets = {offset_of(b"t%d" % n) for n in range(10_000)}
-    assert len(offsets) == 10_000
-    assert max(offsets) < 1 << 32
-    assert max(offsets) > 1 << 31
