@@ -59,10 +59,11 @@ LOOK_SECONDS = 0.03
 """How often the attendant looks for stuck processes, and takes what workers have sent it. Together with STUCK_SECONDS it is less
 than 0.1 s until another process has what a stuck one waited for."""
 QUIET_LOOK_SECONDS = LOOK_SECONDS + STUCK_SECONDS
-"""The same while nothing waits. What is parked meanwhile by a process that gets stuck is found as soon as with the other."""
+"""The same while nothing waits, and no receiver works that rests from its socket. What is parked meanwhile by a process that gets stuck is found as soon as with the other."""
 STOPPED_SECONDS = 0.25
-"""How often the attendant looks for processes that were stopped (SIGSTOP, a debugger) while they waited for work."""
-TOKENS = 64
+"""How often the attendant looks for processes that were stopped (SIGSTOP, a debugger) while they waited for work. One that is
+so twice in a row is taken to stay so: a profiler stops processes for moments."""
+OPERATIONS = 48
 """Operations without descriptors that are given away in one message."""
 READY_SECONDS = 30.0
 """How long a process may take to start."""
@@ -110,7 +111,7 @@ def run(program: Program, options: Options, ready: Callable[[int], None]) -> int
 class _Worker:
     """A living child process."""
 
-    __slots__ = ("incarnation", "interrupted", "nudged", "pid", "place", "started", "status")
+    __slots__ = ("incarnation", "interrupted", "nudged", "pid", "place", "started", "status", "stopped")
 
     def __init__(self, place: Place, pid: int, incarnation: int, status: SlotStatus) -> None:
         self.place, self.pid, self.incarnation, self.status = place, pid, incarnation, status
@@ -119,6 +120,13 @@ class _Worker:
         """Transactions that it was told to answer, and when: should it die before it has, another is told."""
         self.nudged = 0
         """``busy_since_ns`` of the callback for which another receiver was told to look at its socket."""
+        self.stopped = False
+        """It was stopped when it was last looked at."""
+
+    @property
+    def name(self) -> tuple[int, int]:
+        """How operations name their owner."""
+        return self.place.slot, self.incarnation
 
 
 class Attendant:
@@ -400,7 +408,7 @@ class Attendant:
         self._connections_of_dead()
         # pooled connections of the dead process that nobody took: their peers must see them closed
         of_dead = f":{place.slot}:{worker.incarnation}:"
-        alive = {(one.place.slot, one.incarnation) for one in self._workers.values()}
+        alive = {one.name for one in self._workers.values()}
         for key in self.fd_store.names():
             token = parking.token_of_fd_key(key)
             if token is not None:
@@ -450,7 +458,7 @@ class Attendant:
         if not receivers:
             return 0  # the next receiver that comes up gets them
         given: dict[bytes, tuple[int, int]] = {}
-        without_fds: dict[int, list[bytes]] = {}
+        without_fds: dict[int, list[bytes]] = {}  # by slot
         count = ended = 0
         for token, record in parking.every(self.store):
             if lost(token, record):
@@ -459,18 +467,19 @@ class Attendant:
                 if record.fd_key is not None:  # from now on the connection belongs to this operation, not to a pool
                     self.fd_store.rename(record.fd_key, parking.fd_key(token))
                 fds = self.fd_store.get(parking.fd_key(token))
+                gift = token + parking.pack_owner(record)
                 if fds:
-                    self.fd_store.hand_over(taker.place.slot, b"P" + token, fds)
+                    self.fd_store.hand_over(taker.place.slot, b"P" + gift, fds)
                 else:
-                    without_fds.setdefault(taker.place.slot, []).append(token)
-                given[token] = (taker.place.slot, taker.incarnation)
+                    without_fds.setdefault(taker.place.slot, []).append(gift)
+                given[token] = taker.name
                 count += 1
-            elif token in self._given:
+            elif token in self._given and self._given[token] != (record.owner, record.incarnation):
                 given[token] = self._given[token]
         self._given = given
-        for slot, tokens in without_fds.items():
-            for n in range(0, len(tokens), TOKENS):
-                self.fd_store.hand_over(slot, b"M" + b"".join(tokens[n : n + TOKENS]), [])
+        for slot, gifts in without_fds.items():
+            for n in range(0, len(gifts), OPERATIONS):
+                self.fd_store.hand_over(slot, b"M" + b"".join(gifts[n : n + OPERATIONS]), [])
         if count > ended:
             log(NOTICE, "core", "async", f"{count - ended} parked operations go on in another process")
         if ended:
@@ -486,16 +495,16 @@ class Attendant:
             taker.interrupted = [entry for entry in taker.interrupted if entry[0] > now - TOLD_SECONDS]
             taker.interrupted.append((now, key))
             self.fd_store.hand_over(taker.place.slot, b"T" + key, [])
-        alive = {(worker.place.slot, worker.incarnation) for worker in self._workers.values()}
+        alive = {worker.name for worker in self._workers.values()}
         self._hand_over(lambda token, record: self._holder(token, record, alive) not in alive)
 
     def _connections_of_dead(self) -> None:
         """Connections whose owner has died go on in other TCP receivers; until there is one, they wait here."""
         if self.mailboxes is None:
             return
-        takers = [Taker(w.place.slot, w.incarnation) for w in self._receivers(but=-1) if w.place.kind == RECEIVER]
+        takers = [Taker(*w.name) for w in self._receivers(but=-1) if w.place.kind == RECEIVER]
         if takers:
-            alive = {(worker.place.slot, worker.incarnation) for worker in self._workers.values()}
+            alive = {worker.name for worker in self._workers.values()}
             self.fd_store.drain()
             give_away(self.store, self.fd_store, self.mailboxes, alive, takers)
 
@@ -509,15 +518,18 @@ class Attendant:
 
     def _look(self) -> None:
         """Take the workers' descriptors; find receivers that are stuck in one callback while operations of theirs wait."""
-        quiet = self.fd_store.drain() == 0
+        quiet = not self.fd_store.drain()
+        takers = set(self._given.values())
         now = time.monotonic_ns()
         for worker in list(self._workers.values()):
             status = worker.status
             busy, parked = status.busy_since_ns, status.parked
-            if busy != worker.nudged and busy and now - busy > REST * 1e9 and not status.watching_since_ns:
-                worker.nudged = busy
-                self._look_at_socket_of(worker)
-            if not parked:
+            if busy and busy != worker.nudged and not status.watching_since_ns and worker.place.socket_index >= 0:
+                quiet = False
+                if now - busy > REST * 1e9:
+                    worker.nudged = busy
+                    self._look_at_socket_of(worker)
+            if not (parked or worker.name in takers):
                 continue
             quiet = False
             limit = STUCK_SECONDS + parked * STUCK_SECONDS_EACH
@@ -530,11 +542,22 @@ class Attendant:
 
     def _look_for_stopped(self) -> None:
         """A process that is stopped while it waits for work looks well, but what it waits for passes it by."""
+        self._forget_taken()
+        takers = set(self._given.values())
         for worker in list(self._workers.values()):
-            if worker.status.parked and not worker.status.busy_since_ns and is_stopped(worker.pid):
+            waits = (worker.status.parked or worker.name in takers) and not worker.status.busy_since_ns
+            before, worker.stopped = worker.stopped, bool(waits) and is_stopped(worker.pid)
+            if before and worker.stopped:
                 self._take_from_stuck(worker, 0)
         if not self._stopping:
             self.reactor.call_at(time.monotonic() + STOPPED_SECONDS, self._look_for_stopped)
+
+    def _forget_taken(self) -> None:
+        """Operations that were given away are their takers' once those have written themselves into the store."""
+        for token, taker in list(self._given.items()):
+            raw = self.store.get(parking.PREFIX + token)
+            if raw is None or parking.owner_of(raw) == taker:
+                del self._given[token]
 
     def _look_at_socket_of(self, worker: _Worker) -> None:
         """Have another receiver do it: this one may have left a datagram to a colleague, and does not come back to it."""
@@ -557,10 +580,11 @@ class Attendant:
             status.parked = 0
         how = f"has been busy for {(time.monotonic_ns() - busy) / 1e6:.0f} ms" if busy else "is stopped"
         log(WARNING, "core", "async", f"process {slot} ({worker.place.kind}, pid {worker.pid}) {how}")
-        mine = (slot, worker.incarnation)
 
         def taken(token: bytes, record: parking.ParkedHead) -> bool:
-            return (record.owner, record.incarnation) == mine and record.epoch < epoch and not record.bound
+            if (record.owner, record.incarnation) == worker.name:
+                return record.epoch < epoch and not record.bound
+            return self._given.get(token) == worker.name  # it has not even read that it was given the operation
 
         self._hand_over(taken, but=slot)
 

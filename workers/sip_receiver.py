@@ -8,7 +8,7 @@ from functools import partial
 
 from opensips_py.core.failure import interrupted
 from opensips_py.core.guard import run_guarded
-from opensips_py.core.parked import TOKEN_SIZE
+from opensips_py.core.parked import OWNER_SIZE, TOKEN_SIZE
 from opensips_py.core.process import this
 from opensips_py.core.receive import receive_message
 from opensips_py.core.report import report_context
@@ -36,13 +36,12 @@ def main(child: Child) -> None:
 
 
 def handed_over(message: bytes, fds: list[int]) -> None:
-    """Work of another process: ``P`` token, a parked operation; ``M`` tokens, several without descriptors; ``T`` key, a
+    """Work of another process: ``P``, token and owner of a parked operation; ``M``, several without descriptors; ``T`` key, a
     transaction whose script died."""
-    if message[:1] == b"P":
-        this.engine.take_over(message[1:], fds)
-    elif message[:1] == b"M":
-        for at in range(1, len(message), TOKEN_SIZE):
-            this.engine.take_over(message[at : at + TOKEN_SIZE], [])
+    if message[:1] in (b"P", b"M"):
+        for at in range(1, len(message), TOKEN_SIZE + OWNER_SIZE):
+            behind = at + TOKEN_SIZE
+            this.engine.take_over(message[at:behind], message[behind : behind + OWNER_SIZE], fds)
     else:
         interrupted(message[1:])
 

@@ -1,9 +1,8 @@
 """The timer process: fires transaction timers and runs timer routes.
 
-Timers are rows in the store, ordered by deadline. This process looks for those that are due, every ``TICK`` seconds while
-there are many, else when the next one is; it has all sockets and the compiled script, so retransmissions, final timeouts and
-failure routes run right here. A row goes away in the same store transaction as its effect: a timer process that is killed is
-replaced and loses nothing.
+Timers are rows in the store, ordered by deadline. This process looks every ``TICK`` seconds for rows that are due; it has all
+sockets and the compiled script, so retransmissions, final timeouts and failure routes run right here. A row goes away in the
+same store transaction as its effect: a timer process that is killed is replaced and loses nothing.
 """
 
 from __future__ import annotations
@@ -21,26 +20,17 @@ from workers.child import Child
 
 TICK = 0.08
 """Longest time in seconds that a timer may fire late (OpenSIPS: 0.1); a sixth of T1 (RFC 3261 17) if that is shorter."""
-QUIET_TICK = 0.25
-"""Seconds between two looks while nothing is due; half of T1 if that is shorter: what comes meanwhile is not due before T1."""
 
 
 def main(child: Child) -> None:
     """Body of the timer process."""
     reactor = child.reactor
-    pause, quiet = min(TICK, settings.t1 / 6), min(QUIET_TICK, settings.t1 / 2)
-    following: Any = None
+    pause = min(TICK, settings.t1 / 6)
 
     def tick() -> None:
-        nonlocal following
-        began = time.monotonic()
         # before, not behind it: a failure route that waits in line (t_relay) must not hold up everybody else's timers
-        following = reactor.call_at(began + pause, tick)
-        due = timers.fire_due(began)
-        later = began + quiet if due is None else min(due, began + quiet)
-        if later > began + pause:
-            reactor.cancel(following)
-            following = reactor.call_at(later, tick)
+        reactor.call_at(time.monotonic() + pause, tick)
+        timers.fire_due(time.monotonic())
 
     def sweep() -> None:
         reactor.call_at(time.monotonic() + local_reply.SWEEP_SECONDS, sweep)

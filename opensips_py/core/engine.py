@@ -497,8 +497,11 @@ class Engine:
 
     # --- going on with what another process began ---------------------------------------------------------------
 
-    def take_over(self, token: bytes, fds: list[int]) -> None:
-        """Continue the operation ``token``, whose process has died or is stuck, with its descriptors."""
+    def take_over(self, token: bytes, owner: bytes, fds: list[int]) -> None:
+        """Continue the operation ``token``, whose process has died or is stuck, with its descriptors.
+
+        ``owner`` (packed) is that process. When the operation is another's by now, this process has been slow to hear of it.
+        """
         store = this.store
         key = parking.PREFIX + token
         raw = store.get(key)
@@ -506,6 +509,9 @@ class Engine:
             close_all(fds)
             return
         record = parking.decode(raw)
+        if parking.pack_owner(record) != owner:
+            close_all(fds)
+            return
         rows = store.scan(parking.JOURNAL + token)
         record.owner, record.incarnation, record.epoch = this.slot, this.incarnation, self._status.epoch
         operation = Operation.registry[record.function]
@@ -518,10 +524,9 @@ class Engine:
         record.fd_key = op.fd_key if not isinstance(op, LostOperation) else None
         record.has_fds = bool(fds)  # also those of a pooled connection lie under the token since the hand-over
         with store.batch() as batch:
-            if batch.get(key) is None:
-                gone = True
-            else:
-                gone = False
+            now = batch.get(key)
+            gone = now is None or (now != raw and parking.pack_owner(parking.decode_head(now)) != owner)
+            if not gone:
                 batch.put(key, parking.encode(record))
         if gone:
             op.forget()

@@ -111,6 +111,22 @@ class Tokens:
         return _TOKEN.pack(self._slot, self._incarnation, next(self._numbers))
 
 
+_OWNER = struct.Struct(">HI")
+OWNER_SIZE = _OWNER.size
+"""Bytes of a packed owner."""
+
+
+def pack_owner(record: ParkedHead) -> bytes:
+    """Slot and incarnation of the process that drives an operation."""
+    return _OWNER.pack(record.owner, record.incarnation)
+
+
+def owner_of(raw: bytes) -> tuple[int, int]:
+    """The same, of an operation as it is stored."""
+    head = decode_head(raw)
+    return head.owner, head.incarnation
+
+
 _FD_KEY = "p:"
 
 

@@ -155,6 +155,25 @@ def test_operations_of_a_killed_worker_do_not_go_to_a_stopped_one(server: StartS
     os.kill(stopped, signal.SIGCONT)
 
 
+@pytest.mark.parametrize("kind", list(EXPECTED))
+def test_an_operation_given_to_a_worker_that_gets_stuck_is_given_to_the_next(
+    server: StartServer, client: MakeClient, script: str, kind: str
+) -> None:
+    running = server(script, workers=3)
+    caller, blocker = client(running.address), client(running.address)
+    parker = _park(running, caller, kind)
+    taker = next(pid for pid in running.pids("SIP receiver") if pid != parker)
+    block(running, blocker, taker)
+    os.kill(parker, signal.SIGKILL)  # nobody can know yet that the other one is stuck
+    began = time.monotonic()
+    answer = caller.final()
+    assert time.monotonic() - began < BLOCKED - 0.4, "answered only after the worker was free again"
+    _assert_answered(running, kind, answer, parker)
+    wait_free(running)  # it must not resume a second time
+    assert len(running.lines(f"@@resumed {kind} by")) == 1
+    caller.nothing(0.2)
+
+
 def test_all_kinds_at_once_survive_the_death_of_every_worker_but_one(
     server: StartServer, client: MakeClient, script: str
 ) -> None:

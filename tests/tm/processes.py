@@ -206,7 +206,10 @@ class SimulatedServer(World):
             record = parking.decode(raw)
             if (record.owner, record.incarnation) == (dead.slot, dead.incarnation):
                 token = name[len(parking.PREFIX) :]
-                self.alone(heir, lambda token=token: self.processes[heir].engine.take_over(token, []))  # type: ignore[misc]
+                self.alone(
+                    heir,
+                    lambda token=token, owner=parking.pack_owner(record): self.processes[heir].engine.take_over(token, owner, []),
+                )  # type: ignore[misc]
 
     # --- time --------------------------------------------------------------------------------------------------------
 
