@@ -38,6 +38,8 @@ class CountersError(Exception):
 class SlotStatus(ctypes.Structure):
     """How the process in one slot fares. Written by the process itself unless said otherwise, read by anybody."""
 
+    __slots__ = ()
+
     pid: int
     """Process id."""
     incarnation: int
@@ -45,7 +47,7 @@ class SlotStatus(ctypes.Structure):
     busy_since_ns: int
     """time.monotonic_ns() when the running callback began; 0: the process waits for work."""
     epoch: int
-    """Take-over epoch: moved by the attendant when it takes operations from a stuck process."""
+    """Take-over epoch: moved by the attendant when it takes operations from a process that is stuck or stopped."""
     parked: int
     """Parked operations that it drives."""
     log_level: int

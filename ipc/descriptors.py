@@ -239,24 +239,24 @@ class FdStore:
         self._readable.register(here.fileno(), select.EPOLLIN)
         return there
 
-    def drain(self) -> int:
-        """Take what workers have sent, send what has waited for room. On how many lines there was something to do.
+    def drain(self) -> bool:
+        """Take what workers have sent, send what has waited for room. Whether there was any of it.
 
         To be called now and then, and before descriptors are looked for. The lines are not watched: what is sent lies safely
         in the socket, also when its sender dies, and waking the attendant for each message cost more than all else about it.
         """
-        busy = 0
+        busy = False
         for line in self._lines:
             if line is not None and line.waiting:
                 line.flush()
-                busy += 1
+                busy = True
         readable = self._readable.poll(0)
         for fd, _ in readable:
             slot = self._slots[fd]
             line = self._lines[slot]
             if line is not None and not self._drain(line):
                 self._end(slot, line)
-        return busy + len(readable)
+        return busy or bool(readable)
 
     def line_closed(self, slot: int) -> None:
         """The process in ``slot`` has died: take what it had still sent, and end its line. Its descriptors stay held."""

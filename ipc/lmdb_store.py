@@ -64,7 +64,6 @@ class LmdbBatch:
         self._store = store
 
     def __enter__(self) -> LmdbBatch:
-        """Of one store there is one such object: what another thread does to it waits in ``begin`` for the end of this batch."""
         store = self._store
         if store._writer:
             store._refuse_second()
@@ -110,7 +109,6 @@ class LmdbStore:
         """The thread that has a batch open, 0 if none. Another one waits for its end; the same would wait for ever."""
         self._writes = -1
         self._is_full = False
-        self._batch = LmdbBatch(self)
         self._locks = Locks(os.path.join(directory, _LOCK_FILE))
         self.try_lock = self._locks.try_acquire
         self.unlock = self._locks.release
@@ -194,7 +192,7 @@ class LmdbStore:
 
     def put_new(self, key: bytes, value: bytes) -> bool:
         """Set a value unless the key exists; tells whether it was set."""
-        with self._batch as batch:
+        with LmdbBatch(self) as batch:
             return batch.put_new(key, value)
 
     def delete(self, key: bytes) -> bool:
@@ -214,7 +212,7 @@ class LmdbStore:
 
     def take(self, key: bytes) -> bytes | None:
         """Delete an entry and give its value; None when it was not there."""
-        with self._batch as batch:
+        with LmdbBatch(self) as batch:
             return batch.take(key)
 
     def _look(self) -> None:
@@ -271,7 +269,7 @@ class LmdbStore:
 
     def batch(self) -> LmdbBatch:
         """A set of changes that are made together."""
-        return self._batch
+        return LmdbBatch(self)
 
     # --- locks --------------------------------------------------------------------------------------------------
 

@@ -10,6 +10,8 @@ say() { printf 'opensips-py: %s\n' "$*" >&2; }
 
 python_works() { [ "$("$1" -c 'import sys, venv, ensurepip; print(sys.version_info >= (3, 11))' 2>/dev/null)" = True ]; }
 
+origin_of() { "$1" -c 'import os, sys; print(os.path.realpath(sys._base_executable))' 2>/dev/null; }
+
 # Debian's interpreter first: it is built with profile-guided optimisation, which others rarely are, and the server takes
 # a tenth less processor time on it. PYTHON=... chooses another one.
 find_python() {
@@ -74,7 +76,7 @@ install_venv() {
     elif [ -e .venv/.prepared-test ]; then
         stamp=.venv/.prepared-test extras="[test,lint]"
     fi
-    if [ -n "${PYTHON:-}" ] && [ -x .venv/bin/python ]; then
+    if [ -n "${PYTHON:-}" ] && [ -x .venv/bin/python ] && [ "$(origin_of .venv/bin/python)" != "$(origin_of "$PYTHON")" ]; then
         say "PYTHON=$PYTHON is for a new .venv: there is one already (make clean removes it)"
     fi
     if [ -x .venv/bin/python ] && [ "$stamp" -nt setup.cfg ] && [ "$stamp" -nt pyproject.toml ]; then

@@ -59,7 +59,8 @@ LOOK_SECONDS = 0.03
 """How often the attendant looks for stuck processes, and takes what workers have sent it. Together with STUCK_SECONDS it is less
 than 0.1 s until another process has what a stuck one waited for."""
 QUIET_LOOK_SECONDS = LOOK_SECONDS + STUCK_SECONDS
-"""The same while nothing waits, and no receiver works that rests from its socket. What is parked meanwhile by a process that gets stuck is found as soon as with the other."""
+"""The same while nothing waits, and no receiver works that rests from its socket. What is parked meanwhile by a process that gets
+stuck is found as soon as with the other."""
 STOPPED_SECONDS = 0.25
 """How often the attendant looks for processes that were stopped (SIGSTOP, a debugger) while they waited for work. One that is
 so twice in a row is taken to stay so: a profiler stops processes for moments."""

@@ -6,9 +6,8 @@ fifth of the CPU time per message. So a receiver that is woken looks at its coll
 has found the queue empty a moment ago, the datagram is left to it, and the receiver does not watch the socket for a while.
 
 Who works on one message for longer than :data:`PATIENCE`, or has not emptied the queue within :data:`KEEPS_UP`, is left nothing.
-A datagram that was left to a process which then gets stuck waits for :data:`REST`, or for up to :data:`LONGEST_REST` when
-that process has kept up for long. Should the one that left it be stuck or dead by then, the attendant has another receiver
-look (:func:`nudge`).
+A datagram that was left to a process which then gets stuck waits for up to :data:`LONGEST_REST`. Should the one that left it be
+stuck or dead by then, the attendant has another receiver look (:func:`nudge`).
 """
 
 from __future__ import annotations
@@ -28,8 +27,8 @@ KEEPS_UP = 8_000_000
 """Nanoseconds within which a colleague must have found the queue empty to count as keeping up."""
 REST = 0.008
 """Seconds for which a receiver does not watch the socket when it has left a datagram to a colleague."""
-LONGEST_REST = 0.032
-"""The same when it has come back before for nothing: each time twice as long as the last."""
+LONGEST_REST = 0.016
+"""The same when it has come back for nothing just before."""
 
 
 class Reading(Protocol):
@@ -76,7 +75,7 @@ class SharedQueue:
         self._own = own
         self._colleagues = colleagues
         self._receive = receive
-        self._rest = REST
+        self._rested_until = 0.0
         self._before = 0
         """A moment before the kernel was told to wake this process for the socket."""
 
@@ -90,10 +89,10 @@ class SharedQueue:
         if self._colleagues and self._is_cared_for():
             self._own.watching_since_ns = 0
             self._reactor.remove(self._fd)
-            self._reactor.call_at(monotonic() + self._rest, self._watch)
-            self._rest = min(2 * self._rest, LONGEST_REST)
+            now = monotonic()
+            self._rested_until = now + (LONGEST_REST if now - self._rested_until < LONGEST_REST else REST)
+            self._reactor.call_at(self._rested_until, self._watch)
             return
-        self._rest = REST
         recvfrom, receive, own = self._recvfrom, self._receive, self._own
         try:
             for _ in range(BURST):

@@ -79,7 +79,7 @@ class Forwarding(msgspec.Struct, array_like=True):
     error: int = 0
     """Last internal error."""
     first: int = 0
-    """How many branches the transaction had when it began."""
+    """How many branches the transaction had when it began: if there are more at the end, others have taken our numbers."""
     later: bool = False
     """They come to what is under way: the request that is kept for failure routes stays as it was relayed."""
 

@@ -2,43 +2,46 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from opensips_py.core.process import this
+from opensips_py.script.context import ListenSocket
 
-_REMEMBERED = 4096
+REMEMBERED, LONGEST = 4096, 255
+"""Answers that are kept, and the longest host that is (RFC 1035 2.3.4): hosts come from the network."""
+
+Alias = tuple[str | None, str, int | None]
 
 
 class _Answers:
-    """What has been found out, for the sockets and the script of the time."""
+    """What has been found out about hosts and ports, for certain sockets and aliases."""
 
-    sockets: Any = None
-    program: Any = None
-    known: dict[tuple[str, int], bool] = {}
+    def __init__(self, sockets: list[ListenSocket], aliases: list[Alias]) -> None:
+        self.sockets, self.aliases = sockets, aliases
+        self.known: dict[tuple[str, int], bool] = {}
+
+
+_answers = _Answers([], [])
 
 
 def is_own_address(host: str, port: int = 0) -> bool:
     """Whether ``host`` (a name, an address, IPv6 with or without brackets) with ``port`` (0: any) is this server."""
+    global _answers
+    answers = _answers
     program = getattr(this, "program", None)
-    answers = _Answers
-    if answers.program is not program or answers.sockets is not this.sockets or len(answers.known) >= _REMEMBERED:
-        answers.sockets, answers.program, answers.known = this.sockets, program, {}
+    aliases = answers.aliases if program is None else program.aliases
+    if answers.aliases is not aliases or answers.sockets is not this.sockets or len(answers.known) >= REMEMBERED:
+        answers = _answers = _Answers(this.sockets, aliases)
     answer = answers.known.get((host, port))
     if answer is None:
-        answer = answers.known[host, port] = _is_own(host.strip("[]").lower(), port)
+        answer = _is_own(host.strip("[]").lower(), port, aliases)
+        if len(host) <= LONGEST:
+            answers.known[host, port] = answer
     return answer
 
 
-def _is_own(host: str, port: int) -> bool:
+def _is_own(host: str, port: int, aliases: list[Alias]) -> bool:
     for sock in this.sockets:
         if port and port not in (sock.port, sock.advertised_port):
             continue
         if host in (sock.host.lower(), (sock.advertised_host or "").strip("[]").lower()):
             return True
-    return any(host == name and (not port or not its_port or port == its_port) for name, its_port in aliases())
-
-
-def aliases() -> list[tuple[str, int]]:
-    """Names and ports (0: any) of the script's ``alias=`` lines."""
-    program = getattr(this, "program", None)
-    return [] if program is None else [(host.lower().strip("[]"), port or 0) for _, host, port in program.aliases]
+    return any(host == name.lower().strip("[]") and (not port or not own or port == own) for _, name, own in aliases)

@@ -38,8 +38,7 @@ def receive_message(data: bytes, addr: tuple[str, int], socket: ListenSocket) ->
 def _receive(data: bytes, addr: tuple[str, int], socket: ListenSocket) -> None:
     if len(data) < 12 and not data.strip(b"\r\n\0 \t"):
         return  # keep-alive (RFC 5626 3.5.1, and what NATs get from phones)
-    choices = hooks
-    if choices.program is not this.program:
+    if hooks.program is not this.program:
         transactions.prepare()
     ip, port = addr[0], addr[1]
     try:
@@ -51,19 +50,19 @@ def _receive(data: bytes, addr: tuple[str, int], socket: ListenSocket) -> None:
     source = Source(ip, port, socket.proto)
     if not msg.is_request:
         _replies.cells[_replies.index] += 1  # as add() does
-        if not reply_reception.reply_received(msg, source, socket, choices.reply_route):
+        if not reply_reception.reply_received(msg, source, socket, hooks.reply_route):
             _dropped_replies.add()
         return
     _requests.cells[_requests.index] += 1
     method = msg.method
     if method == "ACK" and stateless.is_own_ack(msg):
         return
-    route = choices.main_route
+    route = hooks.main_route
     if route is None:
         _dropped_requests.add()
         return
     ctx = Context(msg, source, socket, REQUEST)
-    if choices.accept_aliases and socket.proto != "udp" and "alias" in msg.via.params:
+    if hooks.accept_aliases and socket.proto != "udp" and "alias" in msg.via.params:
         streams.add_alias(ctx, msg.via.effective_port)
     if this.draining and _is_new(ctx):
         stateless.send(ctx, 503, "Service Unavailable")

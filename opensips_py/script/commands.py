@@ -55,7 +55,7 @@ class CommandParser(ExpressionParser):
         """``name(arguments)``."""
         start = self.expect_kind(ID, f"syntax error: a function is expected, not {self.token.shown}")
         name = str(start.value)
-        if name in _ELSE_IF:
+        if name.lower() in _ELSE_IF:
             self.fail(start, f"syntax error: there is no '{name}'", "write else if (...)")
         if not (self.token.value == "(" and self.token.kind != STRING):
             self._bare(start)

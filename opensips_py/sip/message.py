@@ -152,7 +152,7 @@ def parse(raw: bytes) -> SipMessage:
 
 _STATUS_LINES: dict[str, tuple[str, int, str]] = {}
 """Version, status and reason of status lines that have been read: peers keep sending the same."""
-_REMEMBERED_LINES = 1024
+_REMEMBERED_LINES, _LONGEST_LINE = 1024, 64
 
 
 def _read_first_line(msg: SipMessage, line: str) -> None:
@@ -171,7 +171,9 @@ def _read_first_line(msg: SipMessage, line: str) -> None:
             raise ParseError(f"bad status line {line[:60]!r}")
         msg.status = int(status)
         msg.reason = " ".join(words[2:])
-        if len(_STATUS_LINES) < _REMEMBERED_LINES and len(line) <= 64:
+        if len(line) <= _LONGEST_LINE:
+            if len(_STATUS_LINES) >= _REMEMBERED_LINES:
+                _STATUS_LINES.clear()
             _STATUS_LINES[line] = msg.version, msg.status, msg.reason
     else:
         _read_odd_request_line(msg, line)

@@ -162,5 +162,5 @@ UAC_INVITE = UAC_INVITE_MACHINE.table()
 UAC_NON_INVITE = UAC_NON_INVITE_MACHINE.table()
 
 
-EVENT_OF_CLASS = (Event.FAILURE, Event.PROVISIONAL, Event.SUCCESS, *[Event.FAILURE] * 7)
+EVENT_OF_CLASS = (Event.PROVISIONAL, Event.PROVISIONAL, Event.SUCCESS, *[Event.FAILURE] * 7)
 """The event that a reply is, by the first digit of its status."""

@@ -59,6 +59,16 @@ def pair() -> Iterator[Pair]:
     made.store.close()
 
 
+def test_draining_tells_whether_anything_had_come(pair: Pair) -> None:
+    assert not pair.store.drain()
+    pair.line.drop("p:1")
+    assert pair.store.drain()
+    assert not pair.store.drain()
+    pair.line.close()
+    assert pair.store.drain(), "the end of a line is something"
+    assert not pair.store.drain()
+
+
 def test_the_attendant_holds_what_a_worker_keeps_until_it_drops_it(pair: Pair) -> None:
     reader, writer = os.pipe()
     before = open_descriptors()

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import time
+from zlib import crc32
 
 import pytest
 
@@ -86,10 +87,25 @@ def test_a_child_made_by_fork_does_not_inherit_the_lock(store: LmdbStore, direct
     assert succeeded(pid)
 
 
-def _must_get(directory: str) -> None:
-    assert LmdbStore.open(directory).try_lock(b"k")
+def _must_get(directory: str, name: bytes = b"k") -> None:
+    assert LmdbStore.open(directory).try_lock(name)
 
 
 def test_releasing_what_is_not_held_is_an_error(store: LmdbStore) -> None:
     with pytest.raises(KeyError):
         store.unlock(b"k")
+
+
+def test_names_of_one_byte_only_wait_for_each_other(store: LmdbStore, directory: str) -> None:
+    one, other = b"plumless", b"buckeroo"
+    assert crc32(one) == crc32(other)
+    assert store.try_lock(one)
+    assert store.try_lock(other), "in one process they are held together"
+    store.unlock(one)
+    assert succeeded(fork(lambda: _must_not_get(directory, other)))
+    store.unlock(other)
+    assert succeeded(fork(lambda: _must_get(directory, one)))
+
+
+def _must_not_get(directory: str, name: bytes) -> None:
+    assert not LmdbStore.open(directory).try_lock(name)

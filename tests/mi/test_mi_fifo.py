@@ -157,11 +157,13 @@ def test_datagrams_that_the_kernel_drops_are_counted(server: Callable[..., Serve
     receivers = running.pids("SIP receiver")
     for pid in receivers:
         os.kill(pid, signal.SIGSTOP)
-    for _ in range(20_000):
-        sender.send_raw(b"x" * 1000)
-    assert running.mi("get_statistics", [["net:dropped_udp"]])["net:dropped_udp"] > 0
-    for pid in receivers:
-        os.kill(pid, signal.SIGCONT)
+    try:
+        for _ in range(20_000):
+            sender.send_raw(b"x" * 1000)
+        assert running.mi("get_statistics", [["net:dropped_udp"]])["net:dropped_udp"] > 0
+    finally:
+        for pid in receivers:
+            os.kill(pid, signal.SIGCONT)
 
 
 def test_log_levels_change_in_every_process(running: Server, real: OpenSIPSMI) -> None:

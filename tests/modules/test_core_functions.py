@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 
-from opensips_py.core import functions
+from opensips_py.core import functions, own_address
 from opensips_py.core.process import this
 from opensips_py.script.context import Context, ListenSocket
 from opensips_py.script.flag_names import FlagNames
@@ -187,6 +188,28 @@ def test_is_myself_knows_sockets_and_their_advertised_names(monkeypatch: pytest.
         ("other.example", None): -1,
     }
     assert {key: call(ctx, "is_myself", *key) for key in answers} == answers
+    # what has been found out holds for these sockets only
+    monkeypatch.setattr(this, "sockets", [ListenSocket(0, "udp", "192.0.2.11", 5071)])
+    assert {key: call(ctx, "is_myself", *key) for key in answers} == dict.fromkeys(answers, -1)
+    assert call(ctx, "is_myself", "192.0.2.11", 5071) == 1
+
+
+def test_is_myself_knows_aliases_also_those_of_another_script(monkeypatch: pytest.MonkeyPatch) -> None:
+    ctx = request()
+    for aliases, expected in ([("udp", "a.example", 5060), (None, "b.example", None)], [1, -1, 1]), ([], [-1, -1, -1]):
+        monkeypatch.setattr(this, "program", SimpleNamespace(aliases=aliases), raising=False)
+        asked = [("A.example", 5060), ("a.example", 5061), ("b.example", 5061)]
+        assert [call(ctx, "is_myself", *key) for key in asked] == expected
+
+
+def test_what_is_remembered_of_hosts_has_limits() -> None:
+    ctx = request()
+    for n in range(own_address.REMEMBERED + 10):
+        call(ctx, "is_myself", f"host{n}.example", 5060)
+    call(ctx, "is_myself", "x" * 60_000, 5060)
+    known = own_address._answers.known
+    assert 0 < len(known) <= own_address.REMEMBERED
+    assert max(len(host) for host, _ in known) <= own_address.LONGEST
 
 
 def test_force_send_socket_takes_only_sockets_of_the_server() -> None:

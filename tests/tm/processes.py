@@ -205,11 +205,10 @@ class SimulatedServer(World):
         for name, raw in self.store.scan(parking.PREFIX):
             record = parking.decode(raw)
             if (record.owner, record.incarnation) == (dead.slot, dead.incarnation):
-                token = name[len(parking.PREFIX) :]
-                self.alone(
-                    heir,
-                    lambda token=token, owner=parking.pack_owner(record): self.processes[heir].engine.take_over(token, owner, []),
-                )  # type: ignore[misc]
+                self.alone(heir, self._giving(heir, name[len(parking.PREFIX) :], parking.pack_owner(record)))
+
+    def _giving(self, heir: int, token: bytes, owner: bytes) -> Callable[[], None]:
+        return lambda: self.processes[heir].engine.take_over(token, owner, [])
 
     # --- time --------------------------------------------------------------------------------------------------------
 

@@ -164,22 +164,19 @@ def test_who_has_left_a_datagram_to_a_colleague_watches_again_after_a_rest(recei
     assert receiver.received == [b"one"]
 
 
-def test_who_comes_back_for_nothing_rests_for_longer_until_it_reads_again(receiver: Receiver) -> None:
+def test_who_comes_back_for_nothing_rests_for_longer(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
     colleague = receiver.colleagues[0]
-    colleague.emptied_ns = NOW - SHORT
+    colleague.reading_since_ns, colleague.emptied_ns = NOW - SHORT, NOW - SHORT
     receiver.send(b"one")
-    for rest in (REST, 2 * REST, LONGEST_REST, LONGEST_REST):
-        colleague.reading_since_ns = NOW - SHORT
+    now = NOW / 1e9
+    monkeypatch.setattr(shared_queue, "monotonic", lambda: now)
+    for pause, rest in ((0.0, REST), (0.001, LONGEST_REST), (0.001, LONGEST_REST), (2 * LONGEST_REST, REST)):
+        now += pause
         receiver.loop.wake()
         when, watch_again = receiver.loop.timers.pop()
-        assert when == pytest.approx(NOW / 1e9 + rest)
+        assert when == pytest.approx(now + rest)
+        now = when
         watch_again()
-    colleague.reading_since_ns = 0
-    receiver.loop.wake()
-    assert receiver.received == [b"one"]
-    colleague.reading_since_ns = NOW - SHORT
-    receiver.loop.wake()
-    assert receiver.loop.timers[0][0] == pytest.approx(NOW / 1e9 + REST)
 
 
 @pytest.mark.parametrize(
