@@ -109,6 +109,10 @@ def run(program: Program, options: Options, ready: Callable[[int], None]) -> int
         rundir.release()
 
 
+Name = tuple[int, int]
+"""Slot and incarnation of a process."""
+
+
 class _Worker:
     """A living child process."""
 
@@ -125,7 +129,7 @@ class _Worker:
         """It was stopped when it was last looked at."""
 
     @property
-    def name(self) -> tuple[int, int]:
+    def name(self) -> Name:
         """How operations name their owner."""
         return self.place.slot, self.incarnation
 
@@ -155,8 +159,8 @@ class Attendant:
         self._incarnations: dict[int, int] = {}
         self._stopping = False
         self._status = 0
-        self._given: dict[bytes, tuple[int, int]] = {}
-        """Operations handed over whose taker may not have written itself into the store yet."""
+        self._given: dict[bytes, tuple[Name, Name]] = {}
+        """Operations handed over whose taker may not have written itself into the store yet: taker, and owner at the time."""
         self._interrupted: list[bytes] = []
         """Transactions whose script died with its process, to be answered by another."""
         status = self.counters.status(0)
@@ -458,7 +462,7 @@ class Attendant:
         receivers = self._receivers(but)
         if not receivers:
             return 0  # the next receiver that comes up gets them
-        given: dict[bytes, tuple[int, int]] = {}
+        given: dict[bytes, tuple[Name, Name]] = {}
         without_fds: dict[int, list[bytes]] = {}  # by slot
         count = ended = 0
         for token, record in parking.every(self.store):
@@ -473,9 +477,9 @@ class Attendant:
                     self.fd_store.hand_over(taker.place.slot, b"P" + gift, fds)
                 else:
                     without_fds.setdefault(taker.place.slot, []).append(gift)
-                given[token] = taker.name
+                given[token] = taker.name, (record.owner, record.incarnation)
                 count += 1
-            elif token in self._given and self._given[token] != (record.owner, record.incarnation):
+            elif self._taker(token, record) is not None:
                 given[token] = self._given[token]
         self._given = given
         for slot, gifts in without_fds.items():
@@ -509,18 +513,22 @@ class Attendant:
             self.fd_store.drain()
             give_away(self.store, self.fd_store, self.mailboxes, alive, takers)
 
-    def _holder(self, token: bytes, record: parking.ParkedHead, alive: set[tuple[int, int]]) -> tuple[int, int]:
+    def _holder(self, token: bytes, record: parking.ParkedHead, alive: set[Name]) -> Name:
         """Who drives the operation, as (slot, incarnation)."""
         owner = (record.owner, record.incarnation)
         if owner in alive and record.epoch == self.counters.status(record.owner).epoch:
             return owner
-        # taken from the owner: until the taker has written itself into the record, only this table knows it
-        return self._given.get(token, owner)
+        return self._taker(token, record) or owner
+
+    def _taker(self, token: bytes, record: parking.ParkedHead) -> Name | None:
+        """To whom the operation was given: until that one has written itself into the store, only this process knows."""
+        taker, owner = self._given.get(token, (None, None))
+        return taker if owner == (record.owner, record.incarnation) else None
 
     def _look(self) -> None:
         """Take the workers' descriptors; find receivers that are stuck in one callback while operations of theirs wait."""
         quiet = not self.fd_store.drain()
-        takers = set(self._given.values())
+        takers = {taker for taker, _ in self._given.values()}
         now = time.monotonic_ns()
         for worker in list(self._workers.values()):
             status = worker.status
@@ -544,7 +552,7 @@ class Attendant:
     def _look_for_stopped(self) -> None:
         """A process that is stopped while it waits for work looks well, but what it waits for passes it by."""
         self._forget_taken()
-        takers = set(self._given.values())
+        takers = {taker for taker, _ in self._given.values()}
         for worker in list(self._workers.values()):
             waits = (worker.status.parked or worker.name in takers) and not worker.status.busy_since_ns
             before, worker.stopped = worker.stopped, bool(waits) and is_stopped(worker.pid)
@@ -555,9 +563,9 @@ class Attendant:
 
     def _forget_taken(self) -> None:
         """Operations that were given away are their takers' once those have written themselves into the store."""
-        for token, taker in list(self._given.items()):
+        for token in list(self._given):
             raw = self.store.get(parking.PREFIX + token)
-            if raw is None or parking.owner_of(raw) == taker:
+            if raw is None or self._taker(token, parking.decode_head(raw)) is None:
                 del self._given[token]
 
     def _look_at_socket_of(self, worker: _Worker) -> None:
@@ -585,7 +593,7 @@ class Attendant:
         def taken(token: bytes, record: parking.ParkedHead) -> bool:
             if (record.owner, record.incarnation) == worker.name:
                 return record.epoch < epoch and not record.bound
-            return self._given.get(token) == worker.name  # it has not even read that it was given the operation
+            return self._taker(token, record) == worker.name  # it has not even read that it was given the operation
 
         self._hand_over(taken, but=slot)
 

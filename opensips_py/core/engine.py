@@ -513,7 +513,6 @@ class Engine:
             close_all(fds)
             return
         rows = store.scan(parking.JOURNAL + token)
-        record.owner, record.incarnation, record.epoch = this.slot, this.incarnation, self._status.epoch
         operation = Operation.registry[record.function]
         if not fds and (record.has_fds or record.fd_key is not None):
             op: Operation = LostOperation()
@@ -523,16 +522,20 @@ class Engine:
         counted.continued(record.function)
         record.fd_key = op.fd_key if not isinstance(op, LostOperation) else None
         record.has_fds = bool(fds)  # also those of a pooled connection lie under the token since the hand-over
-        with store.batch() as batch:
-            now = batch.get(key)
-            gone = now is None or (now != raw and parking.pack_owner(parking.decode_head(now)) != owner)
-            if not gone:
-                batch.put(key, parking.encode(record))
+        # should the attendant be about to take it from this process for another, it sees this write or this process its epoch
+        with self.stuck_lock():
+            epoch = self._status.epoch
+            record.owner, record.incarnation, record.epoch = this.slot, this.incarnation, epoch
+            with store.batch() as batch:
+                now = batch.get(key)
+                gone = now is None or (now != raw and parking.pack_owner(parking.decode_head(now)) != owner)
+                if not gone:
+                    batch.put(key, parking.encode(record))
         if gone:
             op.forget()
             return
         async_events.tell(async_events.TAKEOVER, token, record, time.monotonic() - record.started)
-        running = Running(token, op, record, None, self._status.epoch)
+        running = Running(token, op, record, None, epoch)
         running.journaled = len(rows)
         # nobody is left to whom an operation of await() means anything: its request is answered at once
         done = Done(LOST) if parking.interrupted(record) else op.start()

@@ -121,12 +121,6 @@ def pack_owner(record: ParkedHead) -> bytes:
     return _OWNER.pack(record.owner, record.incarnation)
 
 
-def owner_of(raw: bytes) -> tuple[int, int]:
-    """The same, of an operation as it is stored."""
-    head = decode_head(raw)
-    return head.owner, head.incarnation
-
-
 _FD_KEY = "p:"
 
 
