@@ -128,6 +128,9 @@ class _Worker:
         self.stopped = False
         """It was stopped when it was last looked at."""
 
+    def __str__(self) -> str:
+        return f"{self.place.slot} ({self.place.kind}, pid {self.pid})"
+
     @property
     def name(self) -> Name:
         """How operations name their owner."""
@@ -392,16 +395,16 @@ class Attendant:
     def _ended(self, worker: _Worker, wait_status: int) -> None:
         place = worker.place
         code = os.waitstatus_to_exitcode(wait_status)
-        if self._stopping:
-            if code not in (0, -signal.SIGKILL):
-                self._status = 1
-            return
-        how = f"was killed by signal {-code}" if code < 0 else f"exited with status {code}"
-        log(CRITICAL, "core", "handle_sigs", f"process {place.slot} ({place.kind}, pid {worker.pid}) {how}; starting another")
+        if self._stopping and code not in (0, -signal.SIGKILL):
+            self._status = 1
+        if code or not self._stopping:
+            how = f"was killed by signal {-code}" if code < 0 else f"exited with status {code}"
+            what_next = "" if self._stopping else "; starting another"
+            log(CRITICAL, "core", "handle_sigs", f"process {worker} {how}{what_next}")
         self.store.reap_readers()
         self.fd_store.line_closed(place.slot)
         status = worker.status
-        status.busy_since_ns = status.parked = 0
+        status.busy_since_ns = 0
         status.connections = NOT_TAKING
         if number := status.unsettled:
             status.unsettled = 0
@@ -410,6 +413,7 @@ class Attendant:
         self._interrupted += [key for told, key in worker.interrupted if told > lately]
         self._look_at_socket_of(worker)
         self._hand_over_from_dead()
+        status.parked = 0  # not before: receivers that have nothing left end when no other has, at the end of the server
         self._connections_of_dead()
         # pooled connections of the dead process that nobody took: their peers must see them closed
         of_dead = f":{place.slot}:{worker.incarnation}:"
@@ -422,6 +426,8 @@ class Attendant:
                     self.fd_store.drop(key)
             elif of_dead in key and not key.startswith(FD_KEY):
                 self.fd_store.drop(key)
+        if self._stopping:
+            return
         if time.monotonic() - worker.started < RESPAWN_PAUSE:
             self.reactor.call_at(time.monotonic() + RESPAWN_PAUSE, lambda: self._respawn(place))
         else:
@@ -546,7 +552,7 @@ class Attendant:
                 if is_runnable(worker.pid) and now - busy < max(limit, RUNNING_SECONDS) * 1e9:
                     continue
                 self._take_from_stuck(worker, busy)
-        if not self._stopping:
+        if self._workers:
             self.reactor.call_at(time.monotonic() + (QUIET_LOOK_SECONDS if quiet else LOOK_SECONDS), self._look)
 
     def _look_for_stopped(self) -> None:
@@ -555,10 +561,12 @@ class Attendant:
         takers = {taker for taker, _ in self._given.values()}
         for worker in list(self._workers.values()):
             waits = (worker.status.parked or worker.name in takers) and not worker.status.busy_since_ns
-            before, worker.stopped = worker.stopped, bool(waits) and is_stopped(worker.pid)
-            if before and worker.stopped:
+            before, worker.stopped = worker.stopped, is_stopped(worker.pid)
+            if before and worker.stopped and waits:
                 self._take_from_stuck(worker, 0)
-        if not self._stopping:
+            elif before != worker.stopped:
+                log(WARNING, "core", "handle_sigs", f"process {worker} {'is stopped' if worker.stopped else 'goes on'}")
+        if self._workers:
             self.reactor.call_at(time.monotonic() + STOPPED_SECONDS, self._look_for_stopped)
 
     def _forget_taken(self) -> None:
@@ -587,8 +595,8 @@ class Attendant:
                 status.epoch -= 1
                 return
             status.parked = 0
-        how = f"has been busy for {(time.monotonic_ns() - busy) / 1e6:.0f} ms" if busy else "is stopped"
-        log(WARNING, "core", "async", f"process {slot} ({worker.place.kind}, pid {worker.pid}) {how}")
+        if busy:
+            log(WARNING, "core", "async", f"process {worker} has been busy for {(time.monotonic_ns() - busy) / 1e6:.0f} ms")
 
         def taken(token: bytes, record: parking.ParkedHead) -> bool:
             if (record.owner, record.incarnation) == worker.name:
@@ -620,18 +628,25 @@ class Attendant:
             if worker.place.receives:
                 os.kill(worker.pid, signal.SIGTERM)
         deadline = time.monotonic() + drain_seconds() + 2.0
+        told = False
 
         def look() -> None:
+            nonlocal deadline, told
             self._reap()
-            if not any(w.place.receives for w in self._workers.values()):
+            if not told and not any(w.place.receives for w in self._workers.values()):
+                told = True
+                lost = sum(1 for _ in parking.every(self.store))
+                if lost:
+                    log(WARNING, "core", "handle_sigs", f"{lost} parked operations are lost: nobody is left to answer them")
                 for worker in self._workers.values():
                     os.kill(worker.pid, signal.SIGTERM)
             if time.monotonic() > deadline:
                 # the others wait for the receivers, to be told to end when those have
                 late = [w for w in self._workers.values() if w.place.receives] or list(self._workers.values())
-                named = ", ".join(f"{w.place.slot} ({w.place.kind}, pid {w.pid})" for w in late)
-                log(WARNING, "core", "handle_sigs", f"killing what does not end: {named}")
-                self._kill_all()
+                log(WARNING, "core", "handle_sigs", f"killing what does not end: {', '.join(map(str, late))}")
+                for worker in late:
+                    os.kill(worker.pid, signal.SIGKILL)
+                deadline = time.monotonic() + 2.0  # for those that are told to end now
             if self._workers:
                 self.reactor.call_at(time.monotonic() + 0.02, look)
             else:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from functools import partial
 
 from opensips_py.core.failure import interrupted
@@ -55,22 +54,26 @@ def run_startup_route() -> int:
     return run_guarded(ctx, route)
 
 
-def drain(child: Child, elsewhere: Callable[[], bool] | None = None) -> None:
+def _is_needed() -> bool:
+    """Whether operations of any process are under way: what comes of them may have to be sent over connections from here."""
+    return any(this.counters.status(slot).parked for slot in range(len(this.kinds)))
+
+
+def drain(child: Child) -> None:
     """SIGTERM: refuse new requests, let parked operations end until the deadline, answer 503 to the rest.
 
-    ``elsewhere`` tells whether other processes still need this one; they have a little longer.
+    As long as other processes have something parked, they may need this one: should they die, it takes that over. They have a
+    little longer than the deadline.
     """
     this.draining = True
     deadline = time.monotonic() + drain_seconds()
-    given_up = False
 
     def look() -> None:
-        nonlocal given_up
-        if len(this.engine) and time.monotonic() >= deadline and not given_up:
-            given_up = True
+        late = time.monotonic() - deadline
+        if late >= 0 and len(this.engine):
             this.engine.answer_parked(503, "Service Unavailable")
-        idle = given_up or len(this.engine) == 0
-        if idle and (elsewhere is None or time.monotonic() >= deadline + LAST_WORDS or not elsewhere()):
+        idle = late >= 0 or len(this.engine) == 0
+        if idle and (late >= LAST_WORDS or not _is_needed()):
             child.reactor.stop()
         else:
             child.reactor.call_at(time.monotonic() + 0.02, look)

@@ -65,7 +65,7 @@ def main(child: Child) -> None:
 
     def stop() -> None:
         receiver.acceptor.stop()
-        drain(child, receiver.is_needed)
+        drain(child)
 
     child.watch_termination(stop)
     child.ready()
@@ -95,11 +95,6 @@ class TcpReceiver:
         streams.local = self
         self._reactor.add(self._boxes.fileno(this.slot), 1, self._packets)
         self.acceptor.start()
-
-    @staticmethod
-    def is_needed() -> bool:
-        """Whether operations of any process are still under way: what comes of them may have to be sent from here."""
-        return any(this.counters.status(slot).parked for slot in range(len(this.kinds)))
 
     def close(self) -> None:
         """The process ends: hang up."""

@@ -102,3 +102,42 @@ def test_async_drain_timeout_says_how_long(server: StartServer, client: MakeClie
         assert answer.status == status
         assert (time.monotonic() - began < 3) == (status == 503)
         assert running.process.wait(20) == 0
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["before", "meanwhile"])
+@pytest.mark.parametrize("blow", [signal.SIGKILL, signal.SIGSTOP])
+def test_what_is_parked_in_a_worker_that_goes_while_the_server_ends_is_answered(
+    server: StartServer, client: MakeClient, blow: signal.Signals, first: bool
+) -> None:
+    running = server("async_drain_timeout=2\n" + SCRIPT, workers=3)
+    callers = [client(running.address) for _ in range(12)]
+    for caller in callers:
+        caller.request("OPTIONS", f"sip:long@127.0.0.1:{running.port}")
+    _parked(running, 12)
+    victim = int(str(running.mi("async_list")["Operations"][0]["PID"]))
+    if first:
+        os.kill(victim, blow)
+    running.process.send_signal(signal.SIGTERM)
+    if not first:
+        running.wait_log("terminating")
+        os.kill(victim, blow)
+    for caller in callers:
+        assert caller.final().status == 503
+        caller.nothing(0.01)
+    assert running.process.wait(20) == 0
+    assert not running.lines("are lost")
+    assert not running.fifo.exists()
+
+
+def test_what_nobody_is_left_to_answer_is_told(server: StartServer, client: MakeClient) -> None:
+    running = server("async_drain_timeout=1\n" + SCRIPT, workers=2)
+    caller = client(running.address)
+    caller.request("OPTIONS", f"sip:long@127.0.0.1:{running.port}")
+    _parked(running, 1)
+    for pid in running.pids("SIP receiver"):
+        os.kill(pid, signal.SIGSTOP)
+    running.process.send_signal(signal.SIGTERM)
+    assert running.process.wait(20) == 0
+    assert running.lines("1 parked operations are lost")
+    assert len(running.lines("killing what does not end")) == 1
+    assert not running.fifo.exists(), "only those that hang are killed"
