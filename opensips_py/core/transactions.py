@@ -8,6 +8,7 @@ from typing import Any
 
 from opensips_py.core import building, destinations
 from opensips_py.core.address_headers import set_cseq
+from opensips_py.core.log import NOTICE, log
 from opensips_py.core.process import this
 from opensips_py.core.streams import tuning
 from opensips_py.core.transaction import ANSWERED, RENUMBERED, Transaction, answer_retransmission, commit, hold, look, release
@@ -69,6 +70,13 @@ def new_transaction(ctx: Context) -> int:
     if method == "ACK":
         return 0 if acknowledge(ctx) == 1 else 1
     if not msg.complete or (ctx.new_uri is not None and not destinations.valid_uri(ctx.new_uri)):
+        if not msg.complete:
+            log(
+                NOTICE,
+                "tm",
+                "t_newtran",
+                f"{method} from {ctx.source.ip}:{ctx.source.port}: From, To, Call-ID or CSeq is missing",
+            )
         ctx.slots["tm.error"] = E_BAD_URI if msg.complete else E_BAD_REQ
         return -2
     key = ctx.tx_key

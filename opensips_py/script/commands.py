@@ -11,6 +11,20 @@ from opensips_py.script.expressions import ASSIGNING, ExpressionParser
 from opensips_py.script.lexer import ADDRESS, ID, NUMBER, STRING, VARIABLE, Token
 from opensips_py.script.token_stream import SyntaxFault
 
+_OLD_WORDS = {
+    "method": '$rm, or is_method("INVITE")',
+    "uri": "$ru",
+    "from_uri": "$fu",
+    "to_uri": "$tu",
+    "src_ip": "$si",
+    "src_port": "$sp",
+    "dst_ip": "$Ri",
+    "dst_port": "$Rp",
+    "proto": "$proto",
+    "status": "$rs",
+    "retcode": "$rc",
+}
+"""What scripts for OpenSIPS 2 and older have in their conditions, and how it is written now."""
 _ELSE_IF = ("elsif", "elseif", "elif")
 """How other languages write it."""
 
@@ -69,7 +83,8 @@ class CommandParser(ExpressionParser):
             self.fail(start, f"syntax error: core parameter '{word}' cannot be set in a route")
         if word in ("continue", "break"):
             self.fail(start, f"syntax error: there is no '{word}' here")
-        self.error(self.token, f"syntax error: bare word <{word}> found, command calls need '()'", f"write {word}()")
+        hint = f"write {_OLD_WORDS.get(word) or word + '()'}"
+        self.error(self.token, f"syntax error: bare word <{word}> found, command calls need '()'", hint)
         raise SyntaxFault
 
     def _arguments(self, name: str) -> list[ast.Argument]:

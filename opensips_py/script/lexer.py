@@ -163,7 +163,9 @@ def tokens(source: Source, findings: Findings) -> list[Token]:
                     line, line_start = text.count("\n", 0, at), text.rfind("\n", 0, at) + 1
                 what = "variable" if kind == "variable" else "string"
                 opening = token(OPERATOR, text[at], at + 1)
-                findings.error(opening, f"{what} is never closed")
+                findings.error(
+                    opening, f"{what} is never closed", f"the closing {')' if what == 'variable' else text[at]} is missing"
+                )
                 findings.unclosed.append((opening.file, opening.line))
                 nl = text.find("\n", at)
                 at = size if nl < 0 else nl
