@@ -183,6 +183,12 @@ class FdLine:
         """Messages that the socket has not taken yet."""
         return self._line.waiting
 
+    @property
+    def unread(self) -> bool:
+        """Something has come that has not been read."""
+        fd = self._line.socket.fileno()
+        return fd >= 0 and bool(select.select([fd], [], [], 0)[0])
+
     def close(self) -> None:
         """End the line."""
         self._line.close()

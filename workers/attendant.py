@@ -62,9 +62,10 @@ QUIET_LOOK_SECONDS = LOOK_SECONDS + STUCK_SECONDS
 """The same while nothing waits, and no receiver works that rests from its socket. What is parked meanwhile by a process that gets
 stuck is found as soon as with the other."""
 STOPPED_SECONDS = 0.25
-"""How often the attendant looks for processes that were stopped (SIGSTOP, a debugger) while they waited for work. One that is
-so twice in a row is taken to stay so: a profiler stops processes for moments."""
-OPERATIONS = 48
+"""How often the attendant looks for processes that were stopped (SIGSTOP, a debugger) while they waited for work."""
+STOPPED_LOOKS = 2
+"""How often in a row a process must be found so: a profiler stops processes for moments."""
+OPERATIONS = 36
 """Operations without descriptors that are given away in one message."""
 READY_SECONDS = 30.0
 """How long a process may take to start."""
@@ -125,8 +126,8 @@ class _Worker:
         """Transactions that it was told to answer, and when: should it die before it has, another is told."""
         self.nudged = 0
         """``busy_since_ns`` of the callback for which another receiver was told to look at its socket."""
-        self.stopped = False
-        """It was stopped when it was last looked at."""
+        self.stopped = 0
+        """How often in a row it has been found to be stopped."""
 
     def __str__(self) -> str:
         return f"{self.place.slot} ({self.place.kind}, pid {self.pid})"
@@ -162,11 +163,13 @@ class Attendant:
         self._incarnations: dict[int, int] = {}
         self._stopping = False
         self._status = 0
-        self._given: dict[bytes, tuple[Name, Name]] = {}
-        """Operations handed over whose taker may not have written itself into the store yet: taker, and owner at the time."""
+        self._given: dict[bytes, tuple[Name, bytes]] = {}
+        """Operations handed over whose taker may not have written itself into the store yet: taker, and (packed) owner before."""
+        self._homeless = False
+        """There was nobody to whom operations of a dead process could be given."""
         self._interrupted: list[bytes] = []
         """Transactions whose script died with its process, to be answered by another."""
-        status = self.counters.status(0)
+        status = self._own = self.counters.status(0)
         status.pid = os.getpid()
         self.reactor = EpollReactor(status, lambda error: report_error(error, "attendant"))
         self.store = LmdbStore.create(rundir.path)
@@ -413,6 +416,7 @@ class Attendant:
         self._interrupted += [key for told, key in worker.interrupted if told > lately]
         self._look_at_socket_of(worker)
         self._hand_over_from_dead()
+        self._own.parked = self._under_way()
         status.parked = 0  # not before: receivers that have nothing left end when no other has, at the end of the server
         self._connections_of_dead()
         # pooled connections of the dead process that nobody took: their peers must see them closed
@@ -466,9 +470,10 @@ class Attendant:
         """Give every parked operation that is ``lost`` to a receiver other than slot ``but``; how many were given."""
         self.fd_store.drain()
         receivers = self._receivers(but)
+        self._homeless = not receivers
         if not receivers:
             return 0  # the next receiver that comes up gets them
-        given: dict[bytes, tuple[Name, Name]] = {}
+        given: dict[bytes, tuple[Name, bytes]] = {}
         without_fds: dict[int, list[bytes]] = {}  # by slot
         count = ended = 0
         for token, record in parking.every(self.store):
@@ -478,12 +483,13 @@ class Attendant:
                 if record.fd_key is not None:  # from now on the connection belongs to this operation, not to a pool
                     self.fd_store.rename(record.fd_key, parking.fd_key(token))
                 fds = self.fd_store.get(parking.fd_key(token))
-                gift = token + parking.pack_owner(record)
+                owner = parking.pack_owner(record)
+                gift = token + owner
                 if fds:
                     self.fd_store.hand_over(taker.place.slot, b"P" + gift, fds)
                 else:
                     without_fds.setdefault(taker.place.slot, []).append(gift)
-                given[token] = taker.name, (record.owner, record.incarnation)
+                given[token] = taker.name, owner
                 count += 1
             elif self._taker(token, record) is not None:
                 given[token] = self._given[token]
@@ -526,10 +532,14 @@ class Attendant:
             return owner
         return self._taker(token, record) or owner
 
+    def _under_way(self) -> int:
+        """What receivers that have nothing to do must wait for at the end of the server: work that is on its way to them."""
+        return len(self._given) + len(self._interrupted) + self._homeless if self._stopping else 0
+
     def _taker(self, token: bytes, record: parking.ParkedHead) -> Name | None:
         """To whom the operation was given: until that one has written itself into the store, only this process knows."""
-        taker, owner = self._given.get(token, (None, None))
-        return taker if owner == (record.owner, record.incarnation) else None
+        taker, owner = self._given.get(token, (None, b""))
+        return taker if owner == parking.pack_owner(record) else None
 
     def _look(self) -> None:
         """Take the workers' descriptors; find receivers that are stuck in one callback while operations of theirs wait."""
@@ -560,12 +570,14 @@ class Attendant:
         self._forget_taken()
         takers = {taker for taker, _ in self._given.values()}
         for worker in list(self._workers.values()):
+            before, worker.stopped = worker.stopped, worker.stopped + 1 if is_stopped(worker.pid) else 0
+            if worker.stopped == STOPPED_LOOKS:
+                log(WARNING, "core", "handle_sigs", f"process {worker} is stopped")
+            elif before >= STOPPED_LOOKS > worker.stopped:
+                log(NOTICE, "core", "handle_sigs", f"process {worker} goes on")
             waits = (worker.status.parked or worker.name in takers) and not worker.status.busy_since_ns
-            before, worker.stopped = worker.stopped, is_stopped(worker.pid)
-            if before and worker.stopped and waits:
+            if waits and worker.stopped >= STOPPED_LOOKS:
                 self._take_from_stuck(worker, 0)
-            elif before != worker.stopped:
-                log(WARNING, "core", "handle_sigs", f"process {worker} {'is stopped' if worker.stopped else 'goes on'}")
         if self._workers:
             self.reactor.call_at(time.monotonic() + STOPPED_SECONDS, self._look_for_stopped)
 
@@ -587,14 +599,20 @@ class Attendant:
         if not self._receivers(but=slot):
             return
         status = worker.status
-        with self.store.lock(stuck_key(slot)):
+        key = stuck_key(slot)
+        if not self.store.try_lock(key):  # stopped while it takes something over: waiting for it could be for ever
+            return
+        try:
             status.epoch += 1
             epoch = status.epoch
             time.sleep(0.001)  # lets a write that the process was just making become visible
             if status.busy_since_ns != busy:  # it came back by itself: it must not see the new epoch
                 status.epoch -= 1
                 return
+            self._own.parked += 1  # receivers must not end for want of work before it has been given to them
             status.parked = 0
+        finally:
+            self.store.unlock(key)
         if busy:
             log(WARNING, "core", "async", f"process {worker} has been busy for {(time.monotonic_ns() - busy) / 1e6:.0f} ms")
 
@@ -604,6 +622,7 @@ class Attendant:
             return self._taker(token, record) == worker.name  # it has not even read that it was given the operation
 
         self._hand_over(taken, but=slot)
+        self._own.parked = self._under_way()
 
     def _sample_load(self) -> None:
         self.counters.sample_load()
@@ -633,9 +652,14 @@ class Attendant:
         def look() -> None:
             nonlocal deadline, told
             self._reap()
+            self._forget_taken()
+            if self._homeless or self._interrupted:
+                self._hand_over_from_dead()
+            self._own.parked = self._under_way()
             if not told and not any(w.place.receives for w in self._workers.values()):
                 told = True
-                lost = sum(1 for _ in parking.every(self.store))
+                self._own.parked = 0
+                lost = sum(1 for _ in parking.every(self.store)) + len(self._interrupted)
                 if lost:
                     log(WARNING, "core", "handle_sigs", f"{lost} parked operations are lost: nobody is left to answer them")
                 for worker in self._workers.values():

@@ -55,7 +55,8 @@ def run_startup_route() -> int:
 
 
 def _is_needed() -> bool:
-    """Whether operations of any process are under way: what comes of them may have to be sent over connections from here."""
+    """Whether operations of any process are under way, or on their way to one: this one may have to take them, or to send what
+    comes of them over its connections."""
     return any(this.counters.status(slot).parked for slot in range(len(this.kinds)))
 
 
@@ -73,7 +74,7 @@ def drain(child: Child) -> None:
         if late >= 0 and len(this.engine):
             this.engine.answer_parked(503, "Service Unavailable")
         idle = late >= 0 or len(this.engine) == 0
-        if idle and (late >= LAST_WORDS or not _is_needed()):
+        if idle and (late >= LAST_WORDS or not (_is_needed() or child.fd_line.unread)):
             child.reactor.stop()
         else:
             child.reactor.call_at(time.monotonic() + 0.02, look)

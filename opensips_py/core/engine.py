@@ -284,6 +284,22 @@ class Engine:
             running.record.context = b""  # the store has it, and here is what it was made from
         counted.began(running.record.function)
         self._watch(running)
+        if self._status.epoch != running.epoch:
+            self._renew(running)
+
+    def _renew(self, running: Running) -> None:
+        """This process was taken to be stuck while it parked an operation: who looked for its operations may not have seen it."""
+        key = parking.PREFIX + running.token
+        with self.stuck_lock():
+            epoch = self._status.epoch
+            with this.store.batch() as batch:
+                raw = batch.get(key)
+                record = None if raw is None else parking.decode(raw)
+                if record is None or parking.pack_owner(record) != parking.pack_owner(running.record):
+                    return  # it has been found after all
+                record.epoch = epoch
+                batch.put(key, parking.encode(record))
+            running.record.epoch = running.epoch = epoch
 
     def _watch(self, running: Running) -> None:
         self._running[running.token] = running
@@ -502,6 +518,7 @@ class Engine:
 
         ``owner`` (packed) is that process. When the operation is another's by now, this process has been slow to hear of it.
         """
+        self.check_epoch()  # it may be one that was taken from here, and comes back
         store = this.store
         key = parking.PREFIX + token
         raw = store.get(key)

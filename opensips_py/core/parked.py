@@ -111,14 +111,14 @@ class Tokens:
         return _TOKEN.pack(self._slot, self._incarnation, next(self._numbers))
 
 
-_OWNER = struct.Struct(">HI")
+_OWNER = struct.Struct(">HIQ")
 OWNER_SIZE = _OWNER.size
 """Bytes of a packed owner."""
 
 
 def pack_owner(record: ParkedHead) -> bytes:
-    """Slot and incarnation of the process that drives an operation."""
-    return _OWNER.pack(record.owner, record.incarnation)
+    """Who drives an operation: slot, incarnation and take-over epoch. One that gets it back has another epoch."""
+    return _OWNER.pack(record.owner, record.incarnation, record.epoch)
 
 
 _FD_KEY = "p:"
