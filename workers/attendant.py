@@ -40,9 +40,9 @@ from opensips_py.script.program import Program
 from workers import sip_receiver, tcp_receiver, timer
 from workers.child import Child, Place, Shared, drain_seconds, stuck_key
 from workers.connection_heirs import NOT_TAKING, Taker, give_away
-from workers.daemon import DaemonError, drop_privileges
 from workers.linux import adopt_orphans, is_runnable, is_stopped
 from workers.options import Options
+from workers.privileges import PrivilegeError, drop_privileges
 from workers.reactor import EpollReactor
 from workers.shared_queue import REST, nudge
 from workers.sockets import SocketError, open_sockets
@@ -91,7 +91,7 @@ def run(program: Program, options: Options, ready: Callable[[int], None]) -> int
     try:
         drop_privileges(options.user, options.group)
         rundir = RunDir.acquire([f"{s.proto}:{s.host}:{s.port}" for s in program.sockets])
-    except (RunDirError, DaemonError) as error:
+    except (RunDirError, PrivilegeError) as error:
         log(CRITICAL, "core", "main", str(error))
         ready(255)
         return 255

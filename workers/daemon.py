@@ -1,10 +1,8 @@
-"""Becoming a daemon: session, directories, privileges, pid files, and the pipe on which the start is reported."""
+"""Becoming a daemon: session, directories, pid files, and the pipe on which the start is reported."""
 
 from __future__ import annotations
 
-import grp
 import os
-import pwd
 import select
 import signal
 import traceback
@@ -79,48 +77,6 @@ def change_directories(chroot: str | None, workdir: str | None) -> None:
             os.chdir(workdir)
     except OSError as error:
         raise DaemonError(f"cannot change to directory {error.filename or chroot}: {error.strerror}") from error
-
-
-def find_account(user: str | None, group: str | None) -> tuple[int | None, int | None]:
-    """Numbers of a user and a group, each given by name or number. The group of a user is his own if none is given."""
-    uid = gid = None
-    if user is not None:
-        try:
-            entry = pwd.getpwuid(int(user)) if user.isdigit() else pwd.getpwnam(user)
-            uid, gid = entry.pw_uid, entry.pw_gid
-        except KeyError:
-            if not user.isdigit():
-                raise DaemonError(f"bad user name/uid number: {user}") from None
-            uid = int(user)
-    if group is not None:
-        try:
-            gid = int(group) if group.isdigit() else grp.getgrnam(group).gr_gid
-        except KeyError:
-            raise DaemonError(f"bad group name/gid number: {group}") from None
-    return uid, gid
-
-
-def drop_privileges(user: str | None, group: str | None) -> None:
-    """Become ``user`` and ``group`` for good; called when the sockets are open. Without both nothing happens."""
-    uid, gid = find_account(user, group)
-    try:
-        if gid is not None and gid != os.getegid():
-            if os.geteuid() == 0:
-                name = pwd.getpwuid(uid).pw_name if uid is not None and _has_name(uid) else None
-                os.setgroups([gid]) if name is None else os.initgroups(name, gid)
-            os.setgid(gid)
-        if uid is not None and uid != os.geteuid():
-            os.setuid(uid)
-    except OSError as error:
-        raise DaemonError(f"cannot change to uid {uid}, gid {gid}: {error.strerror}") from error
-
-
-def _has_name(uid: int) -> bool:
-    try:
-        pwd.getpwuid(uid)
-    except KeyError:
-        return False
-    return True
 
 
 def daemonize(serve: Callable[[Callable[[int], None]], int]) -> int:

@@ -26,11 +26,11 @@ from workers.daemon import (
     change_directories,
     check_pid_file,
     daemonize,
-    find_account,
     remove_pid_files,
     write_pid_files,
 )
 from workers.options import Options, UsageError, parse_command_line, usage
+from workers.privileges import PrivilegeError, check_account
 
 COMPATIBLE = "3.1"
 """The OpenSIPS version whose scripts are understood."""
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"opensips-py: {notice}\n")
     try:
         return _start(options)
-    except DaemonError as error:
+    except (DaemonError, PrivilegeError) as error:
         log(CRITICAL, "core", "main", str(error))
     log(NOTICE, "core", "main", "Exiting....")
     return FAILED
@@ -94,7 +94,7 @@ def _start(options: Options) -> int:
     unobservable = observation.refusal(program.directory)
     if unobservable is not None:
         raise DaemonError(unobservable)
-    find_account(options.user, options.group)
+    check_account(options.user, options.group)
     _set_up_log(options, program)
     if options.foreground:
         return _serve(program, options, _say_ready)
@@ -169,6 +169,7 @@ def _set_up_log(options: Options, program: Program) -> None:
 def _serve(program: Program, options: Options, ready: Callable[[int], None]) -> int:
     """Become the attendant; its exit status."""
     # not needed to check a script; all of it now, because another root or user may not reach the files later
+    from opensips_py.core import core_statistics  # noqa: F401
     from workers import mi_process  # noqa: F401
     from workers.attendant import run
 

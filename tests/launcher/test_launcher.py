@@ -16,7 +16,7 @@ import pytest
 
 from scripts.testbed.ports import free_port, port_open
 from tests.support.sip_client import SipClient
-from workers.daemon import find_account
+from workers.privileges import find_account, left_of_root
 
 SCRIPT = """\
 log_level=2
@@ -177,6 +177,14 @@ def test_server_runs_as_the_user_that_is_asked_for(script: Path, tmp_path: Path,
     for process in [attendant, *attendant.children()]:
         assert process.uids().effective == process.uids().real == uid
         assert process.gids().effective == gid
+        assert os.getuid() or not left_of_root(f"/proc/{process.pid}/status")
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root has something to give up")
+@pytest.mark.parametrize("account", [("-u", "12345"), ("-u", "nobody", "-g", "0")])
+def test_server_that_would_keep_roots_group_does_not_start(script: Path, account: tuple[str, ...]) -> None:
+    done = run("-f", str(script), *account)
+    assert done.returncode == 255 and "-g" in done.stderr
 
 
 def test_unknown_user_is_refused(script: Path) -> None:
