@@ -30,6 +30,11 @@ import lmdb
 from ipc.locks import HeldLock, Locks
 from ipc.store import Row, StoreError, StoreFull, StoreInfo
 
+try:
+    import lmdb._envid  # lmdb 3 imports it when it opens a store, where a chroot or another user may not reach it
+except ImportError:
+    pass
+
 MAP_SIZE = 8 << 30
 """Most that a store may hold, in bytes, if the file system has room."""
 MIN_SIZE = 16 << 20

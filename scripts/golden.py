@@ -15,6 +15,7 @@ import tempfile
 from pathlib import Path
 
 from scripts.testbed.mariadb import PASSWORD, USER, MariaDB
+from scripts.testbed.preloaded import Preloaded
 
 ROOT = Path(__file__).resolve().parent.parent
 CORPUS = ROOT.parent / "shared" / "golden"
@@ -44,10 +45,10 @@ def main(arguments: list[str]) -> int:
     if not CORPUS.is_dir():
         print(f"golden: {CORPUS} is not there, nothing to replay")
         return 0
-    database = MariaDB("golden")
+    database, preloaded = MariaDB("golden"), Preloaded()
     try:
         with tempfile.NamedTemporaryFile(suffix=".json") as results:
-            server = f"{sys.executable} -m opensips_py -F -E -f {{cfg}}"
+            server = f"{preloaded.command()} -F -E -f {{cfg}}"
             client = f"mariadb -h127.0.0.1 -P{database.port} -u{USER} -p{PASSWORD} golden"
             command = [sys.executable, str(CORPUS / "replay.py"), "--server", server, "--db", database.url, "--db-cli", client]
             command += ["--json", results.name, "-j", "2", "--port-base", "23060"]
@@ -57,6 +58,7 @@ def main(arguments: list[str]) -> int:
                 return status
             return judge(json.load(results)["cases"])
     finally:
+        preloaded.close()
         database.remove()
 
 

@@ -24,7 +24,7 @@ from ipc.descriptors import FdStore
 from ipc.lmdb_store import LmdbStore
 from ipc.mailbox import Mailboxes
 from ipc.rundir import RunDir, RunDirError
-from opensips_py.core import mi_commands, reload
+from opensips_py.core import core_statistics, mi_commands, reload
 from opensips_py.core import parked as parking
 from opensips_py.core.event_mailbox import mailbox
 from opensips_py.core.guard import report_error
@@ -37,6 +37,7 @@ from opensips_py.core.transactions import unsettled
 from opensips_py.script.context import RouteKind
 from opensips_py.script.declarations import ConfigError, MIError
 from opensips_py.script.program import Program
+from opensips_py.tm import identity
 from workers import sip_receiver, tcp_receiver, timer
 from workers.child import Child, Place, Shared, drain_seconds, stuck_key
 from workers.connection_heirs import NOT_TAKING, Taker, give_away
@@ -82,6 +83,8 @@ def run(program: Program, options: Options, ready: Callable[[int], None]) -> int
 
     ``ready(status)`` is called once: 0 when all processes work, 255 when the server could not start.
     """
+    identity.draw_secrets()
+    core_statistics.begin()
     try:
         handles = open_sockets(program.sockets, program.settings)
     except SocketError as error:

@@ -16,10 +16,17 @@ from opensips_py.core.dns import resolver
 from opensips_py.core.process import this
 from opensips_py.script.declarations import Module
 
-_START = time.monotonic()
+_started = time.monotonic()
+
+
+def begin() -> None:
+    """The server starts now: ``timestamp`` counts from here."""
+    global _started
+    _started = time.monotonic()
+
 
 core = Module("core", doc="Statistics of the core that are computed")
-core.statistic("timestamp", doc="seconds since the start", gauge=lambda: int(time.monotonic() - _START))
+core.statistic("timestamp", doc="seconds since the start", gauge=lambda: int(time.monotonic() - _started))
 
 net = Module("net", doc="Statistics of the sockets")
 net.statistic("waiting_udp", doc="bytes received that no process has read yet", gauge=lambda: waiting("udp"))

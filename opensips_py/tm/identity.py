@@ -18,9 +18,20 @@ PREFIX = b"t"
 INDEX_PREFIX = b"i"
 """Begins the key under which the ACK for a 2xx finds one."""
 
-_secret = os.urandom(16)  # before the fork: one for all processes of a server
-_sl_tag_prefix = os.urandom(5).hex()
-_tag_salt = int.from_bytes(os.urandom(8), "big")
+_secret: bytes
+_sl_tag_prefix: str
+_tag_salt: int
+
+
+def draw_secrets() -> None:
+    """New secrets behind keys, branches and tags: before the fork, one set for all processes of a server."""
+    global _secret, _sl_tag_prefix, _tag_salt
+    _secret = os.urandom(16)
+    _sl_tag_prefix = os.urandom(5).hex()
+    _tag_salt = int.from_bytes(os.urandom(8), "big")
+
+
+draw_secrets()
 
 
 def server_key(branch: str, sent_by: str, method: str) -> bytes:

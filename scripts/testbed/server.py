@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import json
 import os
 import re
@@ -19,6 +21,7 @@ from typing import Any
 import psutil
 
 from scripts.testbed.ports import free_port
+from scripts.testbed.preloaded import Preloaded, PreloadedProcess
 
 PREAMBLE = """\
 log_level=2
@@ -36,6 +39,17 @@ modparam("mi_fifo", "reply_dir", "{tmp}/")
 
 READY = "all processes are ready"
 """Logged at level 2 (notice): a script with a lower ``log_level`` cannot be waited for."""
+
+
+Process = PreloadedProcess | subprocess.Popen[bytes]
+
+
+@functools.cache
+def preloaded() -> Preloaded:
+    """The process from which servers are forked, one for this process."""
+    process = Preloaded()
+    atexit.register(process.close)
+    return process
 
 
 class MIError(Exception):
@@ -73,19 +87,26 @@ class Server:
             script = script.replace("{" + name + "}", str(value))
         self.config = self.tmp / "opensips.cfg"
         self.config.write_bytes(script.encode("latin-1", "surrogateescape"))
-        with open(self.log_file, "wb") as output:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "opensips_py", "-F", "-E", "-f", str(self.config), *options],
+        self.process = self._start(["-F", "-E", "-f", str(self.config), *options], environment, stdin)
+        self.address = ("127.0.0.1", self.port)
+        if wait:
+            self.wait_ready()
+
+    def _start(self, arguments: list[str], environment: dict[str, str] | None, stdin: int) -> Process:
+        """Forked from the preloaded process; with an environment of its own, which Python reads too, by the command line."""
+        with open(self.log_file, "wb") as output, open(os.devnull, "rb") as nothing:
+            if environment is None:
+                reading = nothing.fileno() if stdin == subprocess.DEVNULL else stdin
+                return preloaded().start(arguments, directory=str(self.tmp), stdin=reading, output=output.fileno())
+            return subprocess.Popen(
+                [sys.executable, "-m", "opensips_py", *arguments],
                 stdout=output,
                 stderr=output,
                 stdin=stdin,
                 cwd=self.tmp,
-                env=os.environ | (environment or {}),
+                env=os.environ | environment,
                 start_new_session=True,
             )
-        self.address = ("127.0.0.1", self.port)
-        if wait:
-            self.wait_ready()
 
     def wait_ready(self, seconds: float = 60) -> None:
         """Wait until all processes are ready. Raises RuntimeError with the log."""
