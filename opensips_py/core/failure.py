@@ -62,8 +62,7 @@ def _ended(ctx: Context, tx: Transaction, rec: Record, follow: FailureRoute, now
     avps = ctx.slots.pop("tm.bavp", None)  # they belong to the branch
     if avps is not None:
         rec.branches[follow.winner].avps = avps
-    if rec.context:
-        rec.context = ctx.freeze()
+    keep(ctx, rec)
     transactions.unsettled.clear()
     if rec.code >= 200:  # the route has replied, or a 2xx has come while it was suspended
         return
@@ -193,6 +192,11 @@ def request_context(rec: Record, kind: RouteKind = RouteKind.REQUEST) -> Context
     return ctx
 
 
+def keep(ctx: Context, rec: Record) -> None:
+    """What a failure route leaves to the next one: it starts from the request as the main script relayed it, as this one did."""
+    rec.context = ctx.carry_over(rec.context or request_context(rec).freeze())
+
+
 def source_of(rec: Record) -> Source:
     """Where the request of a transaction came from."""
     return Source(rec.ip, rec.port, this.sockets[rec.socket].proto)
@@ -265,8 +269,7 @@ views.request, views.branch = _request_view, _branch_view
 
 def _run(tx: Transaction, rec: Record, follow: FailureRoute, name: str, route: transactions.Route) -> Context:
     ctx = request_context(rec, RouteKind.FAILURE)
-    ctx.dst_uri = None
-    ctx.branches = []
+    ctx.start_over()
     ctx.armed_failure = ctx.armed_reply = ctx.armed_branch = None
     ctx.tx = tx
     ctx.tx_key = tx.key

@@ -165,8 +165,8 @@ def _forwarded(ctx: Context, tx: Transaction, work: Forwarding) -> int:
     failing = ctx.route_kind is RouteKind.FAILURE
     if failing:
         rec.first = first
-    kept = rec.on_failure is not None or hooks.keep_avps_for_replies or failing or rec.context or hooks.branches_come_later
-    if kept and not work.later:
+    kept = rec.on_failure is not None or hooks.keep_avps_for_replies or rec.context or hooks.branches_come_later
+    if kept and not failing and not work.later:  # what a failure route has changed is for its own branches (failure.keep)
         transactions.keep_rport(ctx)
         rec.context = ctx.freeze()
     return _send(tx, rec, first)

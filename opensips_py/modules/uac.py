@@ -1,31 +1,36 @@
 """OpenSIPS module uac: From and To under another name, and answers to challenges.
 
-What was replaced is restored by itself in replies. For later requests of the dialog, the replaced URI and the original one are
-kept in Record-Route, as their exclusive or: whichever side sends, the URI that it uses gives the other one. ``restore_mode``:
-``auto`` restores in loose_route(), ``manual`` only with uac_restore_from() and uac_restore_to(), ``none`` keeps nothing.
+What was replaced is restored by itself in replies. For later requests of the dialog both URIs are kept in Record-Route, sealed
+(:mod:`opensips_py.core.sealed`): whoever sends a request chooses what stands in Route, and must not choose what is written
+into From or To here. ``restore_mode``: ``auto`` restores in loose_route(), ``manual`` only with
+uac_restore_from() and uac_restore_to(), ``none`` keeps nothing.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-from itertools import cycle, zip_longest
-
-from opensips_py.core import address_headers
+from opensips_py.core import address_headers, raised_cseq, sealed
 from opensips_py.core.forking import RECORD_FLAGS
 from opensips_py.core.log import ERROR, log
+from opensips_py.core.transaction import look
 from opensips_py.modules import rr
 from opensips_py.modules import uac_auth as uac_credentials
 from opensips_py.script.context import Context
 from opensips_py.script.declarations import B, ConfigError, F, Module, R
-from opensips_py.tm.record import RESTORE_CSEQ, RESTORE_FROM, RESTORE_TO
+from opensips_py.sip.uri import uri_or_none
+from opensips_py.tm.record import RESTORE_FROM, RESTORE_TO
 
 module = Module("uac", doc="From and To under another name, answers to challenges (OpenSIPS module uac)", depends=("tm", "rr"))
 
 rr_from_store_param = module.param("rr_from_store_param", str, "vsf", doc="parameter of Record-Route that keeps From")
 rr_to_store_param = module.param("rr_to_store_param", str, "vst", doc="parameter of Record-Route that keeps To")
 restore_mode = module.param("restore_mode", str, "auto", doc="none, manual or auto")
-restore_passwd = module.param("restore_passwd", str, "", doc="key that the kept URIs are encrypted with")
+restore_passwd = module.param(
+    "restore_passwd",
+    str,
+    "",
+    doc="what the kept URIs are sealed with; by default a random key, so that dialogs do not survive a restart, and other "
+    "servers cannot restore",
+)
 module.param("force_dialog", int, 0, doc="keep the URIs in a dialog", no_effect="they are kept in Record-Route")
 
 
@@ -39,8 +44,11 @@ def configure() -> None:
     for parameter in (rr_from_store_param, rr_to_store_param):
         if not parameter.value:
             raise ConfigError(f"uac: {parameter.name} must not be empty")
-    if _restore_automatically in rr.routed:
-        rr.routed.remove(_restore_automatically)
+    _Key.value = sealed.key_of(restore_passwd.value)
+    for call in (_keep_numbers, _restore_automatically):
+        if call in rr.routed:
+            rr.routed.remove(call)
+    rr.routed.append(_keep_numbers)
     if mode == "auto":
         rr.routed.append(_restore_automatically)
 
@@ -48,32 +56,33 @@ def configure() -> None:
 # --- what is kept in Record-Route -----------------------------------------------------------------------------------
 
 
-def _xor(one: bytes, other: bytes) -> bytes:
-    return bytes(a ^ b for a, b in zip_longest(one, other, fillvalue=0))
+class _Key:
+    """What the kept URIs are sealed with."""
+
+    value = sealed.key_of("")
 
 
-def _crypt(data: bytes) -> bytes:
-    key = restore_passwd.value.encode("latin-1")
-    return bytes(a ^ b for a, b in zip(data, cycle(key), strict=False)) if key else data
+def store(ctx: Context, kind: str, original: str, new: str) -> str:
+    """Both URIs in one parameter value, good for this dialog alone."""
+    return sealed.seal(_Key.value, f"{kind} {ctx.msg.call_id}", f"{original}\0{new}")
 
 
-def store(old: str, new: str) -> str:
-    """Both URIs in one parameter value."""
-    mixed = _crypt(_xor(old.encode("latin-1"), new.encode("latin-1")))
-    return base64.b64encode(mixed).decode().replace("=", "-")
+def other_uri(ctx: Context, kind: str, stored: str, uri: str, upstream: bool) -> str | None:
+    """The URI that stands for ``uri`` on the other side; None when the parameter was not made by :func:`store` for this dialog.
 
-
-def other_uri(stored: str, uri: str) -> str | None:
-    """The URI that stands for ``uri`` on the other side; None when the parameter does not hold one."""
-    known = uri.encode("latin-1")
-    try:
-        mixed = _crypt(base64.b64decode(stored.replace("-", "=").encode("latin-1"), validate=True))
-    except (binascii.Error, ValueError):
+    ``upstream`` decides when ``uri`` is neither of the two, because its sender has written it in another way.
+    """
+    text = sealed.unseal(_Key.value, f"{kind} {ctx.msg.call_id}", stored)
+    original, both, new = (text or "").partition("\0")
+    if not both:
         return None
-    if len(mixed) < len(known):
-        return None
-    found = _xor(mixed, known).rstrip(b"\0")
-    return found.decode("latin-1") or None
+    if uri == original != new:
+        found = new
+    elif uri == new:
+        found = original
+    else:
+        found = original if upstream else new
+    return found if uri_or_none(found) is not None else None
 
 
 # --- replacing ------------------------------------------------------------------------------------------------------
@@ -85,6 +94,9 @@ def _replace(ctx: Context, kind: str, display: str | None, uri: str) -> int:
     if mode == "auto" and uri and msg.to is not None and msg.to.tag is not None:
         log(ERROR, "uac", f"uac_replace_{kind}", "a request of a dialog keeps its URIs with restore_mode auto (it has a To tag)")
         return -1
+    if not _one_line(display or "") or not _one_line(uri):
+        log(ERROR, "uac", f"uac_replace_{kind}", "a display name or URI with a line end or NUL would be another header")
+        return -1
     found = address_headers.read(msg, kind)
     if found is None:
         log(ERROR, "uac", f"uac_replace_{kind}", f"{kind.capitalize()} cannot be read")
@@ -94,9 +106,13 @@ def _replace(ctx: Context, kind: str, display: str | None, uri: str) -> int:
     if mode == "none" or not uri:
         return 1
     name = rr_from_store_param.value if kind == "from" else rr_to_store_param.value
-    rr.add_rr_param(ctx, f";{name}={store(original, uri)}")
+    rr.add_rr_param(ctx, f";{name}={store(ctx, kind, original, uri)}")
     _restore_in_replies(ctx, kind)
     return 1
+
+
+def _one_line(text: str) -> bool:
+    return "\r" not in text and "\n" not in text and "\0" not in text
 
 
 def _restore_in_replies(ctx: Context, kind: str) -> None:
@@ -133,18 +149,25 @@ def _restore(ctx: Context, kind: str) -> bool:
     upstream = rr.is_direction(ctx, "upstream") == 1
     now = {"from": "to", "to": "from"}[kind] if upstream else kind
     found = address_headers.read(ctx.msg, now)
-    uri = None if found is None else other_uri(stored, found[1].uri)
+    uri = None if found is None else other_uri(ctx, kind, stored, found[1].uri, upstream)
     if uri is None:
-        log(ERROR, "uac", f"uac_restore_{kind}", f"the URI kept in Route does not fit {now.capitalize()} of the request")
+        log(ERROR, "uac", f"uac_restore_{kind}", "what Route says of the URI was not made by this server for this dialog")
         return False
     address_headers.replace(ctx.msg, now, None, uri)
-    _restore_in_replies(ctx, now)
+    if restore_mode.value == "auto":
+        _restore_in_replies(ctx, now)
     return True
 
 
 def _restore_automatically(ctx: Context) -> None:
     _restore(ctx, "from")
     _restore(ctx, "to")
+
+
+def _keep_numbers(ctx: Context) -> None:
+    """Go on from the number in CSeq that an answered challenge has led to."""
+    of_route = rr.route_param(ctx, raised_cseq.PARAMETER)
+    raised_cseq.follow(ctx, None if of_route is None or rr.is_direction(ctx, "upstream") == 1 else of_route)
 
 
 @module.function(routes=R | B | F)
@@ -169,23 +192,35 @@ ANSWER = "uac.answer"
 def uac_auth(ctx: Context) -> int:
     """Answer the challenge of a 401 or 407 (in a failure route) with a credential of module uac_auth.
 
-    Adds Authorization or Proxy-Authorization and raises CSeq by one (RFC 3261 22.2); what goes back to the caller has its own
-    number again. To be followed by t_relay(). 1 done; -1 no such reply, no challenge with a known algorithm and realm.
+    Aims the request at the URI of the branch that was challenged, adds Authorization or Proxy-Authorization, and raises CSeq by
+    one (RFC 3261 22.2), as it is then in the whole dialog; what goes back to the caller has its own number again. To be followed
+    by t_relay(). 1 done; -1 no such reply, no challenge with a known algorithm and realm.
     """
     msg, reply = ctx.msg, ctx.reply
     if reply is None or reply.status not in (401, 407) or msg.cseq is None:
         log(ERROR, "uac", "uac_auth", "there is no 401 or 407 to answer")
         return -1
-    line = uac_credentials.answer(ctx, reply, msg.method, ctx.ruri, msg.pending_body())
+    uri = _uri_of_branch(ctx)
+    line = uac_credentials.answer(ctx, reply, msg.method, uri, msg.pending_body())
     if line is None:
         log(ERROR, "uac", "uac_auth", "there is no credential for the realm of the challenge, or its algorithm is unknown")
         return -1
     before = ctx.slots.get(ANSWER)
-    if before is not None:  # an answer to an earlier challenge, to a nonce that was stale
+    if before is not None:  # called twice
         msg.edits = [edit for edit in msg.edits if edit[1] or edit[2] != before]
+    else:
+        by = raised_cseq.answer_challenge(ctx)
+        if msg.to is None or msg.to.tag is None:
+            rr.add_rr_param(ctx, f";{raised_cseq.PARAMETER}={by}")
+    ctx.new_uri = None if uri == msg.ruri else uri
     msg.append_header(line)
     ctx.slots[ANSWER] = line
-    times = ctx.slots["uac.times"] = ctx.slots.get("uac.times", 0) + 1
-    address_headers.set_cseq(msg, msg.cseq.number + times)
-    ctx.slots[RECORD_FLAGS] = ctx.slots.get(RECORD_FLAGS, 0) | RESTORE_CSEQ
     return 1
+
+
+def _uri_of_branch(ctx: Context) -> str:
+    """The R-URI of the branch that was challenged."""
+    rec = None if ctx.tx is None else look(ctx.tx)
+    if rec is None or not 0 <= ctx.branch_index < len(rec.branches):
+        return ctx.ruri
+    return rec.branches[ctx.branch_index].uri or ctx.ruri

@@ -226,6 +226,19 @@ class Context(msgspec.Struct, eq=False):
             )
         )
 
+    def start_over(self) -> None:
+        """Aim the request where it was aimed when it was received: for a failure route. Headers, flags and AVPs stay."""
+        self.new_uri = self.dst_uri = self.path = self.send_socket = None
+        self.q = Q_UNSPECIFIED
+        self.branch_flags = 0
+        self.branches = []
+
+    def carry_over(self, before: bytes) -> bytes:
+        """``before``, what :meth:`freeze` wrote, with the message flags and AVPs of this run."""
+        frozen = _decode(before)
+        frozen.flags, frozen.avps = self.flags, self.avps
+        return _encode(frozen)
+
     @classmethod
     def thaw(cls, data: bytes, sockets: list[ListenSocket]) -> Context:
         """The context that :meth:`freeze` wrote. ``sockets`` is the server's socket list."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,9 @@ HASHES: dict[str, Callable[[bytes], Any]] = {
     "SHA-512-256": lambda data: hashlib.new("sha512_256", data),
 }
 """The algorithms that we know, by name."""
+
+
+_digest = re.compile(r"[ \t\r\n]*digest[ \t\r\n]+", re.IGNORECASE).match
 
 
 @dataclass(slots=True, frozen=True)
@@ -48,10 +52,10 @@ class Credentials:
 
 def parse_credentials(text: str) -> Credentials:
     """Read the value of an Authorization or Proxy-Authorization header; ParseError unless its scheme is Digest."""
-    scheme, _, rest = text.lstrip().partition(" ")
-    if scheme.lower() != "digest":
-        raise ParseError(f"authorization scheme {scheme[:20]!r} is not Digest")
-    params = parse_params(rest, ",")
+    scheme = _digest(text)
+    if scheme is None:
+        raise ParseError(f"authorization scheme of {text[:20]!r} is not Digest")
+    params = parse_params(text[scheme.end() :], ",")
 
     def get(name: str) -> str | None:
         value = params.get(name)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator
 
 import pytest
 
 from opensips_py.core import address_headers, relay
 from opensips_py.modules import rr, uac
-from opensips_py.script.context import Branch, Context
+from opensips_py.script.context import Branch, Context, ListenSocket, Source
 from opensips_py.script.declarations import ConfigError
 from opensips_py.sip.message import SipMessage, parse
 from tests.tm.conftest import world  # noqa: F401
@@ -25,6 +26,11 @@ def configure(world: World, monkeypatch: pytest.MonkeyPatch, mode: str = "auto",
     monkeypatch.setattr(uac.restore_mode, "value", mode)
     monkeypatch.setattr(uac.restore_passwd, "value", password)
     uac.configure()
+
+
+def context(raw: bytes | None = None) -> Context:
+    socket = ListenSocket(0, "udp", "127.0.0.1", 15060)
+    return Context(parse(raw or request("INVITE")), Source(*UAC), socket)
 
 
 def proxy(ctx: Context) -> int:
@@ -125,8 +131,11 @@ def test_with_mode_manual_the_script_restores(world: World, monkeypatch: pytest.
     world.script(script)
     info = find(world.receive(request("INFO", branch="b2", to_tag="uas", extra=route), UAC), "INFO.*")
     assert info.value("from") == "<sip:anonymous@anonymous.invalid>;tag=ft1"
+    assert codes == [1, 1]
     world.receive(request("INFO", branch="b3", to_tag="uas"), UAC)
     assert codes == [1, 1, -1, -1]
+    # as OpenSIPS: in this mode what the script restores stays in the replies
+    assert find(world.receive(reply_to(info, 200), UAS1), "200.*").value("from") == info.value("from")
 
 
 def test_a_request_of_a_dialog_keeps_its_uris(world: World, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
@@ -160,11 +169,59 @@ def test_however_the_header_is_written(value: str, display: str | None, uri: str
     assert parse(msg.serialise()).value("from") == expected
 
 
-def test_what_cannot_be_restored_is_left_alone() -> None:
-    assert uac.other_uri(uac.store("sip:alice@example.org", "sip:b@c"), "sip:b@c") == "sip:alice@example.org"
-    assert uac.other_uri(uac.store("sip:b@c", "sip:alice@example.org"), "sip:alice@example.org") == "sip:b@c"
-    assert uac.other_uri("AAAA", "sip:much.longer@than.that") is None
-    assert uac.other_uri("%%%", "sip:b@c") is None
+ALICE, ANON = "sip:alice@example.org", "sip:anon@x"
+
+
+def test_either_uri_gives_the_other_one(world: World, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    configure(world, monkeypatch)
+    ctx = context()
+    token = uac.store(ctx, "from", ALICE, ANON)
+    assert uac.other_uri(ctx, "from", token, ANON, upstream=True) == ALICE
+    assert uac.other_uri(ctx, "from", token, ALICE, upstream=False) == ANON
+    # written in another way
+    assert uac.other_uri(ctx, "from", token, "sip:anon@X:5060", upstream=True) == ALICE
+    assert uac.other_uri(ctx, "from", token, "sip:alice@example.org;user=phone", upstream=False) == ANON
+
+
+@pytest.mark.parametrize("password", ["", "secret"])
+def test_what_was_not_made_here_for_this_dialog_is_not_restored(
+    world: World, monkeypatch: pytest.MonkeyPatch, password: str  # noqa: F811
+) -> None:  # fmt: skip
+    configure(world, monkeypatch, password=password)
+    ctx = context()
+    token = uac.store(ctx, "from", ALICE, ANON)
+    changed = token[:20] + ("A" if token[20] != "A" else "B") + token[21:]
+    for kind, text in (("to", token), ("from", changed), ("from", token[:-4]), ("from", ""), ("from", "AAAA"), ("from", "%%%")):
+        assert uac.other_uri(ctx, kind, text, ANON, upstream=True) is None
+    other_dialog = context().msg.raw.replace(b"call1@test", b"call2@test")
+    assert uac.other_uri(context(other_dialog), "from", token, ANON, upstream=True) is None
+    configure(world, monkeypatch, password="another")
+    assert uac.other_uri(ctx, "from", token, ANON, upstream=True) is None
+
+
+@pytest.mark.parametrize("wanted", ["sip:x@y>\r\nX-Evil: 1\r\nX: <sip:z", "sip:a@b\r\n\r\nINVITE sip:c@d SIP/2.0\r\n", "no uri"])
+def test_the_sender_of_a_request_does_not_choose_what_is_written_into_it(
+    world: World, monkeypatch: pytest.MonkeyPatch, wanted: str  # noqa: F811
+) -> None:  # fmt: skip
+    """The exclusive or of From and what is wanted, in Route, as the module's own form once was."""
+    configure(world, monkeypatch)
+    world.script(proxy)
+    known = "sip:alice@example.org".ljust(len(wanted), "\0")
+    mixed = bytes(ord(a) ^ ord(b) for a, b in zip(known, wanted.ljust(len(known), "\0"), strict=True))
+    token = base64.b64encode(mixed).decode().replace("=", "-")
+    for name in ("vsf", "vst"):
+        route = f"Route: <sip:127.0.0.1:15060;lr;ftag=ft1;{name}={token}>\r\n"
+        sent = find(world.receive(request("INFO", branch=name, to_tag="uas", extra=route), UAC), "INFO.*")
+        assert sent.value("from") == "<sip:alice@example.org>;tag=ft1"
+        assert sent.value("to") == "<sip:bob@example.com>;tag=uas"
+
+
+@pytest.mark.parametrize("text", ["a\r\nX: 1", "a\nb", "a\0b", "a\rb"])
+def test_a_name_with_a_line_end_is_refused(text: str) -> None:
+    ctx = context()
+    assert uac.uac_replace_from(ctx, text, "sip:a@b") == -1
+    assert uac.uac_replace_to(ctx, None, f"sip:{text}@b") == -1
+    assert not ctx.msg.edits
 
 
 def test_a_mode_that_does_not_exist_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
