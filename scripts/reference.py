@@ -131,7 +131,8 @@ def _range(parameter: Any) -> str:
     text = str(parameter.kind)
     if parameter.low is not None and parameter.high is not None:
         return f"{text}, {parameter.low} to {parameter.high}"
-    return f"{text}, at least {parameter.low}" if parameter.low is not None else text
+    least = parameter.least if parameter.low is None else parameter.low
+    return f"{text}, at least {least}" if least is not None else text
 
 
 def _default(value: Any) -> str:

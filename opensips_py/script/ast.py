@@ -74,13 +74,20 @@ class Complement(Node):
 
 
 @dataclass(slots=True)
-class CallValue(Node):
-    """A function call where a value stands: ``$var(x) = f()``. It has no value; see the compiler."""
+class CodeOf(Node):
+    """A command where a value stands, ``$var(x) = f()``: its return code."""
 
-    call: Call
+    command: Statement
 
 
-Expression = Number | String | Variable | Null | Network | Arithmetic | Complement | CallValue
+@dataclass(slots=True)
+class TruthOf(Node):
+    """A condition where a value stands, ``$var(x) = $var(y) > 3``: 1 or 0."""
+
+    condition: Condition
+
+
+Expression = Number | String | Variable | Null | Network | Arithmetic | Complement | CodeOf | TruthOf
 Argument = Number | String | Variable | Null | None
 """An argument of a call; None is an omitted one."""
 

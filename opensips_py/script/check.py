@@ -18,6 +18,7 @@ from opensips_py.script.posix_regex import RegexError, compile_regex
 from opensips_py.script.semantics import Net
 from opensips_py.script.suggest import did_you_mean
 from opensips_py.script.variables import Variable, VariableError
+from opensips_py.script.walk import expressions
 
 _ITERATORS = ("var", "avp", "json")
 
@@ -181,8 +182,6 @@ class Checker(CallChecker):
                 "a string on the right of an assignment is not expanded",
                 'write $var(a) + "text", or the variable without quotes',
             )
-        if any(isinstance(part, ast.CallValue) for part in _parts(node.value)):
-            self.findings.warning(node.value, "a function has no value: nothing is assigned", "call it first, then use $rc")
 
     # --- conditions and expressions ----------------------------------------------------------------------------------
 
@@ -223,12 +222,14 @@ class Checker(CallChecker):
             self.findings.warning(right, "a string in a comparison is not expanded", "write the variable without quotes")
 
     def expression(self, node: ast.Expression) -> None:
-        """An arithmetic expression."""
-        for part in _parts(node):
+        """A value."""
+        for part in expressions(node):
             if isinstance(part, ast.Variable):
                 self.variable(part)
-            elif isinstance(part, ast.CallValue):
-                self.call(part.call)
+            elif isinstance(part, ast.CodeOf):
+                self.statement(part.command)
+            elif isinstance(part, ast.TruthOf):
+                self.condition(part.condition)
 
     def variable(self, node: ast.Variable) -> Variable | None:
         """A variable; None when it is wrong."""
@@ -273,9 +274,3 @@ class Checker(CallChecker):
         elif message.startswith("unknown variable") and (self.findings.modules_lost or self.env.own_module_failed()):
             return
         self.findings.error(at, message, hint or None)
-
-
-def _parts(node: ast.Expression) -> list[ast.Expression]:
-    from opensips_py.script.walk import expressions
-
-    return list(expressions(node))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from opensips_py.script import ast
 from opensips_py.script.diagnostics import Findings
-from opensips_py.script.walk import blocks, condition_of, conditions, expressions, values_in
+from opensips_py.script.walk import blocks, condition_of, conditions, values_in
 
 _NAMES = ("$rc", "$retcode")
 _SETTING = ast.Call | ast.RouteCall | ast.Await
@@ -64,7 +64,6 @@ def _test(statement: ast.Statement) -> ast.Variable | None:
 
 def _read(condition: ast.Condition) -> ast.Variable | None:
     for value in values_in(condition):
-        for part in expressions(value):
-            if isinstance(part, ast.Variable) and part.text in _NAMES:
-                return part
+        if isinstance(value, ast.Variable) and value.text in _NAMES:
+            return value
     return None

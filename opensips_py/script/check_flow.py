@@ -6,7 +6,7 @@ from opensips_py.script import ast
 from opensips_py.script.context import RouteKind
 from opensips_py.script.diagnostics import Findings
 from opensips_py.script.environment import Environment, stored_name, stored_names
-from opensips_py.script.walk import blocks, calls, condition_of, conditions, expressions, statements
+from opensips_py.script.walk import blocks, calls, condition_of, statements, values_in, values_of
 
 _Stored = tuple[str, str]
 
@@ -124,19 +124,16 @@ def _reads(body: list[ast.Statement], env: Environment) -> list[tuple[_Stored, a
 
     def value(expression: ast.Expression | None) -> None:
         if expression is not None:
-            for part in expressions(expression):
+            for part in values_of(expression):
                 if isinstance(part, ast.Variable):
                     text(part.text, part)
 
     for statement in statements(body):
         condition = condition_of(statement)
         if condition is not None:
-            for part in conditions(condition):
-                if isinstance(part, ast.Comparison):
-                    value(part.left)
-                    value(part.right)
-                elif isinstance(part, ast.Truth):
-                    value(part.value)
+            for read in values_in(condition):
+                if isinstance(read, ast.Variable):
+                    text(read.text, read)
         if isinstance(statement, ast.Assign):
             value(statement.value)
         elif isinstance(statement, ast.Xlog):

@@ -53,7 +53,7 @@ class CommandParser(ExpressionParser):
             if op.value not in ("=", ":="):
                 self.error(op, f"invalid operator {op.value} in NULL assignment", "NULL can only be assigned with = or :=")
         else:
-            value = self.arithmetic()
+            value = self.assigned()
         return ast.Assign(target, str(op.value), value, **self.span(start))
 
     def command(self) -> ast.Statement:
@@ -125,7 +125,7 @@ class CommandParser(ExpressionParser):
                 return ast.Null(**self.span(token))
             hint: str | None = f'write "{token.value}" in quotes'
             if self.peek().value == "(" and self.peek().kind != STRING:
-                hint = self.near(name, ("async", "await", "launch")) or "a function has no value: call it first, then use $rc"
+                hint = self.near(name, ("async", "await", "launch")) or f"assign it first: $var(x) = {token.value}(...);"
             self.fail(token, f"syntax error: bad arguments for command <{name}>: {token.shown}", hint)
         self.fail(token, f"syntax error: bad arguments for command <{name}>: {token.shown}")
 
@@ -172,9 +172,9 @@ class CommandParser(ExpressionParser):
         token = self.token
         if token.kind == VARIABLE:
             target = self.variable("")
-        elif token.kind in (ID, STRING):
+        elif token.kind in (ID, STRING) or token.word:
             self.next()
-            target = ast.String(str(token.value), **self.span(token))
+            target = ast.String(token.written, **self.span(token))
         elif token.kind == NUMBER:
             target = self.number()
         else:
@@ -316,4 +316,4 @@ class CommandParser(ExpressionParser):
         if token.kind not in (ID, NUMBER, STRING):
             self.fail(token, f"syntax error: route name expected, not {token.shown}")
         self.next()
-        return str(token.value)
+        return token.written

@@ -31,7 +31,7 @@ from opensips_py.script.compile_values import ANY, NUMBER, PLAIN
 from opensips_py.script.context import Context, RouteKind
 from opensips_py.script.environment import Environment
 from opensips_py.script.pseudo_variables_storage import script_variables
-from opensips_py.script.walk import commands_in, expressions, statements, values_in
+from opensips_py.script.walk import commands_in, statements, values_in, values_of
 
 RouteFunction = Callable[[Context], int]
 
@@ -52,6 +52,7 @@ class RouteCompiler(CallCompiler):
         """Code objects made here: frames of these are lines of the script."""
         self.function_names = _function_names(script)
         self.recursive = _recursive(script)
+        self.hoisted = {}
 
     def run(self) -> dict[tuple[RouteKind, str], RouteFunction]:
         """Compile everything."""
@@ -160,22 +161,21 @@ class RouteCompiler(CallCompiler):
             return [self.give(self.name("rc"))]
         return [self.when(self.negated(self.name("rc")), [self.give(self.const(0))])]
 
-    def ran(self, node: ast.Statement) -> tuple[list[py.stmt], py.expr]:
-        """A command as condition."""
+    def code_of(self, node: ast.Statement) -> tuple[list[py.stmt], py.expr]:
+        """A command where a condition or a value stands: what runs it, and its return code. 0 ends the script."""
         self.at(node)
-        positive = self.compare(self.name("rc"), py.Gt(), self.const(0))
+        code = self.name("rc")
         match node:
             case ast.Call():
-                return [*self.run_call(node), *self._after(False)], positive
+                return [*self.run_call(node), *self._after(False)], code
             case ast.RouteCall():
-                return [*self.run_route(node), *self._after(False)], positive
+                return [*self.run_route(node), *self._after(False)], code
             case ast.Await():
-                return [*self.run_await(node), *self._after(False)], positive
+                return [*self.run_await(node), *self._after(False)], code
             case ast.Launch():
-                return [*self.run_launch(node), *self._after(False)], positive
+                return [*self.run_launch(node), *self._after(False)], code
             case _:
-                before = self.statement(node, last=False, tail=False)
-                return before, self.compare(self.attr("ctx", "rc"), py.Gt(), self.const(0))
+                return self.statement(node, last=False, tail=False), self.attr("ctx", "rc")
 
     # --- control -----------------------------------------------------------------------------------------------------
 
@@ -277,9 +277,7 @@ class RouteCompiler(CallCompiler):
             operator = variable.assign if op == ":=" else variable.set
             setter = self.bind(operator, f"{'replace' if op == ':=' else 'set'} {target.text}", ("set", op == ":=", target.text))
             return [self.do(self.call(setter, self.name("ctx"), self.const(None))), self._ok()]
-        calls = [part.call for part in expressions(node.value) if isinstance(part, ast.CallValue)]
-        if calls:
-            return self._assign_calls(node, calls)
+        before = self.hoist(node.value)
         value, kind = self.value(node.value)
         fallible = isinstance(node.value, ast.Arithmetic | ast.Complement) and not isinstance(value, py.Constant)
         if op not in ("=", ":="):
@@ -298,13 +296,13 @@ class RouteCompiler(CallCompiler):
                 value, kind = self.call(self.bind(function, function.__name__), current, value), NUMBER
         put = [*self._put(target, value, kind, replace=op == ":="), self._ok()]
         if not fallible:
-            return put
+            return [*before, *put]
         problem = self.do(
             self.call(
                 self.attr("rt", "problem"), self.const(-1), self.call(self.name("str"), self.name("error")), self.where(node)
             )
         )
-        return [self.attempt(put, self.failure(), "error", [problem, self.set(self.const(-1), "ctx.rc")])]
+        return [*before, self.attempt(put, self.failure(), "error", [problem, self.set(self.const(-1), "ctx.rc")])]
 
     def _increment(self, node: ast.Arithmetic, slow: py.expr) -> py.expr:
         """``$x += 1``: as ``$x + 1``, except that a string is refused."""
@@ -313,16 +311,6 @@ class RouteCompiler(CallCompiler):
             value.orelse = slow
             return value
         return slow
-
-    def _assign_calls(self, node: ast.Assign, calls: list[ast.Call]) -> list[py.stmt]:
-        """``$x = f()``: the function runs, but it has no value, so nothing is assigned."""
-        out: list[py.stmt] = []
-        for call in calls:
-            out += [*self.run_call(call), *self._after(False)]
-        told = self.do(
-            self.call(self.attr("rt", "problem"), self.const(-1), self.const("no value in right expression"), self.where(node))
-        )
-        return [*out, told, self.set(self.const(-1), "ctx.rc")]
 
     def _put(self, target: ast.Variable, value: py.expr, kind: str, *, replace: bool = False) -> list[py.stmt]:
         """Give a variable a value."""
@@ -377,11 +365,9 @@ def _unread(following: ast.Statement | None) -> bool:
             getattr(following.format, "text", "") or getattr(following.format, "value", ""),
         ]
     elif isinstance(following, ast.Assign):
-        texts = [following.target.text]
-        for part in expressions(following.value):
-            if isinstance(part, ast.CallValue):
-                return False
-            texts.append(getattr(part, "text", ""))
+        if any(commands_in(following)):
+            return False
+        texts = [following.target.text, *(getattr(part, "text", "") for part in values_of(following.value))]
     elif isinstance(following, ast.If):
         if not all(_unread(body[0]) for body in (following.then, following.otherwise) if body):
             return False

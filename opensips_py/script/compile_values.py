@@ -17,6 +17,7 @@ from opensips_py.script.context import Value
 from opensips_py.script.environment import Environment
 from opensips_py.script.posix_regex import compile_regex
 from opensips_py.script.pseudo_variables_storage import script_variables
+from opensips_py.script.walk import expressions
 
 ANY, PLAIN, NUMBER, TEXT = "any", "plain", "number", "text"
 """What is known of a value: nothing (it may be NULL), nothing but that a number is a plain ``int`` (``$var``), a number,
@@ -43,6 +44,8 @@ class ValueCompiler(CodeBuilder):
     """Compiles values and conditions."""
 
     env: Environment
+    hoisted: dict[int, py.expr]
+    """Results of what has been run before an expression, by the ``id`` of the node."""
 
     # --- values ------------------------------------------------------------------------------------------------------
 
@@ -64,8 +67,30 @@ class ValueCompiler(CodeBuilder):
                 if isinstance(inner, py.Constant) and kind == NUMBER:
                     return self.const(semantics.complement(_literal(inner))), NUMBER
                 return self.call(self.bind(semantics.complement, "complement"), inner), NUMBER
+            case ast.CodeOf() | ast.TruthOf():
+                return self.hoisted[id(node)], NUMBER
             case _:
                 raise TypeError(f"{type(node).__name__} is no value")
+
+    def hoist(self, node: ast.Expression) -> list[py.stmt]:
+        """Statements for the commands and conditions that stand in an expression; ``value()`` takes their results."""
+        out: list[py.stmt] = []
+        for part in expressions(node):
+            match part:
+                case ast.CodeOf():
+                    before, result = self.code_of(part.command)
+                case ast.TruthOf():
+                    before, test = self.condition(part.condition)
+                    result = self.choose(test, self.const(1), self.const(0))
+                case _:
+                    continue
+            out += before
+            if part is not node:
+                name = self.temporary("c")
+                out.append(self.set(result, name))
+                result = self.name(name)
+            self.hoisted[id(part)] = result
+        return out
 
     def read(self, node: ast.Variable) -> tuple[py.expr, str]:
         """A variable."""
@@ -132,12 +157,13 @@ class ValueCompiler(CodeBuilder):
                 before, test = self.condition(node.operand)
                 return before, self.negated(test)
             case ast.Ran():
-                return self.ran(node.command)
+                before, code = self.code_of(node.command)
+                return before, self.compare(code, py.Gt(), self.const(0))
             case ast.Logical():
                 return self._logical(node)
 
-    def ran(self, node: ast.Statement) -> tuple[list[py.stmt], py.expr]:
-        """A command as condition."""
+    def code_of(self, node: ast.Statement) -> tuple[list[py.stmt], py.expr]:
+        """A command where a condition or a value stands: what runs it, and its return code."""
         raise NotImplementedError  # abstract
 
     def _logical(self, node: ast.Logical) -> tuple[list[py.stmt], py.expr]:
@@ -152,10 +178,12 @@ class ValueCompiler(CodeBuilder):
     def _truth(self, node: ast.Truth) -> tuple[list[py.stmt], py.expr]:
         if isinstance(node.value, ast.Number):
             return [], self.const(bool(node.value.value))
+        before = self.hoist(node.value)
         value, _ = self.value(node.value)
         if not _fallible(node.value):
-            return [], value
-        return self._evaluated(value)
+            return before, value
+        evaluated, test = self._evaluated(value)
+        return [*before, *evaluated], test
 
     def _evaluated(self, test: py.expr) -> tuple[list[py.stmt], py.expr]:
         """A condition whose evaluation can fail: it is false then."""
@@ -168,10 +196,12 @@ class ValueCompiler(CodeBuilder):
         return self.bind(semantics.EvaluationError, "EvaluationError").id
 
     def _guarded_comparison(self, node: ast.Comparison) -> tuple[list[py.stmt], py.expr]:
+        before = [*self.hoist(node.left), *self.hoist(node.right)]
         test = self._comparison(node)
         if _fallible(node.left) or _fallible(node.right):
-            return self._evaluated(test)
-        return [], test
+            evaluated, test = self._evaluated(test)
+            before += evaluated
+        return before, test
 
     def _comparison(self, node: ast.Comparison) -> py.expr:
         left, left_kind = self.value(node.left)

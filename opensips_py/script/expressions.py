@@ -1,4 +1,4 @@
-"""The rules for conditions and arithmetic.
+"""The rules for conditions, arithmetic, and both as the value of an assignment.
 
 ``&&`` and ``||`` have one precedence and group from the left; so have ``+ - * / %``, and so have ``| & ^ << >>``,
 which bind weaker than those (``cfg.y``). A comparison has a variable on its left.
@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from opensips_py.script import ast
 from opensips_py.script.lexer import ADDRESS, ID, NUMBER, STRING, VARIABLE, Token
-from opensips_py.script.token_stream import TokenStream
+from opensips_py.script.token_stream import Span, TokenStream
 
 _JOINING = {"&&": "and", "and": "and", "||": "or", "or": "or"}
 _COMPARING = {"==", "!=", "<", ">", "<=", ">=", "=~", "!~"}
 ASSIGNING = {"=", ":=", "+=", "-=", "/=", "*=", "%=", "&=", "|=", "^="}
 """Assignment operators."""
+_VALUELESS = ("async", "exit", "drop", "return", "break")
+"""Commands behind which the script does not go on."""
 _WEAK = {"|", "&", "^", "<<", ">>"}
 _STRONG = {"+", "-", "*", "/", "%"}
 
@@ -43,10 +45,7 @@ class ExpressionParser(TokenStream):
                 self.expect_close()
                 return inner
             if token.value == "[":
-                self.next()
-                value = self.arithmetic()
-                self.expect("]", f"syntax error: ']' expected, not {self.token.shown}")
-                return self._comparison(token, value)
+                return self._comparison(token, self._bracketed())
         if token.kind == VARIABLE:
             following = self.peek()
             if following.value in ASSIGNING and following.kind != STRING:
@@ -54,31 +53,44 @@ class ExpressionParser(TokenStream):
             return self._comparison(token, self.variable(""))
         if token.kind == NUMBER or token.value in ("-", "+"):
             number = self.number()
-            if self.token.value in _COMPARING and self.token.kind != STRING:
+            if self._compares():
                 self._swapped()
             return ast.Truth(number, **self.span(token))
         if token.kind == ID:
-            command = self.command()
-            if self.token.value in _COMPARING and self.token.kind != STRING:
-                self.fail(
-                    self.token,
-                    "syntax error: a command cannot be compared, it is true when its return code is positive",
-                    "call it first, then compare $rc",
-                )
-            return ast.Ran(command, **self.span(token))
+            return ast.Ran(self._uncompared(), **self.span(token))
         if token.kind in (STRING, ADDRESS) and self.peek().value in _COMPARING:
             self.next()
             self._swapped()
         self.fail(token, f"syntax error: {token.shown} is no condition")
 
+    def _compares(self) -> bool:
+        return self.token.value in _COMPARING and self.token.kind != STRING
+
+    def _uncompared(self) -> ast.Statement:
+        """A command, behind which no comparison may stand."""
+        command = self.command()
+        if self._compares():
+            self.fail(
+                self.token,
+                "syntax error: a command cannot be compared, it is true when its return code is positive",
+                "assign it first: $var(x) = f();",
+            )
+        return command
+
+    def _bracketed(self) -> ast.Expression:
+        """``[ expression ]``."""
+        self.next()
+        value = self.assigned()
+        self.expect("]", f"syntax error: ']' expected, not {self.token.shown}")
+        return value
+
     def _swapped(self) -> None:
         self.fail(self.token, "syntax error: the left side of a comparison is a variable", "swap the two sides")
 
     def _comparison(self, start: Token, left: ast.Expression) -> ast.Condition:
-        op = self.token
-        if op.value not in _COMPARING or op.kind == STRING:
+        if not self._compares():
             return ast.Truth(left, **self.span(start))
-        self.next()
+        op = self.next()
         right = self._operand(str(op.value))
         return ast.Comparison(str(op.value), left, right, **self.span(start))
 
@@ -95,10 +107,7 @@ class ExpressionParser(TokenStream):
         if token.kind == NUMBER or token.value in ("-", "+"):
             return self.number()
         if token.value == "[":
-            self.next()
-            value = self.arithmetic()
-            self.expect("]", f"syntax error: ']' expected, not {self.token.shown}")
-            return value
+            return self._bracketed()
         if op in ("==", "!="):
             if token.kind == ID and token.value in ("NULL", "null"):
                 self.next()
@@ -121,8 +130,18 @@ class ExpressionParser(TokenStream):
 
     # --- arithmetic --------------------------------------------------------------------------------------------------
 
-    def arithmetic(self) -> ast.Expression:
-        """The right side of an assignment."""
+    def assigned(self) -> ast.Expression:
+        """The right side of an assignment: a value, or a condition as 1 or 0."""
+        start = self.token
+        left = self._arithmetic()
+        while self.token.kind != STRING and self.token.value in _JOINING:
+            op = _JOINING[str(self.next().value)]
+            right = self._arithmetic()
+            joined = ast.Logical(op, _as_condition(left), _as_condition(right), **self.span(start))
+            left = ast.TruthOf(joined, **self.span(start))
+        return left
+
+    def _arithmetic(self) -> ast.Expression:
         start = self.token
         left = self._strong()
         while self.token.value in _WEAK and self.token.kind != STRING:
@@ -144,24 +163,38 @@ class ExpressionParser(TokenStream):
             self.next()
             return ast.String(str(token.value), **self.span(token))
         if token.kind == VARIABLE:
-            return self.variable("")
+            return self._compared(token, self.variable(""))
         if token.kind == NUMBER or token.value in ("-", "+"):
-            return self.number()
+            number = self.number()
+            if self._compares():
+                self._swapped()
+            return number
         if token.value == "(":
             self.next()
-            inner = self.arithmetic()
+            inner = self.assigned()
             self.expect(")", f"syntax error: ')' expected, not {self.token.shown}")
             return inner
+        if token.value == "[":
+            return self._compared(token, self._bracketed())
+        if token.value == "!" or (token.kind == ID and token.value == "not"):
+            self.next()
+            negated = ast.Not(_as_condition(self._atom()), **self.span(token))
+            return ast.TruthOf(negated, **self.span(token))
         if token.value == "~":
             self.next()
             return ast.Complement(self._atom(), **self.span(token))
         if token.kind == ID and self.peek().value == "(" and self.peek().kind != STRING:
-            if token.value in ("await", "async", "launch"):
-                way_out = "call it, then $var(x) = $rc" if token.value == "await" else "it is a statement of its own"
-                self.fail(token, f"syntax error: {token.value}() has no value", way_out)
-            return ast.CallValue(self.call(), **self.span(token))
+            if token.value in _VALUELESS:
+                self.fail(token, f"syntax error: {token.value} has no value", "it is a statement of its own")
+            return ast.CodeOf(self._uncompared(), **self.span(token))
         hint = f'write "{token.value}" in quotes' if token.kind in (ID, ADDRESS) else None
         self.fail(token, f"syntax error: a value is expected, not {token.shown}", hint)
+
+    def _compared(self, start: Token, left: ast.Expression) -> ast.Expression:
+        """A value, or what a comparison that begins with it says."""
+        if not self._compares():
+            return left
+        return ast.TruthOf(self._comparison(start, left), **self.span(start))
 
     def assignment(self) -> ast.Assign:
         """``$pv op expression``."""
@@ -174,3 +207,15 @@ class ExpressionParser(TokenStream):
     def call(self) -> ast.Call:
         """A function call."""
         raise NotImplementedError  # abstract
+
+
+def _as_condition(value: ast.Expression) -> ast.Condition:
+    """A value of an assignment as part of a condition."""
+    place = Span(file=value.file, line=value.line, column=value.column, end=value.end)
+    match value:
+        case ast.TruthOf():
+            return value.condition
+        case ast.CodeOf():
+            return ast.Ran(value.command, **place)
+        case _:
+            return ast.Truth(value, **place)

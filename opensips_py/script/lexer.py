@@ -2,7 +2,8 @@
 
 Comments run from ``#`` to the end of the line or between ``/*`` and ``*/``, nested; there is no ``//``. A double-quoted
 string has escapes, a single-quoted one has none. A variable is one token: ``$`` with a name and the parentheses that
-follow it, or ``$(…)`` up to its matching parenthesis.
+follow it, or ``$(…)`` up to its matching parenthesis. ``yes`` and ``no``, ``true`` and ``false``, ``on`` and ``off``,
+``enable`` and ``disable`` are the numbers 1 and 0.
 """
 
 from __future__ import annotations
@@ -39,6 +40,8 @@ _TOKEN = re.compile(
 )
 _DOUBLE = re.compile(r'(?:[^"\\]|\\.)*"', re.DOTALL)
 _ESCAPE = re.compile(r"\\(?:([nrat\"\\])|x([0-9A-Fa-f]{2})|([0-7]{2,3})|(\r?\n))")
+BOOLEANS = {"yes": 1, "true": 1, "on": 1, "enable": 1, "no": 0, "false": 0, "off": 0, "disable": 0}
+"""Words that are numbers, wherever a number may stand."""
 _SIMPLE = {"n": "\n", "r": "\r", "a": "\a", "t": "\t", '"': '"', "\\": "\\"}
 _BEGINS_TEXT = re.compile(r"[ \t]*[\w$\"'\\%:.<@]")
 _NAME = re.compile(r"[A-Za-z0-9_.]+")
@@ -61,6 +64,8 @@ class Token:
     """First token of its line."""
     lines: int = 1
     """How many lines it runs over."""
+    word: str = ""
+    """How it is written, when it is a number written as a word."""
 
     @property
     def shown(self) -> str:
@@ -70,7 +75,12 @@ class Token:
         if self.kind == STRING:
             text = str(self.value)
             return f'"{text[:20]}…"' if len(text) > 20 else f'"{text}"'
-        return f"'{self.value}'"
+        return f"'{self.written}'"
+
+    @property
+    def written(self) -> str:
+        """As a name: ``on`` stays a word there."""
+        return self.word or str(self.value)
 
 
 def unescape(text: str) -> str:
@@ -135,7 +145,12 @@ def tokens(source: Source, findings: Findings) -> list[Token]:
             first = True
             continue
         if kind == "word":
-            add(token(ID, m[0], stop))
+            truth = BOOLEANS.get(m[0])
+            if truth is None:
+                add(token(ID, m[0], stop))
+            else:
+                add(token(NUMBER, truth, stop))
+                out[-1].word = m[0]
         elif kind == "operator":
             add(token(OPERATOR, m[0], stop))
         elif kind == "number":

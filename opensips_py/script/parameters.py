@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 from opensips_py.script import ast
 from opensips_py.script.deadlines import Deadlines, parse_deadlines
 from opensips_py.script.diagnostics import Findings
+from opensips_py.script.lexer import BOOLEANS
 from opensips_py.script.name_servers import server_of
 from opensips_py.script.suggest import did_you_mean
 
-YES = {"yes": 1, "true": 1, "on": 1, "enable": 1, "no": 0, "false": 0, "off": 0, "disable": 0}
 FACILITIES = (
     *("LOG_AUTH", "LOG_AUTHPRIV", "LOG_CRON", "LOG_DAEMON", "LOG_FTP", "LOG_KERN", "LOG_LPR", "LOG_MAIL", "LOG_NEWS"),
     *("LOG_SYSLOG", "LOG_USER", "LOG_UUCP"),
@@ -36,6 +36,8 @@ class CoreParameter:
     """A negative number may be written."""
     low: int | None = None
     high: int | None = None
+    least: int | None = None
+    """A smaller number, which OpenSIPS lets pass, is taken as this one."""
 
 
 TYPES_OF_SERVICE = {
@@ -100,7 +102,7 @@ PARAMETERS: dict[str, CoreParameter] = {
             "int",
             128,
             "connections per worker and database for asynchronous queries (OpenSIPS: 10)",
-            low=1,
+            least=1,
         ),
         _p("disable_503_translation", "bool", 0, "pass a received 503 on instead of making it 500"),
         _p("disable_core_dump", "bool", 0, "no core files"),
@@ -109,9 +111,9 @@ PARAMETERS: dict[str, CoreParameter] = {
         _p("disable_stateless_fwd", "bool", 0, "do not route replies that belong to no transaction"),
         _p("dns", "bool", 0, "look names up for the received parameter", "a sender's address is never looked up"),
         _p("rev_dns", "bool", 0, "look addresses up", "a sender's address is never looked up"),
-        _p("dns_retr_time", "int", None, "seconds before the next name server is asked; resolv.conf decides", low=1),
-        _p("dns_retr_no", "int", None, "how often every name server is asked; resolv.conf decides", low=1),
-        _p("dns_servers_no", "int", None, "name servers used; resolv.conf decides", low=1),
+        _p("dns_retr_time", "int", None, "seconds before the next name server is asked; resolv.conf decides"),
+        _p("dns_retr_no", "int", None, "how often every name server is asked; resolv.conf decides"),
+        _p("dns_servers_no", "int", None, "name servers used; resolv.conf decides"),
         _p(
             "dns_servers",
             "str",
@@ -143,11 +145,11 @@ PARAMETERS: dict[str, CoreParameter] = {
         _p("listen", "socket", None, "as socket; the name of older versions"),
         _p("socket", "socket", None, "proto:address[:port] [as address[:port]] [use_workers N] [tag ID]; may be repeated"),
         _p("log_facility", "word", "LOG_DAEMON", "syslog facility"),
-        _p("log_level", "int", 2, "lines up to this level are logged: -3 alert … 4 debug", signed=True, low=-3, high=4),
+        _p("log_level", "int", 2, "lines up to this level are logged: -3 alert … 4 debug", signed=True),
         _p("log_name", "str", None, "name in syslog"),
         _p("log_stderror", "bool", 0, "log to standard error instead of syslog"),
-        _p("max_while_loops", "int", 100, "passes after which a while loop is left", low=1),
-        _p("maxbuffer", "int", 262144, "upper limit of a socket's receive buffer in bytes", low=1),
+        _p("max_while_loops", "int", 100, "passes after which a while loop is left"),
+        _p("maxbuffer", "int", 262144, "upper limit of a socket's receive buffer in bytes", least=1),
         _p("mem-group", "word", None, "group of memory statistics", _PYTHON_MEMORY),
         _p("mem_warming", "bool", 0, "fragment memory as it was", _PYTHON_MEMORY),
         _p("mem_warming_percentage", "int", 75, "share of memory to fragment", _PYTHON_MEMORY),
@@ -173,7 +175,7 @@ PARAMETERS: dict[str, CoreParameter] = {
         _p("shm_hash_split_percentage", "int", 1, "tuning of an allocator", _PYTHON_MEMORY),
         _p("shm_secondary_hash_size", "int", 8, "tuning of an allocator", _PYTHON_MEMORY),
         _p("sip_warning", "bool", 0, "put a Warning header into own replies", "replies have no Warning"),
-        _p("tcp_workers", "int", 8, "TCP receivers, which serve all TCP sockets together", low=1),
+        _p("tcp_workers", "int", 8, "TCP receivers, which serve all TCP sockets together", least=1),
         _p("stderror_enabled", "bool", 0, "log to standard error; with `syslog_enabled` the form of OpenSIPS 3.4 and later"),
         _p("syslog_enabled", "bool", 1, "log to syslog, if this or `stderror_enabled` is given; else `log_stderror` decides"),
         _p("syslog_facility", "word", None, "syslog facility; the name that `log_facility` has in OpenSIPS 3.4 and later"),
@@ -183,15 +185,15 @@ PARAMETERS: dict[str, CoreParameter] = {
             "int",
             100,
             "milliseconds that opening a connection may take; with proto_tcp's tcp_async and not set: 10 s",
-            low=1,
+            least=1,
         ),
-        _p("tcp_connection_lifetime", "int", 120, "seconds after which a connection is closed on which nothing moves", low=1),
-        _p("tcp_socket_backlog", "int", 10, "connections that wait to be accepted", low=1),
-        _p("tcp_listen_backlog", "int", 10, "as tcp_socket_backlog; the name of older versions", low=1),
+        _p("tcp_connection_lifetime", "int", 120, "seconds after which a connection is closed on which nothing moves", least=1),
+        _p("tcp_socket_backlog", "int", 10, "connections that wait to be accepted", least=1),
+        _p("tcp_listen_backlog", "int", 10, "as tcp_socket_backlog; the name of older versions", least=1),
         _p(
             "tcp_max_connections", "int", 2048, "connections at once; further ones are closed as soon as they are accepted", low=0
         ),
-        _p("tcp_max_msg_time", "int", 4, "seconds that a message may take to arrive; then its connection is closed", low=1),
+        _p("tcp_max_msg_time", "int", 4, "seconds that a message may take to arrive; then its connection is closed", least=1),
         _p("tcp_no_new_conn_bflag", "word", None, "branch flag: the request goes over an open connection or not at all"),
         _p(
             "tcp_no_new_conn_rplflag",
@@ -205,12 +207,12 @@ PARAMETERS: dict[str, CoreParameter] = {
         _p("tcp_keepinterval", "int", 0, "seconds between probes; 0: the system's number", low=0),
         _p("timer_workers", "int", 1, "timer processes", "one process runs the timers"),
         _p("tos", "tos", 0x10, "type of service of sent packets: a number from 1 to 255 or a name such as IPTOS_LOWDELAY"),
-        _p("udp_workers", "int", 8, "SIP receivers per UDP socket", low=1),
+        _p("udp_workers", "int", 8, "SIP receivers per UDP socket", least=1),
         _p("wdir", "str", None, "working directory"),
         _p("workdir", "str", None, "working directory"),
         _p("xlog_buf_size", "int", 4096, "longest line of xlog()", "lines have no limit"),
         _p("xlog_force_color", "bool", 0, "colours of $C() also in syslog", "$C() is always written as it is"),
-        _p("xlog_level", "int", 2, "lines of xlog() up to this level are written", signed=True, low=-3, high=4),
+        _p("xlog_level", "int", 2, "lines of xlog() up to this level are written", signed=True),
         _p("xlog_print_level", "int", -1, "level of xlog() without one"),
     )
 }
@@ -348,15 +350,15 @@ def _check_servers(value: ast.String, findings: Findings) -> None:
 def _boolean(value: ast.Node, findings: Findings) -> int | None:
     if isinstance(value, ast.Number) and value.value >= 0:
         return 1 if value.value else 0
-    if isinstance(value, ast.Word) and value.text.lower() in YES:
-        return YES[value.text.lower()]
+    if isinstance(value, ast.Word) and value.text.lower() in BOOLEANS:
+        return BOOLEANS[value.text.lower()]
     findings.error(value, "syntax error: boolean value expected", "write yes or no")
     return None
 
 
 def _integer(parameter: CoreParameter, value: ast.Node, findings: Findings) -> int | None:
-    if isinstance(value, ast.Word) and value.text.lower() in YES:
-        return YES[value.text.lower()]
+    if isinstance(value, ast.Word) and value.text.lower() in BOOLEANS:
+        return BOOLEANS[value.text.lower()]
     if not isinstance(value, ast.Number) or (value.value < 0 and not parameter.signed):
         findings.error(value, "syntax error: number expected", "without quotes" if isinstance(value, ast.String) else None)
         return None
@@ -366,4 +368,7 @@ def _integer(parameter: CoreParameter, value: ast.Node, findings: Findings) -> i
         span = f"from {low} to {high}" if high is not None else f"at least {low}"
         findings.error(value, f"{parameter.name} = {number} is out of range", f"a number {span}")
         return None
+    if parameter.least is not None and number < parameter.least:
+        findings.warning(value, f"{parameter.name} = {number}: {parameter.least} is taken", f"write {parameter.least} or more")
+        return parameter.least
     return number

@@ -104,7 +104,7 @@ class Parser(SettingParser, StatementParser):
         self.expect(",", "modparam takes three arguments: module, parameter, value")
         value = self.value()
         if not isinstance(value, ast.Number | ast.String):
-            self.fail(self.previous, "modparam needs a number or a string as value")
+            self.fail(self.previous, "modparam needs a number or a string as value", f'write "{self.previous.value}" in quotes')
         self.expect(")", "modparam takes three arguments: module, parameter, value")
         return ast.ModParam(str(module.value), str(name.value), value, **self.span(start))
 

@@ -199,7 +199,8 @@ def condition_text(node: ast.Condition) -> str:
     """A condition."""
     match node:
         case ast.Logical():
-            return f"{condition_text(node.left)} {'&&' if node.op == 'and' else '||'} {_term(node.right)}"
+            left = (condition_text if isinstance(node.left, ast.Logical) else _term)(node.left)
+            return f"{left} {'&&' if node.op == 'and' else '||'} {_term(node.right)}"
         case ast.Not():
             return f"!{_term(node.operand)}"
         case ast.Truth():
@@ -212,7 +213,8 @@ def condition_text(node: ast.Condition) -> str:
 
 
 def _term(node: ast.Condition) -> str:
-    return f"({condition_text(node)})" if isinstance(node, ast.Logical) else condition_text(node)
+    grouped = isinstance(node, ast.Logical) or (isinstance(node, ast.Ran) and isinstance(node.command, ast.Assign))
+    return f"({condition_text(node)})" if grouped else condition_text(node)
 
 
 def _left(node: ast.Expression) -> str:
@@ -222,7 +224,7 @@ def _left(node: ast.Expression) -> str:
 def _right(node: ast.Expression) -> str:
     if isinstance(node, ast.Null):
         return "NULL"
-    return _bracketed(node) if isinstance(node, ast.Arithmetic | ast.Complement | ast.CallValue) else value_text(node)
+    return _bracketed(node) if isinstance(node, ast.Arithmetic | ast.Complement | ast.CodeOf | ast.TruthOf) else value_text(node)
 
 
 def _bracketed(node: ast.Expression) -> str:
@@ -236,8 +238,10 @@ def value_text(node: ast.Expression) -> str:
             return node.text
         case ast.Null():
             return "NULL"
-        case ast.CallValue():
-            return command_text(node.call)
+        case ast.CodeOf():
+            return command_text(node.command)
+        case ast.TruthOf():
+            return f"({condition_text(node.condition)})"
         case ast.Complement():
             return f"~{_grouped(node.operand, True)}"
         case ast.Arithmetic():

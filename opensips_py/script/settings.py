@@ -80,9 +80,9 @@ class SettingParser(TokenStream):
                 endpoint.anycast = True
             elif self.accept_word("tag"):
                 token = self.token
-                if token.kind not in (ID, STRING):
+                if token.kind not in (ID, STRING) and not token.word:
                     self.fail(token, "tag needs a name")
-                endpoint.tag = str(self.next().value)
+                endpoint.tag = self.next().written
             elif option.line == start.line and option.file == start.file:
                 known = ("as", "use_workers", "use_auto_scaling_profile", "anycast", "tag")
                 self.fail(option, f"syntax error: '{option.value}' cannot follow a socket", self.near(str(option.value), known))
@@ -117,4 +117,4 @@ class SettingParser(TokenStream):
 
 
 def _written(token: Token) -> str:
-    return str(token.value)
+    return token.written

@@ -28,14 +28,28 @@ def conditions(condition: ast.Condition) -> Iterator[ast.Condition]:
         yield from conditions(condition.operand)
 
 
-def values_in(condition: ast.Condition) -> Iterator[ast.Expression]:
-    """Every value that a condition looks at, and its parts."""
+def _sides(condition: ast.Condition) -> Iterator[ast.Expression]:
+    """The expressions that a condition looks at."""
     for part in conditions(condition):
         if isinstance(part, ast.Comparison):
-            yield from expressions(part.left)
-            yield from expressions(part.right)
+            yield part.left
+            yield part.right
         elif isinstance(part, ast.Truth):
-            yield from expressions(part.value)
+            yield part.value
+
+
+def values_in(condition: ast.Condition) -> Iterator[ast.Expression]:
+    """Every value that a condition looks at, and its parts."""
+    for side in _sides(condition):
+        yield from values_of(side)
+
+
+def values_of(expression: ast.Expression) -> Iterator[ast.Expression]:
+    """An expression, all its parts, and what conditions in it look at."""
+    for part in expressions(expression):
+        yield part
+        if isinstance(part, ast.TruthOf):
+            yield from values_in(part.condition)
 
 
 def condition_of(statement: ast.Statement) -> ast.Condition | None:
@@ -44,16 +58,33 @@ def condition_of(statement: ast.Statement) -> ast.Condition | None:
 
 
 def commands_in(statement: ast.Statement) -> Iterator[ast.Statement]:
-    """Commands that stand as conditions of a statement."""
+    """Commands that stand as conditions or values in a statement."""
     condition = condition_of(statement)
     if condition is not None:
-        for part in conditions(condition):
-            if isinstance(part, ast.Ran):
-                yield part.command
+        yield from _commands_in_condition(condition)
+    elif isinstance(statement, ast.Assign):
+        yield from _commands_in_value(statement.value)
+
+
+def _commands_in_condition(condition: ast.Condition) -> Iterator[ast.Statement]:
+    for part in conditions(condition):
+        if isinstance(part, ast.Ran):
+            yield from commands_in(part.command)
+            yield part.command
+    for side in _sides(condition):
+        yield from _commands_in_value(side)
+
+
+def _commands_in_value(expression: ast.Expression) -> Iterator[ast.Statement]:
+    for part in expressions(expression):
+        if isinstance(part, ast.CodeOf):
+            yield part.command
+        elif isinstance(part, ast.TruthOf):
+            yield from _commands_in_condition(part.condition)
 
 
 def statements(body: list[ast.Statement]) -> Iterator[ast.Statement]:
-    """Every statement of a block, with those inside others and those that stand as conditions."""
+    """Every statement of a block, with those inside others and those that stand as conditions or values."""
     for statement in body:
         yield from commands_in(statement)
         yield statement
@@ -62,7 +93,7 @@ def statements(body: list[ast.Statement]) -> Iterator[ast.Statement]:
 
 
 def expressions(expression: ast.Expression) -> Iterator[ast.Expression]:
-    """An expression and all its parts."""
+    """An expression and all its parts; what stands in commands and conditions is not among them."""
     yield expression
     if isinstance(expression, ast.Arithmetic):
         yield from expressions(expression.left)
@@ -72,13 +103,9 @@ def expressions(expression: ast.Expression) -> Iterator[ast.Expression]:
 
 
 def calls(body: list[ast.Statement]) -> Iterator[tuple[ast.Call, ast.Statement]]:
-    """Every function call with the statement that it belongs to (a Call itself, Async, Await, Launch, Assign)."""
+    """Every function call with the statement that it belongs to (a Call itself, Async, Await, Launch)."""
     for statement in statements(body):
         if isinstance(statement, ast.Call):
             yield statement, statement
         elif isinstance(statement, ast.Async | ast.Await | ast.Launch):
             yield statement.call, statement
-        elif isinstance(statement, ast.Assign):
-            for part in expressions(statement.value):
-                if isinstance(part, ast.CallValue):
-                    yield part.call, statement

@@ -37,6 +37,34 @@ calls = st.builds(lambda name, given: ast.Call(name, given, **P), st.sampled_fro
 route_names = st.sampled_from(_ROUTES).map(lambda text: ast.String(text, **P))
 
 
+_route_calls = st.builds(
+    lambda target, given: ast.RouteCall(target, given, **P),
+    route_names | st.integers(0, 99).map(lambda n: ast.Number(n, **P)) | variables,
+    st.lists(st.none() | strings | numbers | variables | nulls, max_size=3).filter(lambda a: a != [None]),
+)
+
+
+def _ran(command: ast.Statement) -> ast.Condition:
+    return ast.Ran(command, **P)
+
+
+def _comparisons_of(values: st.SearchStrategy[ast.Expression]) -> st.SearchStrategy[ast.Comparison]:
+    def compare(ops: list[str], right: st.SearchStrategy[ast.Expression]) -> st.SearchStrategy[ast.Comparison]:
+        return st.builds(lambda op, a, b: ast.Comparison(op, a, b, **P), st.sampled_from(ops), values, right)
+
+    return st.one_of(
+        compare(["==", "!=", "<", ">", "<=", ">="], values),
+        compare(["==", "!="], nulls | networks),
+        compare(["=~", "!~"], strings | variables),
+    )
+
+
+def _joined(inner: st.SearchStrategy[ast.Condition]) -> st.SearchStrategy[ast.Condition]:
+    return st.builds(lambda op, a, b: ast.Logical(op, a, b, **P), st.sampled_from(["and", "or"]), inner, inner) | inner.map(
+        lambda a: ast.Not(a, **P)
+    )
+
+
 def _arithmetic(inner: st.SearchStrategy[ast.Expression]) -> st.SearchStrategy[ast.Expression]:
     ops = st.sampled_from(["+", "-", "*", "/", "%", "|", "&", "^", "<<", ">>"])
     return st.builds(lambda op, a, b: ast.Arithmetic(op, a, b, **P), ops, inner, inner) | inner.map(
@@ -44,8 +72,20 @@ def _arithmetic(inner: st.SearchStrategy[ast.Expression]) -> st.SearchStrategy[a
     )
 
 
+_plain_expressions = st.recursive(variables | numbers | strings, _arithmetic, max_leaves=3)
+_decisions = st.recursive(
+    _comparisons_of(_plain_expressions) | _plain_expressions.map(lambda e: ast.Truth(e, **P)) | calls.map(_ran),
+    _joined,
+    max_leaves=3,
+).filter(lambda condition: not isinstance(condition, ast.Truth | ast.Ran))
 expressions: st.SearchStrategy[ast.Expression] = st.recursive(
-    variables | numbers | strings | calls.map(lambda call: ast.CallValue(call, **P)), _arithmetic, max_leaves=6
+    variables
+    | numbers
+    | strings
+    | (calls | _route_calls).map(lambda command: ast.CodeOf(command, **P))
+    | _decisions.map(lambda condition: ast.TruthOf(condition, **P)),
+    _arithmetic,
+    max_leaves=6,
 )
 assignments = st.builds(
     lambda target, op, value: ast.Assign(target, op, value, **P),
@@ -54,11 +94,6 @@ assignments = st.builds(
     expressions,
 ) | st.builds(lambda target, op: ast.Assign(target, op, ast.Null(**P), **P), variables, st.sampled_from(["=", ":="]))
 
-_route_calls = st.builds(
-    lambda target, given: ast.RouteCall(target, given, **P),
-    route_names | st.integers(0, 99).map(lambda n: ast.Number(n, **P)) | variables,
-    st.lists(st.none() | strings | numbers | variables | nulls, max_size=3).filter(lambda a: a != [None]),
-)
 _xlogs = st.builds(lambda level, text: ast.Xlog(level, text, **P), st.none() | numbers | strings | variables, strings | variables)
 simple = st.one_of(
     calls,
@@ -74,26 +109,10 @@ simple = st.one_of(
     st.builds(lambda call, route, text: ast.Launch(call, route, text, **P), calls, route_names, st.none() | strings | variables),
 )
 
-_comparisons = st.one_of(
-    st.builds(
-        lambda op, a, b: ast.Comparison(op, a, b, **P),
-        st.sampled_from(["==", "!=", "<", ">", "<=", ">="]),
-        expressions,
-        expressions,
-    ),
-    st.builds(lambda op, a, b: ast.Comparison(op, a, b, **P), st.sampled_from(["==", "!="]), expressions, nulls | networks),
-    st.builds(lambda op, a, b: ast.Comparison(op, a, b, **P), st.sampled_from(["=~", "!~"]), expressions, strings | variables),
-)
-
-
-def _joined(inner: st.SearchStrategy[ast.Condition]) -> st.SearchStrategy[ast.Condition]:
-    return st.builds(lambda op, a, b: ast.Logical(op, a, b, **P), st.sampled_from(["and", "or"]), inner, inner) | inner.map(
-        lambda a: ast.Not(a, **P)
-    )
-
-
 conditions: st.SearchStrategy[ast.Condition] = st.recursive(
-    _comparisons | expressions.map(lambda e: ast.Truth(e, **P)) | simple.map(lambda s: ast.Ran(s, **P)), _joined, max_leaves=4
+    _comparisons_of(expressions) | expressions.map(lambda e: ast.Truth(e, **P)) | simple.map(lambda s: ast.Ran(s, **P)),
+    _joined,
+    max_leaves=4,
 )
 
 
@@ -139,7 +158,7 @@ endpoints = st.builds(
 )
 settings = st.one_of(
     st.builds(lambda name, v: ast.Setting(name, v, **P), st.sampled_from(["log_level", "x_y"]), numbers | strings | networks),
-    st.sampled_from(["yes", "LOG_DAEMON"]).map(lambda w: ast.Setting("log_facility", ast.Word(w, **P), **P)),
+    st.sampled_from(["maybe", "LOG_DAEMON"]).map(lambda w: ast.Setting("log_facility", ast.Word(w, **P), **P)),
     endpoints.map(lambda e: ast.Setting("socket", e, **P)),
 )
 scripts = st.builds(

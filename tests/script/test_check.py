@@ -65,7 +65,6 @@ def test_error_names_the_thing_and_the_way_out(scripts: Scripts, body: str, mess
         ('while (1) { async(fetch("q"), other); }', "async() in a loop", 2),
         ('exec("cmd", $var(out));', "the second parameter of exec() is the program's standard input", 2),
         ("if ($var(a) = 5) { exit; }", "assignment in a condition", 2),
-        ("$var(a) = give(1);", "a function has no value", 2),
         ('$var(a) = "$ru";', "is not expanded", 2),
         ('if ($rU == "$tU") exit;', "is not expanded", 2),
         ('xlog("$argv(none)");', "$argv(none) is not set", 2),
@@ -167,7 +166,6 @@ def test_script_without_transport(scripts: Scripts) -> None:
         ("socket=udp:127.0.0.1:999999", "port 999999 is out of range", None),
         ("socket=udp:127.0.0.1:20100", "is given twice", None),
         ("socket=udp:a..b:5060", "cannot resolve a..b", None),
-        ("udp_workers=0", "out of range", "at least 1"),
         ("tos=0", "invalid tos value", "write IPTOS_LOWDELAY"),
         ("tos=IPTOS_LOWDELY", "invalid tos value", "did you mean"),
         ('modparam("probe", "limit", "five")', "type mismatch", None),
@@ -327,7 +325,7 @@ def test_a_module_that_is_not_there_is_one_error_whatever_uses_it(scripts: Scrip
         ('"5, exce=30"', "async_timeout: exce() is not a function that waits", "did you mean"),
         ('"soon"', 'async_timeout: "soon" is not a number of seconds', "write 5 or"),
         ('"5, exec=-1"', 'async_timeout: "-1" is not a number of seconds', None),
-        ("yes", "a number of seconds is expected", None),
+        ("soon", "a number of seconds is expected", None),
     ],
 )
 def test_a_wrong_async_timeout_is_found(scripts: Scripts, value: str, message: str, hint: str | None) -> None:
@@ -373,7 +371,7 @@ def test_a_notification_route_must_exist(scripts: Scripts) -> None:
         ('route {\nnote("a);\nif ($rU == "b") exit;\nnote("c");\n}\n', 2, "string is never closed", 'the closing " is missing'),
         ('route {\nif (method == "INVITE") exit;\n}\n', 2, "bare word <method>", 'write $rm, or is_method("INVITE")'),
         ("route {\nasnyc(fetch(1), vm);\n}\n", 2, "bad arguments for command <asnyc>", 'did you mean "async"?'),
-        ("route {\n$var(x) = await(fetch(1));\n}\n", 2, "await() has no value", "call it, then $var(x) = $rc"),
+        ("route {\n$var(x) = async(fetch(1), r);\n}\n", 2, "async has no value", "it is a statement of its own"),
         ('modparam("dialog", "timeout_avp", "x")\nroute { exit; }\n', 1, "not supported yet: module dialog", None),
         (
             'loadmodule "nowhere.py"\nmodparam("nowhere", "a", 1)\nroute { mine($mine(x)); async(mine(), a); }\nroute[a] {}\n',

@@ -329,3 +329,105 @@ def test_big_script_loads_quickly(scripts: Scripts) -> None:
 )
 def test_return_code_is_there_for_who_reads_it(scripts: Scripts, statements: str, seen: list[str]) -> None:
     assert scripts.logged(statements) == seen
+
+
+@pytest.mark.parametrize(
+    ("value", "assigned"),
+    [
+        ("give(1)", "1"),
+        ("give(-1)", "-1"),
+        ("give(-3)", "-3"),
+        ("route(five)", "5"),
+        ("route(minus)", "-3"),
+        ("route(plain)", "1"),
+        ('route("$var(name)")', "5"),
+        ("(give(-2))", "-2"),
+        ("give(2) + give(3)", "5"),
+        ("give(2) * 10", "20"),
+        ("fetch(1)", "7"),
+        ("await(fetch(1))", "7"),
+        ('xlog(3, "unseen")', "1"),
+        ("$var(five) == 5", "1"),
+        ("($var(five) == 1)", "0"),
+        ("$var(five) > 3", "1"),
+        ("$var(five) > 5", "0"),
+        ('$var(text) =~ "^10"', "1"),
+        ('$var(text) !~ "^10"', "0"),
+        ("$var(none) == NULL", "1"),
+        ("$si == 127.0.0.0/8", "1"),
+        ("[ $var(five) & 4 ]", "4"),
+        ("[ $var(five) & 4 ] == 4", "1"),
+        ("!give(-1)", "1"),
+        ("!$var(five)", "0"),
+        ("not ($var(five) == 5)", "0"),
+        ("give(1) && $var(five) == 5", "1"),
+        ("give(-1) && broken()", "0"),
+        ("give(1) || broken()", "1"),
+        ("give(-1) or ($var(five) and give(2))", "1"),
+        ("$var(five) && $var(none)", "0"),
+        ("true", "1"),
+        ("no + 2", "2"),
+    ],
+)
+@pytest.mark.parametrize("target", ["$var(x)", "$avp(x)", "$(avp(x)[0])"])
+def test_a_command_or_condition_is_assigned_as_a_number(scripts: Scripts, target: str, value: str, assigned: str) -> None:
+    body = f'$var(five) = 5; $var(text) = "1000"; $var(name) = "five"; {target} = {value}; xlog("$rc {target}");'
+    extra = "route[five] { return(5); }\nroute[minus] { return(-3); }\nroute[plain] { $var(y) = 2; }\n"
+    assert scripts.logged(body, extra) == [f"1 {assigned}"]
+
+
+def test_a_failed_check_that_is_assigned_is_seen(scripts: Scripts) -> None:
+    body = '$var(ok) = give(-1); if ($var(ok) < 0) { xlog("refused"); exit; } xlog("let in");'
+    assert scripts.logged(body) == ["refused"]
+
+
+@pytest.mark.parametrize("statement", ["$var(x) = give(0)", "$var(x) = route(end)", "$var(x) = $var(y) && give(0)"])
+def test_a_return_code_of_0_ends_the_script_where_it_is_assigned_too(scripts: Scripts, statement: str) -> None:
+    assert scripts.logged(f'$var(y) = 1; {statement}; xlog("behind");', "route[end] { exit; }\n") == []
+
+
+def test_a_command_in_brackets_is_compared(scripts: Scripts) -> None:
+    body = 'if ([ give(3) + 1 ] == 4) xlog("four"); while ([ give(-1) ] > 0) { xlog("never"); }'
+    assert scripts.logged(body) == ["four"]
+
+
+@pytest.mark.parametrize("word", ["yes", "true", "on", "enable", "no", "false", "off", "disable"])
+def test_words_for_1_and_0(scripts: Scripts, word: str) -> None:
+    number = 1 if word in ("yes", "true", "on", "enable") else 0
+    body = f"""
+        $var(x) = {word}; xlog("$var(x)");
+        $avp(x) = {word} + 2; xlog("$avp(x)");
+        if ({word}) xlog("true"); else xlog("false");
+        if (!{word}) xlog("false"); else xlog("true");
+        if ($var(x) == {word}) xlog("equal");
+        switch ($var(x)) {{ case {word}: xlog("case"); break; default: xlog("default"); }}
+        $var(n) = 0; while ({word}) {{ $var(n) = $var(n) + 1; if ($var(n) == 3) break; }} xlog("$var(n)");
+        if ($var(n)) {{ if (route(back)) xlog("positive"); }}
+        give({word}); xlog("behind");
+    """
+    truth = "true" if number else "false"
+    expected = [str(number), str(number + 2), truth, truth, "equal", "case", "3" if number else "0"]
+    if number:
+        expected += ["positive", "behind"]
+    assert scripts.logged(body, f"route[back] {{ return({word}); }}\n") == expected
+
+
+def test_words_for_1_and_0_are_names_where_a_name_stands(scripts: Scripts) -> None:
+    text = 'route {\nroute(on); route("off"); async(fetch(1), no);\n}\nroute[on] { xlog("on"); }\n'
+    run = scripts.run(text + 'route[off] { xlog("off"); }\nroute[no] { exit; }\n')
+    assert run.runtime.lines == ["on", "off"]
+    assert run.runtime.suspended[0][1] == "no"
+
+
+@pytest.mark.parametrize("word", ["yes", "true", "on", "enable", "no", "false", "off", "disable"])
+def test_words_for_1_and_0_as_parameters(scripts: Scripts, word: str) -> None:
+    prog = scripts.load(f'log_stderror={word}\ntcp_workers={word}\nmodparam("probe", "limit", {word})\nroute {{ exit; }}\n')
+    number = 1 if word in ("yes", "true", "on", "enable") else 0
+    assert (prog.settings.log_stderror, prog.modules["probe"].params["limit"].value) == (number, number)
+
+
+def test_assert_false_stops_the_script(scripts: Scripts) -> None:
+    prog = 'enable_asserts=yes\nroute { assert(true, "a"); xlog("one"); assert(false, "b"); xlog("two"); }\n'
+    run = scripts.run(prog)
+    assert run.runtime.lines == ["one"]
+    assert [text for _, text in run.runtime.problems] == ["ASSERTION FAILED - b"]
