@@ -28,7 +28,8 @@ def server() -> Iterator[StartServer]:
     """Start servers: ``server(script, workers=2, …) -> Server``.
 
     At the end each is stopped with SIGTERM and must end with status 0, leave no process behind and have logged no
-    traceback. A test that ends a server itself calls ``stop()`` or ``kill()``.
+    traceback, nor that a descriptor was closed while it was watched. A test that ends a server itself calls ``stop()``
+    or ``kill()``.
     """
     started: list[Server] = []
 
@@ -46,6 +47,8 @@ def server() -> Iterator[StartServer]:
             problems.append(str(error))
         if "Traceback" in running.log:
             problems.append(f"traceback in the log:\n{running.log}")
+        if "closed while it was watched" in running.log:
+            problems.append(f"a descriptor was closed before it was removed from the reactor:\n{running.log}")
         running.remove()
     assert not problems, "\n".join(problems)
 

@@ -3,6 +3,10 @@
 One turn: wait, then run the callbacks of all ready descriptors, due timers and deferred calls, in this order. A
 callback may add and remove any descriptor; a descriptor removed during a turn gets no further callback in it.
 
+A descriptor is removed before it is closed (``process.unwatch``). Closing alone takes it out of epoll only when no other process
+holds a duplicate of it, and the attendant does: epoll would report it for ever, at once, to nobody. A close without removal is
+noticed, told to ``on_error`` (:class:`ClosedWhileWatched`), and put right by a new epoll set.
+
 While callbacks run, the process' status row says since when (``busy_since_ns``), so that the attendant can tell a
 process that is stuck in a blocking call from one that waits for work.
 
@@ -44,6 +48,13 @@ MOST_IDLE = 100
 """Greenlets that are kept for the next wait: as many as waited at once at most, but no more than this."""
 
 
+class ClosedWhileWatched(Exception):
+    """Somebody has closed a descriptor without removing it before."""
+
+    def __init__(self, fd: int, callback: object = None) -> None:
+        super().__init__(f"descriptor {fd} was closed while it was watched" + (f" by {callback!r}" if callback else ""))
+
+
 class _Enough(BaseException):
     """Ends a greenlet that will not be needed soon."""
 
@@ -71,6 +82,10 @@ class EpollReactor:
     def __init__(self, status: Busy, on_error: Callable[[BaseException], None]) -> None:
         self._epoll = select.epoll()
         self._callbacks: dict[int, Callable[[int], None]] = {}
+        self._masks: dict[int, int] = {}
+        """What each descriptor is watched for, as epoll was told."""
+        self._strangers: set[int] = set()
+        """Descriptors without callback that epoll has reported: once is no wonder, they were removed in that turn."""
         self._timers: list[tuple[float, int, Timer]] = []
         self._sequence = itertools.count()
         self._cancelled = 0
@@ -99,26 +114,58 @@ class EpollReactor:
 
     def add(self, fd: int, wants: int, callback: Callable[[int], None]) -> None:
         """Call ``callback(events)`` whenever ``fd`` is ready for what it ``wants`` (READ, WRITE bits)."""
-        self._callbacks[fd] = callback
-        self._epoll.register(fd, _MASKS[wants])
+        self._add(fd, _MASKS[wants], callback)
 
     def add_shared(self, fd: int, callback: Callable[[int], None]) -> None:
         """Watch a descriptor that other processes watch too: the kernel wakes one of them, not all."""
+        self._add(fd, select.EPOLLIN | select.EPOLLEXCLUSIVE, callback)
+
+    def _add(self, fd: int, mask: int, callback: Callable[[int], None]) -> None:
+        if fd in self._callbacks:
+            self._on_error(ClosedWhileWatched(fd, self._callbacks[fd]))
         self._callbacks[fd] = callback
-        self._epoll.register(fd, select.EPOLLIN | select.EPOLLEXCLUSIVE)
+        self._masks[fd] = mask
+        if self._strangers:
+            self._strangers.discard(fd)
+        try:
+            self._epoll.register(fd, mask)
+        except FileExistsError:  # the same file again under the same number: epoll had not let go of it
+            self._epoll.modify(fd, mask)
 
     def modify(self, fd: int, wants: int) -> None:
         """Change what is waited for."""
+        self._masks[fd] = _MASKS[wants]
         self._epoll.modify(fd, _MASKS[wants])
 
-    def remove(self, fd: int) -> None:
-        """Stop watching. Call it before the descriptor is closed."""
-        if self._callbacks.pop(fd, None) is not None:
+    def remove(self, fd: int, callback: Callable[[int], None] | None = None) -> None:
+        """Stop watching; nothing happens when the descriptor is not watched, or not with ``callback`` (if given).
+
+        Call it before the descriptor is closed.
+        """
+        found = self._callbacks.get(fd)
+        if found is None or (callback is not None and found != callback):
+            return
+        del self._callbacks[fd], self._masks[fd]
+        try:
+            self._epoll.unregister(fd)
+        except (OSError, ValueError):
+            self._on_error(ClosedWhileWatched(fd, found))
+
+    def _stranger(self, fd: int) -> None:
+        """epoll reports a descriptor that nobody watches."""
+        if fd not in self._strangers:
+            self._strangers.add(fd)
+            return
+        self._strangers.clear()
+        self._on_error(ClosedWhileWatched(fd))
+        self._epoll.close()
+        self._epoll = select.epoll()
+        for watched, mask in list(self._masks.items()):
             try:
-                self._epoll.unregister(fd)
-            except (OSError, ValueError):
-                # closed by its owner already: the kernel has forgotten it
-                return
+                self._epoll.register(watched, mask)
+            except OSError:
+                self._on_error(ClosedWhileWatched(watched, self._callbacks.pop(watched)))
+                del self._masks[watched]
 
     def call_at(self, when: float, callback: Callable[[], None]) -> Timer:
         """Call ``callback`` at ``time.monotonic()`` ``when``."""
@@ -220,7 +267,6 @@ class EpollReactor:
     # --- the loop -------------------------------------------------------------------------------------------------
 
     def _turn(self) -> None:
-        poll = self._epoll.poll
         callbacks = self._callbacks
         timers = self._timers
         soon = self._soon
@@ -239,12 +285,13 @@ class EpollReactor:
                 status.busy_since_ns = 0
                 status.reading_since_ns = 0  # whatever callback has paused: the process waits
                 status.busy_total_ns += clock() - self._began
-                pending.extend(poll(wait, 64))
+                pending.extend(self._epoll.poll(wait, 64))
                 self._began = status.busy_since_ns = clock()
             while pending:
                 fd, mask = pending.popleft()
                 callback = callbacks.get(fd)
                 if callback is None:
+                    self._stranger(fd)
                     continue
                 status.busy_since_ns = clock()  # many callbacks in one turn are not one that is stuck
                 try:

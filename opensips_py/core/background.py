@@ -67,7 +67,7 @@ class Background:
 
     def _unwatch(self) -> None:
         if self._fd >= 0:
-            this.reactor.remove(self._fd)
+            this.reactor.remove(self._fd, self._ready)
             self._fd = -1
 
     def _end(self, done: Done) -> None:

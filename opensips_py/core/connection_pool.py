@@ -421,5 +421,5 @@ class _Probe(Generic[C]):
 
     def _unwatch(self) -> None:
         if self._fd >= 0:
-            this.reactor.remove(self._fd)
+            this.reactor.remove(self._fd, self._go_on)
             self._fd = -1

@@ -16,6 +16,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Generic, TypeVar
 
 from opensips_py.core.guard import report_error
+from opensips_py.core.process import unwatch
 from opensips_py.core.thread_job import QueueFull
 
 T = TypeVar("T")
@@ -134,6 +135,7 @@ class CoroutineJob(Generic[T]):
         with self._lock:
             if self.fd < 0:
                 return
+            unwatch(self.fd)
             os.close(self.fd)
             self.fd = -1
             if self.done:

@@ -316,10 +316,11 @@ class Engine:
         op = running.op
         fd, wants, serial = op.fileno(), op.wants, op.serial
         if fd != running.fd or serial != running.serial:
-            if running.fd >= 0:
-                this.reactor.remove(running.fd)
+            if running.fd >= 0 and running.callback is not None:
+                this.reactor.remove(running.fd, running.callback)
             if fd >= 0:
-                this.reactor.add(fd, wants, lambda events: self._ready(running, events))
+                running.callback = lambda events: self._ready(running, events)
+                this.reactor.add(fd, wants, running.callback)
             running.fd, running.wants, running.serial = fd, wants, serial
         elif fd >= 0 and wants != running.wants:
             this.reactor.modify(fd, wants)
@@ -416,7 +417,7 @@ class Engine:
         if self._by_transaction:
             self._by_transaction.pop(running.record.transaction, None)
         if running.fd >= 0:
-            this.reactor.remove(running.fd)
+            this.reactor.remove(running.fd, running.callback)
             running.fd = -1
         if running.timer is not None:
             this.reactor.cancel(running.timer)

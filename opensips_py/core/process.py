@@ -29,7 +29,8 @@ class Reactor(Protocol):
 
     def modify(self, fd: int, wants: int) -> None: ...
 
-    def remove(self, fd: int) -> None: ...
+    def remove(self, fd: int, callback: Callable[[int], None] | None = None) -> None:
+        """Stop watching, before the descriptor is closed. Nothing happens when it is not watched, or not with ``callback``."""
 
     def call_at(self, when: float, callback: Callable[[], None]) -> Any:
         """Call ``callback`` at ``time.monotonic()`` ``when``; returns a handle for :meth:`cancel`."""
@@ -138,3 +139,13 @@ class Process:
 
 
 this = Process()
+
+
+def unwatch(fd: int) -> None:
+    """To be called before a descriptor is closed that the event loop may watch.
+
+    The attendant may hold a duplicate, so that closing alone would not take it out of epoll.
+    """
+    reactor = getattr(this, "reactor", None)
+    if reactor is not None:
+        reactor.remove(fd)

@@ -21,6 +21,7 @@ from opensips_py.core import children
 from opensips_py.core.children import Child, Orphan
 from opensips_py.core.log import ERROR, WARNING, log
 from opensips_py.core.operation import LOST, Done, Operation
+from opensips_py.core.process import unwatch
 from opensips_py.script.context import Value
 
 _CHUNK = 65536
@@ -164,8 +165,7 @@ class ExecOperation(Operation):
             except BlockingIOError:
                 return True
             if not data:
-                os.close(fd)  # leaves the epoll set by itself
-                del self._pipes[fd]
+                self._close_pipe(fd)
                 return True
             chunks.append(data)
             self._size += len(data)
@@ -245,12 +245,18 @@ class ExecOperation(Operation):
             children.reap_later(child, tell=True)
 
     def _release(self) -> None:
-        for fd in self._pipes:
-            os.close(fd)
-        self._pipes.clear()
+        for fd in list(self._pipes):
+            self._close_pipe(fd)
         if self._epoll is not None:
+            unwatch(self._epoll.fileno())
             self._epoll.close()
             self._epoll = None
+
+    def _close_pipe(self, fd: int) -> None:
+        if self._epoll is not None:
+            self._epoll.unregister(fd)  # the attendant has a duplicate: closing alone would not do it
+        os.close(fd)
+        del self._pipes[fd]
 
     # --- handing over -------------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from opensips_py.core import continuation as continuations
@@ -16,6 +17,7 @@ class Running:
     """An operation that this process drives."""
 
     __slots__ = (
+        "callback",
         "continuation",
         "ctx",
         "deadline",
@@ -39,6 +41,8 @@ class Running:
         self.ctx = ctx
         self.epoch = epoch
         self.fd = -1
+        self.callback: Callable[[int], None] | None = None
+        """With which the reactor watches ``fd``."""
         self.wants = self.serial = 0
         self.timer: Any = None
         self.deadline: float | None = None

@@ -9,7 +9,7 @@ import socket
 
 from opensips_py.core.dns.lookup import HostAddresses
 from opensips_py.core.operation import READ, WRITE
-from opensips_py.core.process import this
+from opensips_py.core.process import this, unwatch
 from opensips_py.core.thread_job import ThreadJob
 
 Address = tuple[int, tuple[str, int]]
@@ -90,8 +90,7 @@ class Stream:
                 return False  # called without need: still connecting
             self.connected = True
             return True
-        self.sock.close()
-        self.sock, self.fd = None, -1
+        self._close_socket()
         return self._next(OSError(code, os.strerror(code)))
 
     def _begin(self) -> bool:
@@ -186,7 +185,11 @@ class Stream:
         if self._job is not None:
             self._job.close()
             self._job = None
+        self._close_socket()
+        self.connected = False
+
+    def _close_socket(self) -> None:
         if self.sock is not None:
+            unwatch(self.fd)
             self.sock.close()
             self.sock, self.fd = None, -1
-        self.connected = False

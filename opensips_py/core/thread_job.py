@@ -12,6 +12,8 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Generic, TypeVar
 
+from opensips_py.core.process import unwatch
+
 T = TypeVar("T")
 
 THREADS = 8
@@ -72,6 +74,7 @@ class ThreadJob(Generic[T]):
         """Close the descriptor; a result that nobody has taken is given to ``discard``."""
         with self._lock:
             if self.fd >= 0:
+                unwatch(self.fd)
                 os.close(self.fd)
                 self.fd = -1
             if not self.done:

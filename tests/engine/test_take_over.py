@@ -63,7 +63,7 @@ class Loop:
     def add(self, fd: int, wants: int, callback: Callable[[int], None]) -> None:
         self.watched.append(fd)
 
-    def remove(self, fd: int) -> None:
+    def remove(self, fd: int, callback: object = None) -> None:
         self.watched.remove(fd)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -13,7 +14,7 @@ from types import SimpleNamespace
 import pytest
 
 from opensips_py.core import children
-from opensips_py.core.operation import LOST, Done
+from opensips_py.core.operation import LOST, READ, Done
 from opensips_py.core.program_run import ExecOperation, Limits
 from opensips_py.modules.exec import given_environment
 from tests.operations.driving import Driver, Taker, drive, run, spin
@@ -296,3 +297,23 @@ def test_a_taker_that_gives_up_kills_the_program() -> None:
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, 0)
         raise AssertionError("still there")
+
+
+def test_an_output_that_ends_before_the_other_is_not_reported_again_and_again(process: SimpleNamespace) -> None:
+    """The attendant has a duplicate of the pipe, so that closing alone does not take it out of epoll."""
+    driver = Driver(program("exec 1>&-; sleep 0.3; echo end >&2", out="$avp(out)", err="$avp(err)"))
+    process.keeper.keep("pipes", driver.op.fds())
+    spin(until=lambda: driver.turn(0.01) is not None or len(driver.op.fds()) == 2)
+    again = 0
+    for _ in range(10):
+        again += bool(select.select([driver.op.fileno()], [], [], 0)[0])
+        driver.turn(0.0)
+    assert again < 10
+    assert drive(driver)[0].outputs == [("$avp(err)", "end")]
+
+
+def test_what_the_reactor_watches_is_removed_before_it_is_closed(process: SimpleNamespace) -> None:
+    driver = Driver(program("sleep 5", out="$avp(out)"))
+    process.reactor.add(driver.op.fileno(), READ, lambda events: None)
+    driver.op.close()
+    assert process.reactor._callbacks == {} and not process.errors

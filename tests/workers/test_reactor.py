@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from opensips_py.core.operation import READ, WRITE
-from workers.reactor import EpollReactor
+from workers.reactor import ClosedWhileWatched, EpollReactor
 
 
 @dataclass
@@ -352,3 +352,63 @@ def test_what_a_paused_callback_had_still_to_do_is_begun_beside_it(loop: Loop) -
     loop.reactor.call_soon(process)
     loop.reactor.run()
     assert seen == [2, 3, 1]
+
+
+# --- descriptors that are closed without being removed ---------------------------------------------------------------------
+
+
+def quiet(events: int) -> None:
+    raise AssertionError("nobody is to be called")
+
+
+def test_a_close_before_the_removal_is_told(loop: Loop) -> None:
+    reader, writer = os.pipe()
+    loop.reactor.add(reader, READ, quiet)
+    os.close(reader)
+    loop.reactor.remove(reader)
+    os.close(writer)
+    assert [type(error) for error in loop.errors] == [ClosedWhileWatched]
+
+
+def test_a_number_that_is_watched_again_without_removal_is_told(loop: Loop) -> None:
+    reader, writer = os.pipe()
+    loop.reactor.add(reader, READ, quiet)
+    os.close(reader)
+    again = os.dup(writer)
+    assert again == reader
+    loop.reactor.add(again, WRITE, quiet)
+    assert [type(error) for error in loop.errors] == [ClosedWhileWatched]
+    loop.reactor.remove(again)
+    os.close(again)
+    os.close(writer)
+
+
+def test_a_closed_descriptor_with_a_duplicate_elsewhere_is_told_once_and_does_not_spin(loop: Loop) -> None:
+    """The attendant holds a duplicate: epoll reports the closed descriptor for ever, and it can no longer be taken out."""
+    ours, theirs = socket.socketpair()
+    other, wakes = socket.socketpair()
+    called: list[int] = []
+    kept = os.dup(ours.fileno())
+    loop.reactor.add(ours.fileno(), READ, quiet)
+    loop.reactor.add(other.fileno(), READ, called.append)
+    theirs.send(b"x")
+    number = ours.fileno()
+    ours.close()
+    loop.reactor.remove(number)  # too late
+    loop.reactor.call_at(time.monotonic() + 0.02, lambda: wakes.sendall(b"x"))
+    loop.reactor.call_at(time.monotonic() + 0.04, loop.reactor.stop)
+    loop.reactor.run()
+    assert [str(error).split(" was ")[0] for error in loop.errors] == [f"descriptor {number}"] * 2
+    assert called and set(called) == {READ}  # what else was watched still is
+    os.close(kept)
+
+
+def test_a_removal_for_somebody_else_leaves_the_new_owner_of_the_number_alone(loop: Loop) -> None:
+    ours, theirs = socket.socketpair()
+    seen: list[int] = []
+    loop.reactor.add(ours.fileno(), READ, seen.append)
+    loop.reactor.remove(ours.fileno(), quiet)
+    theirs.send(b"x")
+    loop.reactor.call_at(time.monotonic() + 0.01, loop.reactor.stop)
+    loop.reactor.run()
+    assert seen and not loop.errors

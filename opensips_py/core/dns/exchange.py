@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from opensips_py.core.dns import wire
 from opensips_py.core.dns.configuration import Configuration
@@ -58,16 +58,36 @@ class Exchange:
     """
 
     __slots__ = (
-        *("_configuration", "_edns", "_in", "_out", "_patience", "_query", "_server", "_silence", "_socket", "_tries"),
+        *(
+            "_closing",
+            "_configuration",
+            "_edns",
+            "_in",
+            "_out",
+            "_patience",
+            "_query",
+            "_server",
+            "_silence",
+            "_socket",
+            "_tries",
+        ),
         *("deadline", "question", "wants"),
     )
 
-    def __init__(self, question: Question, configuration: Configuration, silence: Silence) -> None:
+    def __init__(
+        self,
+        question: Question,
+        configuration: Configuration,
+        silence: Silence,
+        closing: Callable[[int], None] = lambda fd: None,
+    ) -> None:
+        """``closing`` is called with each descriptor before it is closed."""
         self.question = question
         self.wants = READ
         self.deadline = 0.0
         self._configuration = configuration
         self._silence = silence
+        self._closing = closing
         self._tries: Iterator[Server] = iter(())
         self._patience = configuration.timeout
         self._server: Server = ("", 0)
@@ -124,6 +144,7 @@ class Exchange:
     def close(self) -> None:
         """Give up. Idempotent."""
         if self._socket is not None:
+            self._closing(self._socket.fileno())
             self._socket.close()
             self._socket = None
 

@@ -16,7 +16,7 @@ from opensips_py.core.dns.location import Abilities, Hop, Located, family_of, lo
 from opensips_py.core.dns.records import Answer, Question
 from opensips_py.core.dns.resolver import resolver
 from opensips_py.core.operation import READ, Done, Operation
-from opensips_py.core.process import this
+from opensips_py.core.process import this, unwatch
 
 FURTHER = 0.5
 """Seconds that the addresses of further choices are waited for once the first is known."""
@@ -74,6 +74,7 @@ class _Waiting:
             resolver().stop_waiting(question, self._answered)
         self._asked.clear()
         if self.fd >= 0:
+            unwatch(self.fd)
             os.close(self.fd)
             self.fd = -1
 
@@ -155,7 +156,7 @@ class Location(Operation):
 
         def answered(events: int) -> None:
             if self.found_all():
-                reactor.remove(fd)
+                reactor.remove(fd, answered)
                 self.close()
                 call(self.found)
 

@@ -58,7 +58,7 @@ def _host_of_service(name: str) -> str:
 class _LookUp:
     """A question under way: tried under each name that it may mean, in turn."""
 
-    __slots__ = ("best", "candidates", "exchange", "fd", "question", "started", "waiters", "wants")
+    __slots__ = ("best", "candidates", "exchange", "question", "started", "waiters")
 
     def __init__(self, question: Question, candidates: list[str], now: float) -> None:
         self.question = question
@@ -67,8 +67,6 @@ class _LookUp:
         self.waiters: list[Waiter] = []
         self.started = now
         self.best: Answer | None = None
-        self.fd = -1
-        self.wants = 0
 
 
 class Resolver:
@@ -156,7 +154,9 @@ class Resolver:
             return
         while True:
             name = look_up.candidates.pop(0)
-            exchange = look_up.exchange = Exchange(Question(name, look_up.question.type), configuration, self._silence)
+            exchange = look_up.exchange = Exchange(
+                Question(name, look_up.question.type), configuration, self._silence, self._unfollow
+            )
             answer = exchange.start(now)
             if answer is None:
                 self._follow(look_up)
@@ -177,23 +177,17 @@ class Resolver:
         if self._epoll is None:
             self._epoll = select.epoll()
         fd = exchange.fd
-        if fd != look_up.fd or self._by_fd.get(fd) is not look_up:
-            self._unfollow(look_up)
+        if fd in self._by_fd:
+            self._epoll.modify(fd, _MASKS[exchange.wants])
+        else:
             self._epoll.register(fd, _MASKS[exchange.wants])
             self._by_fd[fd] = look_up
-            look_up.fd = fd
-        else:
-            try:
-                self._epoll.modify(fd, _MASKS[exchange.wants])
-            except FileNotFoundError:  # closed and opened again under the same number
-                self._epoll.register(fd, _MASKS[exchange.wants])
         heapq.heappush(self._deadlines, (exchange.deadline, next(self._numbers), look_up, exchange))
 
-    def _unfollow(self, look_up: _LookUp) -> None:
-        """The descriptor is closed, and has left epoll by that."""
-        if self._by_fd.get(look_up.fd) is look_up:
-            del self._by_fd[look_up.fd]
-        look_up.fd = -1
+    def _unfollow(self, fd: int) -> None:
+        """The descriptor is about to be closed."""
+        if self._by_fd.pop(fd, None) is not None and self._epoll is not None:
+            self._epoll.unregister(fd)
 
     # --- going on ---------------------------------------------------------------------------------------------------
 
@@ -231,7 +225,6 @@ class Resolver:
         if answer is None:
             self._follow(look_up)
             return
-        self._unfollow(look_up)
         if answer.status in (Status.NO_NAME, Status.NO_DATA) and look_up.candidates:
             if look_up.best is None or answer.status is Status.NO_DATA:
                 look_up.best = answer
