@@ -30,9 +30,9 @@ def test_a_case_lacks_modules_of_opensips_that_do_not_exist(written: dict[str, A
 def test_shares_are_printed_for_each_area_and_for_all(capsys: pytest.CaptureFixture[str]) -> None:
     assert judge([case("a"), case("b", area="rr")], {"c": {"acc", "dialog"}, "d": {"acc"}}, {}) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert lines[0] == "area rr 1 of 1 cases 4 of 4 assertions 100.00 %".split()
-    assert lines[2] == "module missing: acc 2, dialog 1 (2 cases)".split()
-    assert lines[3] == "all 2 of 2 cases 8 of 8 assertions 100.00 %".split()
+    assert lines[0] == ["area", "rr", "1", "of", "1", "cases", "4", "of", "4", "assertions", "100.00", "%"]
+    assert lines[2] == ["module", "missing:", "acc", "2,", "dialog", "1", "(2", "cases)"]
+    assert lines[3] == ["all", "2", "of", "2", "cases", "8", "of", "8", "assertions", "100.00", "%"]
 
 
 def test_what_differs_without_being_listed_fails_the_run(capsys: pytest.CaptureFixture[str]) -> None:
