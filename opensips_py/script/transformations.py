@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 Step = Callable[[Context, Value], Value]
 Factory = Callable[[TransformationText, "Registry"], Step]
 
+
+class Fixed(str):
+    """Type of a parameter in which variables are not expanded, as OpenSIPS does not."""
+
+
 TRANSFORMATIONS: dict[str, Factory] = {}
 """Factories by ``class.operation``."""
 
@@ -56,9 +61,9 @@ def transformation(
 ) -> Callable[[Callable[..., Value]], Callable[..., Value]]:
     """Declare a transformation of text: the decorated function gets the value's text and the parameters.
 
-    ``parameters`` are ``int`` or ``str``; the first ``required`` (default: all) must be given; with ``rest`` the last one is
-    everything up to the closing brace. ``check(*parameters)`` gives the reason why constant ones are refused. ``doc``
-    stands in for the docstring of a function that serves several.
+    ``parameters`` are ``int``, ``str`` or :class:`Fixed`; the first ``required`` (default: all) must be given; with ``rest`` the
+    last one is everything up to the closing brace. ``check(*parameters)`` gives the reason why constant ones are refused.
+    ``doc`` stands in for the docstring of a function that serves several.
     """
     needed = len(parameters) if required is None else required
 
@@ -151,6 +156,8 @@ def is_variable(text: str) -> bool:
 
 
 def _parameter(piece: str, kind: type, name: str, text: TransformationText, registry: Registry) -> Any:
+    if kind is Fixed:
+        return piece
     stripped = piece.strip()
     if is_variable(stripped):
         from opensips_py.script.variables import compile_variable

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import ipaddress
-from functools import lru_cache
+import re
 from typing import TYPE_CHECKING
 
 from opensips_py.script import names
 from opensips_py.script.context import Context, Value
-from opensips_py.script.transformations import Step, declare_factory, transformation
+from opensips_py.script.transformations import Fixed, Step, declare_factory, transformation
+from opensips_py.script.transformations_list import parameter
 from opensips_py.script.variable_syntax import TransformationText, VariableError
 from opensips_py.sip.errors import ParseError
+from opensips_py.sip.headers import LWS as BLANKS
+from opensips_py.sip.headers import split_values
 from opensips_py.sip.nameaddr import NameAddr, parse_nameaddr
-from opensips_py.sip.uri import uri_or_none
-from opensips_py.sip.via import parse_via
+from opensips_py.sip.params import unquote
+from opensips_py.sip.remembered import remembered
+from opensips_py.sip.uri import loose_uri
+from opensips_py.sip.via import Via, parse_via
 
 if TYPE_CHECKING:
     from opensips_py.script.variables import Registry
@@ -22,7 +27,7 @@ if TYPE_CHECKING:
 def _part(name: str, attribute: str, doc: str) -> None:
     @transformation(f"uri.{name}", doc=doc)
     def _read(text: str) -> Value:
-        uri = uri_or_none(text)
+        uri = loose_uri(text)
         value = None if uri is None else getattr(uri, attribute)
         return value or None
 
@@ -41,27 +46,26 @@ for _name, _attribute, _doc in (
 
 @transformation("uri.port")
 def _uri_port(text: str) -> Value:
-    """Port that the URI names."""
-    uri = uri_or_none(text)
-    return None if uri is None or not uri.port else uri.port
+    """Port that the URI names; 0 in sums when it names none."""
+    uri = loose_uri(text)
+    return None if uri is None else uri.port
 
 
 @transformation("uri.param", str)
 def _uri_param(text: str, name: str) -> Value:
     """Value of a URI parameter; an empty text when it has none."""
-    uri = uri_or_none(text)
-    name = name.strip().lower()
-    return None if uri is None or name not in uri.params else uri.params[name] or ""
+    uri = loose_uri(text)
+    return None if uri is None else parameter(uri.params_text, name)
 
 
-def _known_param(name: str, parameter: str) -> None:
-    @transformation(f"uri.{name}", doc=f"Value of the URI parameter {parameter}.")
+def _known_param(name: str, known: str) -> None:
+    @transformation(f"uri.{name}", doc=f"Value of the URI parameter {known}.")
     def _read(text: str) -> Value:
-        uri = uri_or_none(text)
-        return None if uri is None else uri.params.get(parameter) or None
+        uri = loose_uri(text)
+        return None if uri is None else uri.params.get(known) or None
 
 
-for _name, _parameter in (
+for _name, _known in (
     ("transport", "transport"),
     ("ttl", "ttl"),
     ("uparam", "user"),
@@ -70,15 +74,17 @@ for _name, _parameter in (
     ("lr", "lr"),
     ("r2", "r2"),
 ):
-    _known_param(_name, _parameter)
+    _known_param(_name, _known)
 
 
-@lru_cache(1024)
+@remembered
 def _nameaddr(text: str) -> NameAddr | None:
+    """An address; one with a parameter that has nothing behind its ``=`` is none, nor is one without a URI."""
     try:
-        return parse_nameaddr(text)
+        address = parse_nameaddr(text)
     except ParseError:
         return None
+    return address if address.uri and "" not in address.params.values() else None
 
 
 @transformation("nameaddr.name")
@@ -97,12 +103,12 @@ def _nameaddr_uri(text: str) -> Value:
 
 @transformation("nameaddr.len")
 def _nameaddr_len(text: str) -> Value:
-    """Length of the address without its parameters."""
+    """Length of the text up to the parameters; two more when there are none, as in OpenSIPS."""
     address = _nameaddr(text)
     if address is None:
         return None
-    end = address.value.find(">", len(address.display))
-    return end + 1 if end >= 0 else len(address.uri)
+    head = address.value[: len(address.value) - len(address.tail)].rstrip(BLANKS).removesuffix(";").rstrip(BLANKS)
+    return text.find(address.value) + len(head) + (0 if address.tail else 2)
 
 
 @transformation("nameaddr.params")
@@ -112,28 +118,27 @@ def _nameaddr_params(text: str) -> Value:
     return None if address is None else address.tail.strip() or None
 
 
-@transformation("nameaddr.param", str)
+@transformation("nameaddr.param", Fixed)
 def _nameaddr_param(text: str, name: str) -> Value:
     """Value of a parameter of an address."""
     address = _nameaddr(text)
     return None if address is None else address.params.get(name.strip().lower())
 
 
+def top_via(text: str) -> Via | None:
+    """The first of a list of Via values."""
+    try:
+        return parse_via(split_values(text)[0])
+    except ParseError:
+        return None
+
+
 def _via(name: str, attribute: str, doc: str) -> None:
     @transformation(f"via.{name}", doc=f"{doc} of the first Via.")
     def _read(text: str) -> Value:
-        try:
-            value = getattr(parse_via(first_value(text)), attribute)
-        except ParseError:
-            return None
+        via = top_via(text)
+        value = None if via is None else getattr(via, attribute)
         return None if value is None or value == "" else value
-
-
-def first_value(text: str) -> str:
-    """The first of a list of values: ``{via.…}`` looks at the top one."""
-    from opensips_py.sip.headers import split_values
-
-    return split_values(text)[0]
 
 
 for _name, _attribute, _doc in (
@@ -142,30 +147,54 @@ for _name, _attribute, _doc in (
     ("transport", "transport", "Transport"),
     ("host", "host", "Host"),
     ("domain", "host", "Host"),
-    ("port", "port", "Port"),
+    ("port", "port", "Port (0 in sums when it names none)"),
     ("comment", "comment", "Comment"),
-    ("params", "tail", "All parameters"),
-    ("branch", "branch", "Parameter branch"),
-    ("received", "received", "Parameter received"),
-    ("rport", "rport", "Parameter rport"),
 ):
     _via(_name, _attribute, _doc)
 
 
+@transformation("via.params")
+def _via_params(text: str) -> Value:
+    """All parameters of the first Via, the last quote missing when that ends them, as in OpenSIPS."""
+    via = top_via(text)
+    return None if via is None else via.tail.removesuffix('"') or None
+
+
+def _known_via_param(name: str) -> None:
+    @transformation(f"via.{name}", doc=f"Parameter {name} of the first Via.")
+    def _read(text: str) -> Value:
+        via = top_via(text)
+        value = None if via is None else via.params.get(name)
+        return None if value is None else unquote(value) or None
+
+
+for _name in ("branch", "received", "rport"):
+    _known_via_param(_name)
+
+
 @transformation("via.param", str)
 def _via_param(text: str, name: str) -> Value:
-    """Value of a parameter of the Via; an empty text when it has none."""
-    try:
-        params = parse_via(first_value(text)).params
-    except ParseError:
-        return None
+    """Value of a parameter of the first Via; an empty text when it has none."""
+    via = top_via(text)
     name = name.strip().lower()
-    return (params[name] or "") if name in params else None
+    if via is None or name not in via.params:
+        return None
+    value = via.params[name]
+    return "" if value is None else unquote(value)
 
 
-def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+@remembered
+def _address(text: str) -> Address | None:
+    """An address, IPv6 with or without brackets; as OpenSIPS reads them, without an IPv4 tail and without a zone."""
+    bare = text[1:-1] if text[:1] == "[" and text[-1:] == "]" else text
+    if ":" in bare and ("." in bare or "%" in bare):
+        return None
     try:
-        return ipaddress.ip_address(text[1:-1] if text[:1] == "[" and text[-1:] == "]" else text)
+        return ipaddress.ip_address(bare)
     except ValueError:
         return None
 
@@ -178,10 +207,13 @@ def _ip_family(text: str) -> Value:
 
 @transformation("ip.ntop")
 def _ip_ntop(text: str) -> Value:
-    """Text of an address in binary form."""
-    if len(text) not in (4, 16):
+    """Text of an address in binary form; IPv6 in full, in upper case."""
+    packed = text.encode("latin-1")
+    if len(packed) == 4:
+        return ".".join(map(str, packed))
+    if len(packed) != 16:
         return None
-    return str(ipaddress.ip_address(text.encode("latin-1")))
+    return ":".join(f"{packed[i] << 8 | packed[i + 1]:X}" for i in range(0, 16, 2))
 
 
 @transformation("ip.pton")
@@ -194,19 +226,19 @@ def _ip_pton(text: str) -> Value:
 @transformation("ip.isip")
 def _ip_isip(text: str) -> Value:
     """1 when the text is an IP address, 0 otherwise."""
-    return int(_address(text) is not None)
+    return int(_address(text) is not None) if text else None
 
 
 @transformation("ip.isip4")
 def _ip_isip4(text: str) -> Value:
     """1 when the text is an IPv4 address, 0 otherwise."""
-    return int(isinstance(_address(text), ipaddress.IPv4Address))
+    return int(isinstance(_address(text), ipaddress.IPv4Address)) if text else None
 
 
 @transformation("ip.isip6")
 def _ip_isip6(text: str) -> Value:
     """1 when the text is an IPv6 address, 0 otherwise."""
-    return int(isinstance(_address(text), ipaddress.IPv6Address))
+    return int(isinstance(_address(text), ipaddress.IPv6Address)) if text else None
 
 
 def _resolve(text: TransformationText, registry: Registry) -> Step:
@@ -225,23 +257,25 @@ def _resolve(text: TransformationText, registry: Registry) -> Step:
 declare_factory("ip.resolve", "", _resolve)
 
 
-@lru_cache(1024)
-def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
+_PREFIX = re.compile("[^/]+/[0-9]{1,3}").fullmatch
+
+
+@remembered
+def _network(text: str) -> Network | None:
+    text = text.strip()
+    if not _PREFIX(text):
+        return None
     try:
-        return ipaddress.ip_network(text.strip(), strict=False)
+        return ipaddress.ip_network(text, strict=False)
     except ValueError:
         return None
 
 
-def _check_network(text: object) -> str | None:
-    return None if _network(str(text)) is not None else f"{text!r} is not a network such as 10.0.0.0/8"
-
-
-@transformation("ip.matches", str, check=_check_network)
+@transformation("ip.matches", str)
 def _ip_matches(text: str, network: str) -> Value:
-    """1 when the address is in a network (address/length or address/mask), 0 otherwise."""
+    """1 when the address is in a network (``address/length``), 0 when not; NULL for an address of the other family."""
     address, net = _address(text), _network(network)
-    return None if address is None or net is None else int(address in net)
+    return None if address is None or net is None or address.version != net.version else int(address in net)
 
 
 PRIVATE_NETWORKS = [
@@ -255,6 +289,4 @@ PRIVATE_NETWORKS = [
 def _ip_isprivate(text: str) -> Value:
     """1 for an address of private use (RFC 1918 and its like), 0 otherwise."""
     address = _address(text)
-    if address is None:
-        return None
-    return int(any(address in network for network in PRIVATE_NETWORKS))
+    return int(address is not None and any(address in network for network in PRIVATE_NETWORKS)) if text else None

@@ -2,47 +2,66 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+import re
 
 from opensips_py.script.context import Value
 from opensips_py.script.transformations import transformation
+from opensips_py.sip.remembered import remembered
+
+_NAME = re.compile(r"[^=;, \t\r\n]*")
+_VALUE = re.compile(r"[^;, \t\r\n]+")
+_BLANKS = re.compile(r"[ \t\r\n]*")
+
+Parameters = tuple[tuple[str, str], ...]
 
 
-@lru_cache(1024)
-def parameter_list(text: str) -> tuple[tuple[str, str], ...] | None:
-    """Names and values of ``name=value;name;…``, quotes taken off; None when the text is not such a list.
+@remembered
+def parameter_list(text: str) -> Parameters | None:
+    """Names and values of ``name=value; name; …``, quotes taken off; None when the text is not such a list.
 
-    As strict as OpenSIPS: a blank around ``;`` or ``=``, an empty name or a semicolon at the end make it no list.
+    As OpenSIPS reads it: blanks may stand around ``;`` and ``=``, names may be empty (``;;``, a leading ``;``), a comma ends the
+    list. A blank before the first name or inside a value, an empty value (``a=``) and a semicolon at the end make it no list.
     """
     if not text:
         return None
     found = []
-    i, n = 0, len(text)
+    at, size = 0, len(text)
     while True:
-        start = i
-        while i < n and text[i] not in "=; \t\r\n":
-            i += 1
-        name, value = text[start:i], ""
-        if not name or (i < n and text[i] in " \t\r\n"):
-            return None
-        if i < n and text[i] == "=":
-            i += 1
-            if i < n and text[i] in "\"'":
-                close = text.find(text[i], i + 1)
+        name = _behind(_NAME, text, at)
+        word, at, value = text[at:name], _behind(_BLANKS, text, name), ""
+        if text.startswith("=", at):
+            at = _behind(_BLANKS, text, at + 1)
+            if text.startswith('"', at):
+                close = text.find('"', at + 1)
                 if close < 0:
                     return None
-                value, i = text[i + 1 : close], close + 1
+                value, at = text[at + 1 : close], close + 1
             else:
-                start = i
-                while i < n and text[i] not in "; \t\r\n":
-                    i += 1
-                value = text[start:i]
-        found.append((name, value))
-        if i == n:
+                match = _VALUE.match(text, at)
+                if match is None:
+                    return None
+                value, at = match[0], match.end()
+            at = _behind(_BLANKS, text, at)
+        found.append((word, value))
+        if at == size or text[at] == ",":
             return tuple(found)
-        if text[i] != ";":
+        if text[at] != ";":
             return None
-        i += 1
+        at = _behind(_BLANKS, text, at + 1)
+        if at == size:
+            return None
+
+
+def _behind(pattern: re.Pattern[str], text: str, at: int) -> int:
+    """The offset behind what a pattern that matches anything, and nothing, takes from ``text[at:]``."""
+    match = pattern.match(text, at)
+    return at if match is None else match.end()
+
+
+def parameter(text: str, name: str) -> str | None:
+    """Value of the first parameter with a name, in any case; None when there is none."""
+    name = name.strip().lower()
+    return next((value for key, value in parameter_list(text) or () if key.lower() == name), None)
 
 
 def _element(text: str, index: int, part: int) -> Value:
@@ -58,8 +77,7 @@ def _element(text: str, index: int, part: int) -> Value:
 @transformation("param.value", str, str, required=1, rest=True)
 def _value(text: str, name: str, separator: str = ";") -> Value:
     """Value of the parameter with a name."""
-    name = name.strip().lower()
-    return next((value for key, value in parameter_list(text) or () if key.lower() == name), None)
+    return parameter(text, name)
 
 
 @transformation("param.exist", str, str, required=1, rest=True)
@@ -91,41 +109,49 @@ def _count(text: str, separator: str = ";") -> Value:
     return None if found is None else len(found)
 
 
-@lru_cache(1024)
+_PLAIN = re.compile(r"[ -+\--~]*")
+"""A field without quotes: printable ASCII, blanks around it included."""
+
+
+@remembered
 def csv_record(text: str) -> tuple[str, ...] | None:
-    """The fields of one comma-separated record; None when it is empty or a quoted field is followed by anything but a comma."""
+    """The fields of one comma-separated record (RFC 4180).
+
+    None when it is empty, a quoted field is followed by anything but a comma, or a field without quotes holds what is not
+    printable ASCII.
+    """
     if not text:
         return None
-    fields = []
-    i, n = 0, len(text)
+    fields: list[str] = []
+    at, size = 0, len(text)
     while True:
-        while i < n and text[i] in " \t\r\n":
-            i += 1
-        if i < n and text[i] == '"':
-            field = ""
-            i += 1
-            while True:
-                close = text.find('"', i)
-                if close < 0:
-                    return None
-                field += text[i:close]
-                i = close + 1
-                if i < n and text[i] == '"':  # a doubled quote is one quote
-                    field += '"'
-                    i += 1
-                    continue
-                break
-            fields.append(field)
+        if text.startswith('"', at):
+            at = _quoted_field(text, at, fields)
+            if at < 0:
+                return None
         else:
-            end = text.find(",", i)
-            end = n if end < 0 else end
-            fields.append(text[i:end].rstrip(" \t\r\n"))
-            i = end
-        if i == n:
+            end = _behind(_PLAIN, text, at)
+            fields.append(text[at:end])
+            at = end
+        if at == size:
             return tuple(fields)
-        if text[i] != ",":
+        if text[at] != ",":
             return None
-        i += 1
+        at += 1
+
+
+def _quoted_field(text: str, at: int, fields: list[str]) -> int:
+    """Add the field whose quote is at ``at``; the offset behind it, or -1 when it does not end. A doubled quote is one quote."""
+    pieces = []
+    while True:
+        close = text.find('"', at + 1)
+        if close < 0:
+            return -1
+        pieces.append(text[at + 1 : close])
+        if not text.startswith('"', close + 1):
+            fields.append('"'.join(pieces))
+            return close + 1
+        at = close + 1
 
 
 @transformation("csv.count")

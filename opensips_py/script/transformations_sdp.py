@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
 from opensips_py.script.context import Value
-from opensips_py.script.transformations import transformation
+from opensips_py.script.transformations import Fixed, transformation
 
 
 def sdp_lines(text: str) -> list[str]:
@@ -15,30 +17,43 @@ def sdp_lines(text: str) -> list[str]:
 
 
 def streams(text: str) -> list[tuple[int, int]]:
-    """Start and end in ``text`` of each media description, its ``m=`` line included."""
-    starts = [i + 1 for i in range(len(text)) if text.startswith("\nm=", i)]
-    if text.startswith("m="):
-        starts.insert(0, 0)
-    return list(zip(starts, [*starts[1:], len(text)], strict=True))
+    """Start and end in ``text`` of each media description, its ``m=`` line included.
+
+    None at all for a description that is not one (RFC 4566 5): it needs an ``o=`` line, and an address for each stream.
+    """
+    starts = [match.start() for match in _MEDIA(text)]
+    if not starts or not _ORIGIN(text, 0, starts[0]):
+        return []
+    found = list(zip(starts, [*starts[1:], len(text)], strict=True))
+    if not _ADDRESS(text, 0, starts[0]) and not all(_ADDRESS(text, start, end) for start, end in found):
+        return []
+    return found
+
+
+_MEDIA = re.compile("^m=", re.MULTILINE).finditer
+_ORIGIN = re.compile("^o=", re.MULTILINE).search
+_ADDRESS = re.compile("^c=", re.MULTILINE).search
 
 
 def _check_line(kind: object, index: object = 0) -> str | None:
     return "the number of the line cannot be negative" if isinstance(index, int) and index < 0 else None
 
 
-@transformation("sdp.line", str, int, required=1, check=_check_line)
+@transformation("sdp.line", Fixed, int, required=1, check=_check_line)
 def _line(text: str, kind: str, index: int = 0) -> Value:
     """The line of a type (o, c, m, ...), whole; the index chooses among several, from 0."""
-    kind = kind.strip()
+    kind = kind.strip()[:1]  # one letter: what follows it is passed over, as in OpenSIPS
     found = [line for line in sdp_lines(text) if line.startswith(kind + "=")]
     return found[index] if 0 <= index < len(found) else None
 
 
-def _stream(text: str, which: str) -> tuple[int, int] | None:
+_NUMBER = re.compile("-?[0-9]{1,9}").fullmatch
+
+
+def _stream(found: list[tuple[int, int]], text: str, which: str) -> tuple[int, int] | None:
     """The stream with a number (negative: from the end) or with a media type."""
     which = which.strip()
-    found = streams(text)
-    if which.lstrip("-").isdigit():
+    if _NUMBER(which):
         index = int(which)
         return found[index] if -len(found) <= index < len(found) else None
     for start, end in found:
@@ -48,15 +63,18 @@ def _stream(text: str, which: str) -> tuple[int, int] | None:
     return None
 
 
-@transformation("sdp.stream", str)
+@transformation("sdp.stream", str, rest=True)
 def _get_stream(text: str, which: str) -> Value:
     """A media description, chosen by number or media type."""
-    place = _stream(text, which)
+    place = _stream(streams(text), text, which)
     return None if place is None else text[place[0] : place[1]]
 
 
-@transformation("sdp.stream-delete", str)
+@transformation("sdp.stream-delete", str, rest=True)
 def _delete_stream(text: str, which: str) -> Value:
-    """The session without one media description, chosen by number or media type."""
-    place = _stream(text, which)
+    """The session without one media description, chosen by number or media type; NULL for what is no session with media."""
+    found = streams(text)
+    if not found:
+        return None
+    place = _stream(found, text, which)
     return text if place is None else text[: place[0]] + text[place[1] :]

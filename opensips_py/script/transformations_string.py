@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import re
 import zlib
 
 from opensips_py.script.context import Value
@@ -24,13 +25,16 @@ def wrap32(number: int) -> int:
 def leading_number(text: str) -> int:
     """What C's ``atoi`` makes of ``text``: 0 when no number stands at its start."""
     text = text.lstrip(" \t\r\n\v\f")
-    end = 1 if text[:1] in ("+", "-") else 0
-    start = end
-    while end < len(text) and "0" <= text[end] <= "9":
-        end += 1
-    if end == start:
+    match = _NUMBER(text)
+    if match is None:
         return 0
-    return wrap32(max(-(2**63), min(2**63 - 1, int(text[:end]))))
+    sign, digits = match[1], match[2].lstrip("0")
+    if len(digits) > 19:  # strtol() stops at the ends of 64 bits
+        return 0 if sign == "-" else -1
+    return wrap32(max(-(2**63), min(2**63 - 1, int(sign + (digits or "0")))))
+
+
+_NUMBER = re.compile("([+-]?)([0-9]+)").match
 
 
 @of_value("s.len")
@@ -57,9 +61,8 @@ def _md5(text: str) -> Value:
 
 @transformation("s.crc32")
 def _crc32(text: str) -> Value:
-    """CRC32 of the text."""
-    number = zlib.crc32(text.encode("latin-1"))
-    return Number(wrap32(number), str(number))
+    """CRC32 of the text without the last complement, in decimal digits."""
+    return str(zlib.crc32(text.encode("latin-1")) ^ 0xFFFFFFFF)
 
 
 @transformation("s.tolower")
@@ -89,22 +92,34 @@ def _decode_hexa(text: str) -> Value:
         return None
 
 
-@transformation("s.hex2dec")
-def _hex2dec(text: str) -> Value:
-    """The number that hexadecimal digits stand for."""
-    try:
-        return wrap32(int(text, 16)) if text[:1] not in "+-" and "_" not in text else None
-    except ValueError:
+_HEXADECIMAL = re.compile("[0-9A-Fa-f]*").fullmatch
+
+
+@of_value("s.hex2dec")
+def _hex2dec(value: Value) -> Value:
+    """The number that hexadecimal digits stand for (32 bits); a number stays as it is."""
+    if isinstance(value, int):
+        return value
+    text = str(value)
+    if not _HEXADECIMAL(text):
         return None
+    number = wrap32(int(text[-8:] or "0", 16))
+    return number if number >= 0 else Number(number, str(number + 2**64))
+
+
+_DECIMAL = re.compile("[+-]?[0-9]+").fullmatch
 
 
 @of_value("s.dec2hex")
 def _dec2hex(value: Value) -> Value:
-    """A number in hexadecimal digits."""
-    try:
-        return f"{int(str(value)) & 0xFFFFFFFF:x}"
-    except ValueError:
+    """A number in hexadecimal digits (32 bits)."""
+    if isinstance(value, int):
+        return f"{int(value) & 0xFFFFFFFF:x}"
+    text = str(value)
+    if not _DECIMAL(text):
         return None
+    number = int(text[-32:].lstrip("+-"))  # 2**32 divides 10**32: digits further to the left do not matter
+    return f"{(-number if text[0] == '-' else number) & 0xFFFFFFFF:x}"
 
 
 @transformation("s.escape.common")
@@ -184,8 +199,8 @@ def _unescape_param(text: str) -> Value:
 def _index(text: str, wanted: str, start: int = 0) -> Value:
     """Where a text occurs first, from 0, at or behind a position; NULL when it does not."""
     if start < 0:
-        start = max(0, len(text) + start)
-    if start > len(text):
+        start += len(text)
+    if not wanted or not 0 <= start <= len(text):
         return None
     found = text.find(wanted, start)
     return found if found >= 0 else None
@@ -206,12 +221,15 @@ def _rindex(text: str, wanted: str, start: int | None = None) -> Value:
 
 @transformation("s.substr", int, int)
 def _substr(text: str, offset: int, length: int) -> Value:
-    """Part of the text: offset (negative: from the end) and length (0 or less: up to that far before the end)."""
+    """Part of the text: offset (negative: from the end) and length (0: up to the end, negative: up to that far before it)."""
     if offset >= len(text) or -offset > len(text):
         return None
     if offset < 0:
         offset += len(text)
-    return text[offset:] if length <= 0 else text[offset : offset + length]
+    if length > 0:
+        return text[offset : offset + length]
+    end = len(text) + length
+    return text[offset:end] if end >= offset else None
 
 
 @transformation("s.select", int, str, rest=True)
@@ -219,6 +237,10 @@ def _select(text: str, index: int, separator: str) -> Value:
     """The field at a position between separators, from 0; negative: from the end."""
     fields = text.split(separator[:1] or ",")
     return fields[index] if -len(fields) <= index < len(fields) else None
+
+
+LONGEST = 65535
+"""Characters that filling up gives at most; more is NULL."""
 
 
 def _check_fill(pattern: object, length: object) -> str | None:
@@ -229,20 +251,24 @@ def _check_fill(pattern: object, length: object) -> str | None:
 def _fill_left(text: str, pattern: str, length: int) -> Value:
     """Filled up on the left with a pattern to a length."""
     missing = length - len(text)
-    return text if missing <= 0 else (pattern * (missing // len(pattern) + 1))[-missing:] + text
+    if missing <= 0:
+        return text
+    return (pattern * (missing // len(pattern) + 1))[-missing:] + text if pattern and length <= LONGEST else None
 
 
 @transformation("s.fill.right", str, int, check=_check_fill)
 def _fill_right(text: str, pattern: str, length: int) -> Value:
     """Filled up on the right with a pattern to a length."""
     missing = length - len(text)
-    return text if missing <= 0 else text + (pattern * (missing // len(pattern) + 1))[:missing]
+    if missing <= 0:
+        return text
+    return text + (pattern * (missing // len(pattern) + 1))[:missing] if pattern and length <= LONGEST else None
 
 
 @transformation("s.width", int)
 def _width(text: str, length: int) -> Value:
     """Cut, or filled with blanks, to a width."""
-    return None if length <= 0 else text[:length].ljust(length)
+    return text[:length].ljust(length) if 0 < length <= LONGEST else None
 
 
 @transformation("s.b64encode")
@@ -295,11 +321,14 @@ def _reverse(text: str) -> Value:
     return text[::-1]
 
 
+_ENDS = BLANKS + "{}"
+
+
 def _re_subst(text: TransformationText, registry: object) -> Step:
     """``{re.subst,/expression/replacement/flags}``; no match leaves the value, an empty match gives NULL.
 
-    A blank ends the parameter, as it ends every text parameter of a transformation in OpenSIPS; what is left of an
-    expression with a blank in it is none, and the result is NULL.
+    A blank and a brace end the parameter, as they end every text parameter of a transformation in OpenSIPS; what is left of an
+    expression with one in it is none, and the result is NULL. So it is with a comma as delimiter, and for an empty value.
     """
     from opensips_py.script.context import Context
     from opensips_py.script.transformations import is_variable
@@ -326,16 +355,17 @@ def _re_subst(text: TransformationText, registry: object) -> Step:
                 except SubstitutionError:
                     cache[key] = None
             substitution = cache[key]
-            return None if substitution is None else substitution.apply(ctx, str(value))
+            text = str(value)
+            return substitution.apply(ctx, text) if substitution is not None and text else None
 
         return step
-    if any(blank in given for blank in BLANKS):
+    if given[0] == "," or any(end in given for end in _ENDS):
         return lambda ctx, value: None
     try:
         fixed = parse_substitution(given, registry)
     except SubstitutionError as error:
         raise VariableError(f"{{re.subst}}: {error}", text.offset) from None
-    return lambda ctx, value: fixed.apply(ctx, str(value))
+    return lambda ctx, value: fixed.apply(ctx, str(value)) if value != "" else None
 
 
 declare_factory("re.subst", "/expression/replacement/flags", _re_subst)

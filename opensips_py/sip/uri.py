@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from functools import lru_cache
 from types import MappingProxyType
 from typing import NamedTuple
 
 from opensips_py.sip.errors import ParseError
-from opensips_py.sip.params import parse_params
+from opensips_py.sip.headers import LWS
+from opensips_py.sip.params import parse_params, split_quoted
+from opensips_py.sip.remembered import remembered
 
 _host_port = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~%-]+)(?::([0-9]{0,5}))?").fullmatch
-_forbidden = re.compile(r'[\x00-\x20<>"\x7f]').search
+_loose_host_port = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~% -]+)(?::([0-9]{0,5}))?").fullmatch
+_forbidden = re.compile(r"[\x00-\x1f<>\x7f]").search
+_service = re.compile(r"((?:nena:)?service):([^:]+)", re.IGNORECASE).fullmatch
 _escape = re.compile(r"%([0-9A-Fa-f]{2})")
 _unsafe_in_user = re.compile(r"[^A-Za-z0-9\-_.!~*'()&=+$,;?/]")
 
@@ -31,15 +34,17 @@ class Uri(NamedTuple):
     scheme: str
     """As received; compare ``kind`` instead."""
     user: str | None = None
-    """User part with its parameters (``+1-555;phone-context=x``); the number of a ``tel:`` URI."""
+    """User part with its parameters (``+1-555;npdi``); the number of a ``tel:`` URI."""
     password: str | None = None
     host: str | None = None
-    """None in ``tel:`` and ``urn:`` URIs."""
+    """None in ``tel:`` URIs."""
     port: int | None = None
     params_text: str = ""
     """URI parameters as received, without the first ``;``."""
     headers_text: str = ""
     """What follows ``?``."""
+    namespace: str = ""
+    """``service`` of ``urn:service:sos``, whose host is ``sos``."""
 
     @property
     def kind(self) -> str:
@@ -58,8 +63,8 @@ class Uri(NamedTuple):
 
     @property
     def transport(self) -> str | None:
-        """The ``transport`` parameter as received."""
-        return self.params.get("transport")
+        """The ``transport`` parameter as received; of several the last one, as OpenSIPS has it."""
+        return _transport(self.params_text)
 
     @property
     def lr(self) -> bool:
@@ -78,7 +83,7 @@ class Uri(NamedTuple):
 
     def __str__(self) -> str:
         """The URI as text."""
-        text = self.scheme + ":"
+        text = f"{self.scheme}:{self.namespace}:" if self.namespace else self.scheme + ":"
         if self.user is not None:
             text += self.user
             if self.password is not None:
@@ -96,31 +101,37 @@ class Uri(NamedTuple):
         return text
 
 
-@lru_cache(1024)
+@remembered
 def parse_uri(text: str) -> Uri:
-    """Read a URI; ParseError when it is not a SIP, SIPS, TEL or URN one. Cached."""
+    """Read a URI; ParseError when it is not a SIP, SIPS, TEL or service URN one. Cached."""
+    return _parse(text)
+
+
+def _parse(text: str, blanks: bool = False) -> Uri:
     scheme, colon, rest = text.partition(":")
     kind = scheme.lower()
     if not colon or kind not in ("sip", "sips", "tel", "tels", "urn"):
         raise ParseError(f"not a SIP URI: {text[:60]!r}")
-    if _forbidden(text):
+    if _forbidden(text) or (" " in text and not blanks):
         raise ParseError(f"bad character in URI {text[:60]!r}")
+    if kind == "urn":
+        return _parse_urn(text, scheme, rest)
     if kind not in DEFAULT_PORTS:
         number, _, params = rest.partition(";")
-        if not number:
-            raise ParseError(f"empty URI {text[:60]!r}")
+        if not number or '"' in number:
+            raise ParseError(f"bad number in URI {text[:60]!r}")
         return Uri(scheme, number, params_text=params)
     user = password = None
     userinfo, at, place = rest.partition("@")
     if at:
         user, _, password = userinfo.partition(":")
-        if not user:
-            raise ParseError(f"empty user in URI {text[:60]!r}")
+        if not user or '"' in userinfo:
+            raise ParseError(f"bad user in URI {text[:60]!r}")
     else:
         place = rest
     place, _, headers = place.partition("?")
     place, _, params = place.partition(";")
-    m = _host_port(place)
+    m = (_loose_host_port if blanks else _host_port)(place)
     if m is None:
         raise ParseError(f"bad host or port in URI {text[:60]!r}")
     host, digits = m.groups()
@@ -130,7 +141,15 @@ def parse_uri(text: str) -> Uri:
     return Uri(scheme, user, password or None, host, port, params, headers)
 
 
-@lru_cache(1024)
+def _parse_urn(text: str, scheme: str, rest: str) -> Uri:
+    name, _, params = rest.partition(";")
+    m = _service(name)
+    if m is None:
+        raise ParseError(f"not the URN of a service: {text[:60]!r}")
+    return Uri(scheme, host=m[2], params_text=params, namespace=m[1])
+
+
+@remembered
 def uri_or_none(text: str) -> Uri | None:
     """:func:`parse_uri` for callers to whom a bad URI is NULL. Cached, failures too."""
     try:
@@ -139,14 +158,38 @@ def uri_or_none(text: str) -> Uri | None:
         return None
 
 
-@lru_cache(1024)
+def loose_uri(text: str) -> Uri | None:
+    """A URI as scripts see it: OpenSIPS reads one with blanks in user or host. For :func:`parse_uri`, and so for all that
+    leaves the server, that is none."""
+    uri = uri_or_none(text)
+    if uri is not None or " " not in text:
+        return uri
+    try:
+        return _parse(text, blanks=True)
+    except ParseError:
+        return None
+
+
+@remembered
 def _params(text: str) -> Mapping[str, str | None]:
     return MappingProxyType(parse_params(text))
 
 
-@lru_cache(1024)
+@remembered
 def _headers(text: str) -> Mapping[str, str | None]:
     return MappingProxyType(parse_params(text, "&"))
+
+
+@remembered
+def _transport(params_text: str) -> str | None:
+    if params_text.lower().count("transport") < 2:
+        return _params(params_text).get("transport")
+    found = None
+    for piece in split_quoted(params_text, ";"):
+        name, _, value = piece.partition("=")
+        if name.strip(LWS).lower() == "transport":
+            found = value.strip(LWS)
+    return found
 
 
 def unescape(text: str) -> str:
@@ -168,7 +211,7 @@ def same_uri(a: str, b: str) -> bool:
         return False
     if unescape(one.user or "") != unescape(two.user or "") or unescape(one.password or "") != unescape(two.password or ""):
         return False
-    if unescape(one.host or "").lower() != unescape(two.host or "").lower():
+    if unescape(one.host or "").lower() != unescape(two.host or "").lower() or one.namespace.lower() != two.namespace.lower():
         return False
     p, q = one.params, two.params
     if any((name in p) != (name in q) for name in _MUST_APPEAR_IN_BOTH):

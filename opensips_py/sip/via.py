@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 from ipaddress import ip_address
 from typing import NamedTuple
 
@@ -11,6 +10,7 @@ from opensips_py.sip.errors import ParseError
 from opensips_py.sip.headers import LWS, skip_comment
 from opensips_py.sip.lazy import lazy
 from opensips_py.sip.params import Params, parse_params, split_quoted
+from opensips_py.sip.remembered import remembered
 
 DEFAULT_PORTS = {"UDP": 5060, "TCP": 5060, "SCTP": 5060, "TLS": 5061, "WS": 80, "WSS": 443}
 
@@ -30,7 +30,7 @@ class Sent(NamedTuple):
     port: int | None
 
 
-@lru_cache(1024)
+@remembered
 def parse_sent(text: str) -> Sent:
     """Read what stands before the parameters. Cached: peers keep sending the same."""
     m = _sent_by(text)
@@ -120,7 +120,7 @@ def _with_comment(text: str) -> Via:
     start = text.find("(")
     end = skip_comment(text, start)
     sent, _, tail = (text[:start] + text[end:]).partition(";")
-    via = Via(text, parse_sent(sent), tail.strip(LWS))
+    via = Via(text, parse_sent(sent), tail)
     via.comment = text[start + 1 : end - 1]
     return via
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from opensips_py.sip.message import ParseError
-from opensips_py.sip.uri import Uri, escape, parse_uri, same_uri, unescape, uri_or_none
+from opensips_py.sip.uri import Uri, escape, loose_uri, parse_uri, same_uri, unescape, uri_or_none
 
 GOOD = {
     "sip:h.example": Uri("sip", host="h.example"),
@@ -19,7 +19,10 @@ GOOD = {
     "SIPS:h.example:5061?Subject=x": Uri("SIPS", host="h.example", port=5061, headers_text="Subject=x"),
     "sip:%61lice@h;maddr=1.2.3.4": Uri("sip", "%61lice", host="h", params_text="maddr=1.2.3.4"),
     "tel:+1-555;phone-context=ex": Uri("tel", "+1-555", params_text="phone-context=ex"),
-    "urn:service:sos": Uri("urn", "service:sos"),
+    "urn:service:sos": Uri("urn", host="sos", namespace="service"),
+    "urn:nena:service:sos": Uri("urn", host="sos", namespace="nena:service"),
+    'sip:+1;npdi;rn=+2@gw;x="q;r";ttl=5': Uri("sip", "+1;npdi;rn=+2", None, "gw", params_text='x="q;r";ttl=5'),
+    "sip:h:0": Uri("sip", host="h", port=0),
 }
 
 
@@ -48,12 +51,33 @@ def test_an_empty_password_or_port_counts_as_none() -> None:
         "http://h",
         "tel:",
         "sip:[::g]",
+        'sip:a"b@h',
+        "sip:a@h;x=<y>",
+        "sip:a\r\n@h",
+        "urn:uuid:1",
+        "urn:service:",
     ],
 )
 def test_what_is_not_a_uri_is_refused(text: str) -> None:
     with pytest.raises(ParseError):
         parse_uri(text)
     assert uri_or_none(text) is None
+
+
+def test_scripts_see_a_uri_with_blanks_and_nothing_else_does() -> None:
+    assert loose_uri("sip:a b@h h;x") == Uri("sip", "a b", None, "h h", params_text="x")
+    assert loose_uri("sip:a@h") is parse_uri("sip:a@h")
+    assert loose_uri("sip:a\tb@h") is None
+
+
+def test_of_several_transports_the_last_counts() -> None:
+    assert parse_uri("sip:h;transport=udp;Transport=tcp").transport == "tcp"
+
+
+def test_long_texts_are_not_kept() -> None:
+    text = "sip:" + "a" * 300 + "@h"
+    assert parse_uri(text) == parse_uri(text)
+    assert parse_uri(text) is not parse_uri(text)
 
 
 def test_params_and_defaults() -> None:
