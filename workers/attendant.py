@@ -33,7 +33,7 @@ from opensips_py.core.operation import READ
 from opensips_py.core.process import this
 from opensips_py.core.statistics import registry
 from opensips_py.core.streams import FD_KEY, RECEIVER
-from opensips_py.core.transactions import unsettled
+from opensips_py.core.unsettled import unsettled
 from opensips_py.script.context import RouteKind
 from opensips_py.script.declarations import ConfigError, MIError
 from opensips_py.script.program import Program

@@ -18,13 +18,14 @@ from ipc.descriptors import FdLine
 from ipc.lmdb_store import LmdbStore
 from ipc.mailbox import Mailboxes
 from ipc.rundir import RunDir
-from opensips_py.core import mi_commands, reload, transactions
+from opensips_py.core import mi_commands, reload
 from opensips_py.core.engine import Engine
 from opensips_py.core.guard import report_error
 from opensips_py.core.process import this
 from opensips_py.core.runtime import ScriptRuntime
 from opensips_py.core.statistics import registry
 from opensips_py.core.streams import StreamHandle, streams
+from opensips_py.core.unsettled import unsettled
 from opensips_py.script import variables
 from opensips_py.script.context import ListenSocket
 from opensips_py.script.program import Program
@@ -111,7 +112,7 @@ class Child:
             streams.mailboxes.attach(self.reactor)
         registry.attach(self.shared.counters, place_row=this.slot)
         this.engine = Engine(status)
-        transactions.unsettled.row = status
+        unsettled.row = status
         this.engine.stuck_lock = lambda: this.store.lock(stuck_key(this.slot))
         this.program.runtime = ScriptRuntime(this.engine)
         variables.use(this.program.registry)

@@ -2,9 +2,8 @@
 
 The code that runs a route puts a :class:`Continuation` into ``Context.continuation``. When the route suspends itself,
 the engine parks the operation together with the continuation, which any process can thaw: the one that gets the result
-runs the resume route between :meth:`Continuation.resume` and :meth:`Continuation.end`. While it is parked the record of
-the transaction carries the continuation's *mark*, by which everybody else (timers, replies, a CANCEL) sees that its
-script is not through yet.
+runs the resume route between :meth:`Continuation.resume` and :meth:`Continuation.end`. Those of a transaction's routes
+stand in :mod:`opensips_py.core.request_script`.
 
 Two ways to suspend. ``async()`` ends the run of a route, so usually nothing of it is left to keep but the context.
 Where a function must still return to its script (``t_relay()`` that asks the DNS or whose branch route suspends,
@@ -17,31 +16,32 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import ClassVar
 
-from opensips_py.core import stateless, transactions
 from opensips_py.core.process import this
-from opensips_py.core.transaction import Transaction, commit, hold, let_go, release, take_back
 from opensips_py.script.context import Context
-from opensips_py.tm.record import PARKED, Record
 
 
 class Continuation:
-    """What follows a suspended route. Subclasses set ``kind`` and are found by it when another process thaws them."""
+    """What follows a suspended route. Subclasses set ``kind`` and are found by it when another process thaws them.
+
+    The engine knows nothing of what a route is about. Whatever must be stored, released or marked around a wait is done by
+    these methods: :meth:`prepare` before anything waits, :meth:`park` or :meth:`pause` when it does, :meth:`resume` and
+    :meth:`end` afterwards.
+    """
 
     kind: ClassVar[str]
     registry: ClassVar[dict[str, type[Continuation]]] = {}
     in_line: ClassVar[bool] = False
     """The frames of the suspended route are kept and go on by themselves."""
-    transaction: ClassVar[bool] = False
-    """``async()`` makes a transaction of the request if there is none."""
-    needs_transaction: ClassVar[bool] = True
-    """It does not wait when that is impossible."""
     holds_up: ClassVar[bool] = False
     """A wait in line holds up the process."""
+    packed: ClassVar[bytes] = b""
+    """What :func:`pack` gives, for a class without state; empty for others."""
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         if "kind" in cls.__dict__:
             Continuation.registry[cls.kind] = cls
+            cls.packed = cls.kind.encode() + b"\0" if cls.freeze is Continuation.freeze else b""
 
     def freeze(self) -> bytes:
         """State for :meth:`thaw`."""
@@ -52,32 +52,27 @@ class Continuation:
         """The continuation in another process."""
         return cls()
 
-    def mark(self, ctx: Context, rec: Record) -> None:
-        """The route is being suspended: note it in the record of its transaction (held)."""
+    def prepare(self, ctx: Context) -> int:
+        """The script is about to wait. 1: it may; 0: it ends here, the request is a retransmission; negative: it cannot."""
+        return 1
 
-    def unmark(self, ctx: Context, rec: Record) -> None:
-        """It goes on: take the mark back (held)."""
+    def flush(self, ctx: Context) -> None:
+        """A wait is about to hold up the process: write what is pending."""
 
-    def park(self, ctx: Context, entry: Callable[[], tuple[bytes, bytes]] | None = None) -> bool:
-        """Store the mark. False: the transaction has turned out to exist already, the script ends here.
+    def park(self, ctx: Context, entry: Callable[[], tuple[bytes, bytes]]) -> bool:
+        """The route is being suspended: store it. False: the request has turned out to be a retransmission, the script ends here.
 
-        ``entry`` gives key and value of what else is to be stored, the parked operation: in the same batch.
+        ``entry`` gives key and value of the parked operation, to be stored in the same batch as whatever else is stored.
         """
-        tx = ctx.tx
-        rec = None if tx is None else hold(tx)
-        if rec is None:
-            if entry is not None:
-                this.store.put(*entry())
-            return True
-        try:
-            self.mark(ctx, rec)
-            return commit(tx, also=None if entry is None else entry())
-        finally:
-            release(tx)
+        this.store.put(*entry())
+        return True
+
+    def pause(self, ctx: Context) -> Paused:
+        """The script is about to wait in line: store and release what it holds."""
+        return NOTHING_HELD
 
     def resume(self, ctx: Context) -> bool:
         """Before the resume route; False: it is not to run."""
-        transactions.resume(ctx)
         return True
 
     def leave(self, ctx: Context) -> None:
@@ -89,6 +84,23 @@ class Continuation:
     def give_up(self, ctx: Context, code: int, reason: str) -> None:
         """Instead of the resume route, after :meth:`resume`: the script cannot go on."""
         self.end(ctx)
+
+    def route_is_gone(self, ctx: Context) -> None:
+        """Instead of the resume route, before :meth:`end`: the script has been reloaded without it."""
+
+
+class Paused:
+    """What a script that waits in line has let go of."""
+
+    __slots__ = ()
+    stored = True
+    """False: the request was a retransmission after all."""
+
+    def end(self) -> None:
+        """The script goes on: hold what was held, as it is now."""
+
+
+NOTHING_HELD = Paused()
 
 
 class Detached(Continuation):
@@ -102,47 +114,6 @@ class Nested(Detached):
 
     kind = "nested"
     holds_up = True
-
-
-class RequestScript(Continuation):
-    """The main script over a request, and its resume routes."""
-
-    kind = "request"
-    transaction = True
-
-    def mark(self, ctx: Context, rec: Record) -> None:
-        transactions.take_over_routes(ctx, rec)
-        transactions.keep_rport(ctx)
-        if not rec.branches and rec.code < 200:  # what is answered has its timers
-            rec.flags |= PARKED
-
-    def unmark(self, ctx: Context, rec: Record) -> None:
-        rec.flags &= ~PARKED
-
-    def end(self, ctx: Context) -> None:
-        transactions.script_end(ctx)
-
-    def give_up(self, ctx: Context, code: int, reason: str) -> None:
-        if ctx.tx is not None:
-            transactions.reply(ctx, code, reason)
-            transactions.script_end(ctx)
-
-
-class ErrorRoute(RequestScript):
-    """error_route: unless it has dropped the request, the caller gets the reply that suits the error."""
-
-    kind = "error"
-    needs_transaction = False
-
-    def end(self, ctx: Context) -> None:
-        if not ctx.dropped:
-            error = ctx.slots.get("error", {})
-            code, reason = int(error.get("rcode", 500)), str(error.get("rreason", "Server Internal Error"))
-            if ctx.tx is not None:
-                transactions.reply(ctx, code, reason)
-            elif stateless.SENT not in ctx.slots:
-                stateless.send(ctx, code, reason)
-        transactions.script_end(ctx)
 
 
 class Interrupted(Continuation):
@@ -161,11 +132,14 @@ class Interrupted(Continuation):
     def thaw(cls, state: bytes) -> Continuation:
         return cls(unpack(state))
 
-    def mark(self, ctx: Context, rec: Record) -> None:
-        self.outer.mark(ctx, rec)
+    def flush(self, ctx: Context) -> None:
+        self.outer.flush(ctx)
 
-    def unmark(self, ctx: Context, rec: Record) -> None:
-        self.outer.unmark(ctx, rec)
+    def park(self, ctx: Context, entry: Callable[[], tuple[bytes, bytes]]) -> bool:
+        return self.outer.park(ctx, entry)
+
+    def pause(self, ctx: Context) -> Paused:
+        return self.outer.pause(ctx)
 
     def resume(self, ctx: Context) -> bool:
         return self.outer.resume(ctx)
@@ -177,95 +151,52 @@ class Interrupted(Continuation):
         self.outer.give_up(ctx, code, reason)
 
 
-REQUEST = RequestScript()
-"""What follows a route whose context names nothing else."""
-_PACKED_REQUEST = RequestScript.kind.encode() + b"\0"
+_NOTHING_FOLLOWS = Detached()
 
 
 def of(ctx: Context) -> Continuation:
     """What follows the route that runs over ``ctx``."""
     found: Continuation | None = ctx.continuation
-    return REQUEST if found is None else found
+    return _NOTHING_FOLLOWS if found is None else found
 
 
 def pack(continuation: Continuation) -> bytes:
     """A continuation as bytes, with its kind."""
-    if continuation is REQUEST:
-        return _PACKED_REQUEST
-    return continuation.kind.encode() + b"\0" + continuation.freeze()
+    return continuation.packed or continuation.kind.encode() + b"\0" + continuation.freeze()
 
 
 def unpack(data: bytes) -> Continuation:
     """What :func:`pack` has written."""
-    if data == _PACKED_REQUEST:
-        return REQUEST
     kind, _, state = data.partition(b"\0")
     return Continuation.registry[kind.decode()].thaw(state)
 
 
 class Pause:
-    """The transactions of a script, and of those that it is a part of, around a wait in line: stored, marked and not held."""
+    """A script that waits in line, and those that it is a part of: stored and not held."""
 
-    __slots__ = ("_waiting",)
+    __slots__ = ("_paused", "_scripts")
 
     def __init__(self, ctx: Context, continuation: Continuation) -> None:
-        self._waiting = [_Waiting(ctx, continuation)]
+        self._scripts = [(ctx, continuation)]
         outer: Context | None = ctx.outer
         while outer is not None:
-            self._waiting.append(_Waiting(outer, of(outer)))
+            self._scripts.append((outer, of(outer)))
             outer = outer.outer
+        self._paused: list[Paused] = []
 
     def begin(self) -> bool:
-        """Store and mark; the locks are free afterwards. False: a request was a retransmission after all."""
-        return all([waiting.begin() for waiting in reversed(self._waiting)])
+        """Store and release. False: a request was a retransmission after all."""
+        self._paused = [continuation.pause(ctx) for ctx, continuation in reversed(self._scripts)]
+        return all(paused.stored for paused in self._paused)
 
     def freeze_outers(self) -> list[tuple[bytes, bytes]]:
         """The other scripts, for :attr:`opensips_py.core.parked.Parked.outers`."""
-        return [(waiting.ctx.freeze(), pack(waiting.continuation)) for waiting in self._waiting[1:]]
-
-    def parked(self) -> None:
-        """The operation is in the store: whoever finds it there will look after the transactions."""
-        transactions.unsettled.clear()
+        return [(ctx.freeze(), pack(continuation)) for ctx, continuation in self._scripts[1:]]
 
     def end(self) -> None:
-        """The script goes on: hold what was held, as it is now."""
-        for waiting in reversed(self._waiting):
-            waiting.end()
-
-
-class _Waiting:
-    """One script that waits, with its transaction."""
-
-    __slots__ = ("_depth", "_tx", "continuation", "ctx")
-
-    def __init__(self, ctx: Context, continuation: Continuation) -> None:
-        self.ctx, self.continuation = ctx, continuation
-        self._tx: Transaction | None = ctx.tx
-        self._depth = 0
-
-    def begin(self) -> bool:
-        tx = self._tx
-        if tx is None:
-            return True
-        transactions.unsettled.set(tx.key)
-        stored = self.continuation.park(self.ctx)
-        self._depth = let_go(tx)
-        return stored
-
-    def end(self) -> None:
-        tx = self._tx
-        if tx is None:
-            return
-        transactions.unsettled.set(tx.key)
-        rec = take_back(tx, max(self._depth, 1))
-        if rec is None:
-            return
-        self.continuation.unmark(self.ctx, rec)
-        if not self._depth:
-            try:
-                commit(tx)
-            finally:
-                release(tx)
+        """The script goes on."""
+        for paused in self._paused:
+            paused.end()
 
 
 def thaw(data: bytes, continuation: Continuation) -> Context:

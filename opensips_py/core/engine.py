@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-from opensips_py.core import async_events, transactions
+from opensips_py.core import async_events
 from opensips_py.core import async_statistics as counted
 from opensips_py.core import continuation as continuations
 from opensips_py.core import parked as parking
@@ -36,6 +36,7 @@ from opensips_py.core.plain_wait import drive, earliest, expire, limit_of
 from opensips_py.core.process import Unwound, this
 from opensips_py.core.report import report_context
 from opensips_py.core.running import Running
+from opensips_py.core.unsettled import unsettled
 from opensips_py.script import variables
 from opensips_py.script.context import Context, RouteKind
 
@@ -55,7 +56,7 @@ class Engine:
         self._status = status
         self._running: dict[bytes, Running] = {}
         self._by_transaction: dict[bytes, bytes] = {}
-        """With cancel_parked: the operation that the script of a transaction waits for."""
+        """The operation that the script of a transaction waits for."""
         self._tokens = parking.Tokens(this.slot, this.incarnation)
         self._epoch = status.epoch
         self.stuck_lock: Callable[[], Any] = lambda: _nothing()
@@ -71,7 +72,7 @@ class Engine:
         if isinstance(op, int):
             return op
         counted.waited.add()
-        transactions.flush(ctx)
+        continuations.of(ctx).flush(ctx)
         op.mode = "plain"
         return self._apply(ctx, drive(op))
 
@@ -86,13 +87,12 @@ class Engine:
     def suspend(self, ctx: Context, op: Operation | int, route: str, seconds: float | None, where: str) -> int:
         """``async(f(...), route[, seconds])``. Always ends the run of the script (returns 0)."""
         continuation = continuations.of(ctx)
-        if continuation.transaction:
-            made = transactions.new_transaction(ctx)
-            if made == 0 or (made < 0 and continuation.needs_transaction):
-                if not isinstance(op, int):
-                    op.close()
-                # 0, a retransmission, absorbed: the first copy is already being served
-                return 0 if made == 0 else self._inline(ctx, Done(made), route)
+        prepared = continuation.prepare(ctx)
+        if prepared <= 0:
+            if not isinstance(op, int):
+                op.close()
+            # 0, a retransmission, absorbed: the first copy is already being served
+            return 0 if prepared == 0 else self._inline(ctx, Done(prepared), route)
         if isinstance(op, int):
             return self._inline(ctx, Done(op), route)
         if continuation.in_line:
@@ -113,7 +113,7 @@ class Engine:
             if running.record.has_fds:
                 this.fd_keeper.drop(parking.fd_key(running.token))
             op.close()
-        transactions.unsettled.clear()
+        unsettled.clear()
         return 0
 
     # --- waiting in line ----------------------------------------------------------------------------------------
@@ -152,12 +152,12 @@ class Engine:
         pause = continuations.Pause(ctx, continuation)
         if not pause.begin():
             op.close()
-            pause.parked()
+            unsettled.clear()
             raise Unwound
         limit = limit_of(op, seconds, where)
         running = self._park(ctx, op, "wait", route, limit, None, where, continuation, pause.freeze_outers())
         running.place = this.reactor.here()
-        pause.parked()
+        unsettled.clear()  # whoever finds the operation in the store will look after the transactions
         this.reactor.pause()
         pause.end()
         assert running.done is not None
@@ -169,12 +169,11 @@ class Engine:
         0, the end of the script, when the request turns out to be a retransmission.
         """
         continuation = continuations.of(ctx)
-        if continuation.transaction:
-            made = transactions.new_transaction(ctx)
-            if made == 0 or (made < 0 and continuation.needs_transaction):
-                if not isinstance(op, int):
-                    op.close()
-                return made
+        prepared = continuation.prepare(ctx)
+        if prepared <= 0:
+            if not isinstance(op, int):
+                op.close()
+            return prepared
         if isinstance(op, int):
             return op
         if not continuation.holds_up:
@@ -303,7 +302,7 @@ class Engine:
 
     def _watch(self, running: Running) -> None:
         self._running[running.token] = running
-        if transactions.hooks.cancel_parked and running.record.transaction:
+        if running.record.transaction:
             self._by_transaction[running.record.transaction] = running.token
         self._status.parked = len(self._running)
         op = running.op
@@ -429,7 +428,7 @@ class Engine:
         record = running.record
         token = running.token
         if record.transaction:
-            transactions.unsettled.set(record.transaction)  # from the claim on nobody else would end it
+            unsettled.set(record.transaction)  # from the claim on nobody else would end it
         if running.journaled:
             with this.store.batch() as batch:
                 mine = batch.delete(parking.PREFIX + token)
@@ -440,7 +439,7 @@ class Engine:
         if record.has_fds:
             this.fd_keeper.drop(parking.fd_key(token))
         if not mine:
-            transactions.unsettled.clear()
+            unsettled.clear()
             running.op.forget()
             if running.place is not None:
                 this.reactor.unwind(running.place)
@@ -479,7 +478,7 @@ class Engine:
                 continuation.leave(ctx)
             else:
                 continuation.end(ctx)
-        transactions.unsettled.clear()
+        unsettled.clear()
         for frozen, state in record.outers:
             self._give_up(continuations.thaw(frozen, continuations.unpack(state)), 500, "Server Internal Error")
 
@@ -490,7 +489,7 @@ class Engine:
         ctx.suspended = False
         if continuation.resume(ctx):
             continuation.give_up(ctx, code, reason)
-        transactions.unsettled.clear()
+        unsettled.clear()
 
     @staticmethod
     def _apply(ctx: Context, done: Done) -> int:
@@ -506,8 +505,7 @@ class Engine:
         route = this.program.route(RouteKind.REQUEST, name)
         if route is None:
             log(ERROR, "core", "async", f"route [{name}] is not defined any more: the script has been reloaded without it")
-            if continuations.of(ctx).transaction and ctx.tx is not None:  # somebody waits for an answer
-                transactions.reply(ctx, 500, "Server Internal Error")
+            continuations.of(ctx).route_is_gone(ctx)
             return
         ctx.route_name = name
         run_guarded(ctx, route)

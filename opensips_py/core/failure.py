@@ -12,8 +12,10 @@ from opensips_py.core.continuation import Continuation
 from opensips_py.core.guard import run_guarded
 from opensips_py.core.local_reply import PHRASES, local_reply
 from opensips_py.core.process import this
+from opensips_py.core.request_script import TransactionRoute
 from opensips_py.core.transaction import Transaction, commit, hold, look, release, unsent
 from opensips_py.core.transactions import hooks
+from opensips_py.core.unsettled import unsettled
 from opensips_py.script.context import Context, RouteKind, Source
 from opensips_py.script.pseudo_variables_context import views
 from opensips_py.sip.message import SipMessage, parse
@@ -63,7 +65,7 @@ def _ended(ctx: Context, tx: Transaction, rec: Record, follow: FailureRoute, now
     if avps is not None:
         rec.branches[follow.winner].avps = avps
     keep(ctx, rec)
-    transactions.unsettled.clear()
+    unsettled.clear()
     if rec.code >= 200:  # the route has replied, or a 2xx has come while it was suspended
         return
     winner, branches = follow.winner, follow.branches
@@ -78,7 +80,7 @@ def _ended(ctx: Context, tx: Transaction, rec: Record, follow: FailureRoute, now
         answer(tx, rec, winner, now)
 
 
-class FailureRoute(Continuation):
+class FailureRoute(TransactionRoute):
     """A failure route: afterwards a new branch is under way, or the caller gets the best reply (:func:`all_failed`).
 
     Its resume route runs, as itself does, with the transaction held.

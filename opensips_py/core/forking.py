@@ -23,6 +23,7 @@ from opensips_py.core.guard import run_guarded
 from opensips_py.core.locating import destinations_of
 from opensips_py.core.process import this
 from opensips_py.core.relay_errors import RETURN_CODES, error_reply
+from opensips_py.core.request_script import Injected, TransactionRoute, following
 from opensips_py.core.streams import tuning
 from opensips_py.core.transaction import Transaction, commit, hold, release
 from opensips_py.core.transactions import (
@@ -118,7 +119,7 @@ def _fork(ctx: Context, tx: Transaction, rec: Record, work: Forwarding) -> int:
     """Make all branches and send them. As :func:`forward_all`."""
     work.first = len(rec.branches)
     outer = ctx.continuation
-    ctx.continuation = Relay(continuations.of(ctx), work)
+    ctx.continuation = Relay(following(ctx), work)
     try:
         _add_branches(ctx, tx, rec, work)
     finally:
@@ -194,7 +195,7 @@ def inject(ctx: Context, tx: Transaction, rec: Record, cancel: bool) -> int:
     if rec.flags & (CANCELLED | NO_NEW_BRANCHES):
         return -3
     first = len(rec.branches)
-    ctx.continuation = continuations.Detached()
+    ctx.continuation = Injected()
     work = Forwarding(0, None, [_own_branch(ctx), *ctx.branches], made_here=False, later=True)
     error = _fork(ctx, tx, rec, work)
     current = tx.record
@@ -351,7 +352,7 @@ def _unsent(rec: Record, numbers: Sequence[int]) -> list[int]:
     return out
 
 
-class Relay(Continuation):
+class Relay(TransactionRoute):
     """t_relay() that waits, for a name for example: the script goes on behind it.
 
     In another process: the branches are made and sent, or the caller gets an error; the script's rest is lost.
@@ -360,7 +361,7 @@ class Relay(Continuation):
     kind = "relay"
     in_line = True
 
-    def __init__(self, outer: Continuation, work: Forwarding) -> None:
+    def __init__(self, outer: TransactionRoute, work: Forwarding) -> None:
         self.outer = outer
         """What follows the route that has called t_relay()."""
         self.work = work
@@ -371,7 +372,9 @@ class Relay(Continuation):
     @classmethod
     def thaw(cls, state: bytes) -> Continuation:
         outer, work = msgspec.msgpack.decode(state, type=tuple[bytes, Forwarding])
-        return cls(continuations.unpack(outer), work)
+        follows = continuations.unpack(outer)
+        assert isinstance(follows, TransactionRoute)
+        return cls(follows, work)
 
     def mark(self, ctx: Context, rec: Record) -> None:
         self.outer.mark(ctx, rec)

@@ -13,14 +13,15 @@ from dataclasses import dataclass, field
 from time import monotonic
 
 from opensips_py.core import destinations, forking, local_reply, relay, transactions
-from opensips_py.core.continuation import RequestScript
 from opensips_py.core.guard import run_guarded
 from opensips_py.core.local_reply import Outcome
 from opensips_py.core.locating import destinations_of, wait_for_destinations
 from opensips_py.core.log import WARNING, log
 from opensips_py.core.process import this
+from opensips_py.core.request_script import RequestScript
 from opensips_py.core.transaction import Transaction, commit, hold, release
 from opensips_py.core.transactions import MAIN, hooks
+from opensips_py.core.unsettled import unsettled
 from opensips_py.script.context import Avps, Context, ListenSocket, RouteKind, Source
 from opensips_py.sip.message import parse
 from opensips_py.sip.request import DEFAULT_CSEQ, build_request
@@ -139,7 +140,7 @@ def _go(ctx: Context, tx: Transaction) -> None:
         raise NotSent(transactions.E_UNSPEC, "its transaction is gone")
     try:
         error = forking.start(ctx, tx, rec)
-        transactions.unsettled.clear()
+        unsettled.clear()
     finally:
         release(tx)
     if error:
@@ -155,7 +156,9 @@ class LocalRoute(RequestScript):
 
     kind = "local"
     in_line = True
-    transaction = False
+
+    def prepare(self, ctx: Context) -> int:
+        return 1  # it has its transaction
 
     def end(self, ctx: Context) -> None:
         try:
@@ -177,13 +180,13 @@ class LocalRoute(RequestScript):
                 local_reply.local_reply(tx, rec, code, b"", monotonic())
                 commit(tx)
         finally:
-            transactions.unsettled.clear()
+            unsettled.clear()
             release(tx)
 
 
 def _forget(tx: Transaction) -> None:
     """It will not be sent: nothing of it is to stay, if local_route has had it stored by waiting for something."""
-    transactions.unsettled.clear()
+    unsettled.clear()
     if not tx.new:
         this.store.delete(tx.key)
 

@@ -8,10 +8,11 @@ its line there, answered with 500 if nothing has been answered, and handed to er
 from __future__ import annotations
 
 from opensips_py.core import reply_reception, stateless, streams, traffic, transactions
-from opensips_py.core.continuation import ErrorRoute
 from opensips_py.core.guard import report_error, run_guarded
 from opensips_py.core.log import NOTICE, log
 from opensips_py.core.process import this
+from opensips_py.core.request_script import REQUEST as REQUEST_SCRIPT
+from opensips_py.core.request_script import ErrorRoute
 from opensips_py.core.transactions import hooks
 from opensips_py.script.context import Context, ListenSocket, RouteKind, Source
 from opensips_py.sip.message import ParseError, note_source, parse
@@ -62,6 +63,7 @@ def _receive(data: bytes, addr: tuple[str, int], socket: ListenSocket) -> None:
         _dropped_requests.add()
         return
     ctx = Context(msg, source, socket, REQUEST)
+    ctx.continuation = REQUEST_SCRIPT
     if hooks.accept_aliases and socket.proto != "udp" and "alias" in msg.via.params:
         streams.add_alias(ctx, msg.via.effective_port)
     if this.draining and _is_new(ctx):

@@ -15,8 +15,10 @@ from opensips_py.core.dns.location import PORT_OPEN, Hop
 from opensips_py.core.guard import run_guarded
 from opensips_py.core.locating import when_located
 from opensips_py.core.process import this
+from opensips_py.core.request_script import TransactionRoute
 from opensips_py.core.transaction import Transaction, commit, hold, look, release
 from opensips_py.core.transactions import hooks
+from opensips_py.core.unsettled import unsettled
 from opensips_py.script.context import Context, ListenSocket, RouteKind, Source
 from opensips_py.sip.message import SipMessage, parse
 from opensips_py.tm import identity, machine, messages
@@ -140,11 +142,11 @@ def _run_named(ctx: Context, follow: OnreplyRoute) -> None:
             _keep_avps(ctx, rec)
         _received(tx, rec, follow.branch, rec.method, ctx.msg, follow.dropped or ctx.dropped)
     finally:
-        transactions.unsettled.clear()  # set if a route has waited in line
+        unsettled.clear()  # set if a route has waited in line
         release(tx)
 
 
-class OnreplyRoute(Continuation):
+class OnreplyRoute(TransactionRoute):
     """An onreply route: the reply is held back; afterwards it goes through the remaining routes and to its transaction.
 
     Its retransmissions are absorbed meanwhile, and a final one stops the timers of its branch.
@@ -217,7 +219,7 @@ class OnreplyRoute(Continuation):
                 if ctx.suspended:
                     return  # held back again, by the next route
         finally:
-            transactions.unsettled.clear()
+            unsettled.clear()
             self.leave(ctx)
 
 

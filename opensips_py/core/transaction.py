@@ -16,8 +16,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from ipc.counters import SlotStatus
 from opensips_py.core.process import this
+from opensips_py.core.unsettled import unsettled
 from opensips_py.sip.message import SipMessage, note_source, parse
 from opensips_py.tm import identity, machine, rows
 from opensips_py.tm.record import LOCAL_SUCCESS, NEVER, OPEN_ONLY, RESTORE_CSEQ, Record, decode, encode
@@ -77,41 +77,6 @@ class Transaction:
                 self._request = parse(rec.raw)
                 note_source(self._request, rec.ip, rec.port)
         return self._request
-
-
-class Unsettled:
-    """The stored transaction whose script runs in this process, noted in shared memory.
-
-    Nothing else would ever end it if the process died now: no timer runs yet, and the caller's retransmissions are absorbed.
-    The attendant then has another process answer it (:func:`opensips_py.core.failure.interrupted`).
-    """
-
-    __slots__ = ("_noted", "row")
-
-    def __init__(self) -> None:
-        self.row: SlotStatus | None = None
-        """Status row of this process; None in one that is not supervised."""
-        self._noted = False
-
-    def set(self, key: bytes) -> None:
-        """A script runs over transaction ``key``. To be said before others can see that it has begun."""
-        if self.row is not None:
-            self._noted = True
-            self.row.unsettled = int.from_bytes(key[1:9], "big", signed=True)
-
-    def clear(self) -> None:
-        """It has ended, or is parked."""
-        if self._noted and self.row is not None:
-            self._noted = False
-            self.row.unsettled = 0
-
-    @staticmethod
-    def key(value: int) -> bytes:
-        """The transaction that a process had noted."""
-        return b"t" + value.to_bytes(8, "big", signed=True)
-
-
-unsettled = Unsettled()
 
 
 # --- loading, holding, committing ----------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from opensips_py.core.log import NOTICE, log
 from opensips_py.core.process import this
 from opensips_py.core.streams import tuning
 from opensips_py.core.transaction import ANSWERED, RENUMBERED, Transaction, answer_retransmission, commit, hold, look, release
-from opensips_py.core.transaction import unsettled as unsettled
+from opensips_py.core.unsettled import unsettled
 from opensips_py.script.context import Context, RouteKind
 from opensips_py.sip.forward import DEFAULT_USER_AGENT
 from opensips_py.sip.message import SipMessage, note_source, parse

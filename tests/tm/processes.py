@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
-from opensips_py.core import failure, timers, transactions
+from opensips_py.core import failure, timers
 from opensips_py.core import parked as parking
 from opensips_py.core.engine import Engine
 from opensips_py.core.operation import Done, Operation
 from opensips_py.core.process import this
 from opensips_py.core.receive import receive_message
+from opensips_py.core.unsettled import unsettled
 from opensips_py.sip.message import SipMessage, parse
 from opensips_py.tm import rows
 from tests.tm.interleaving import InterleavedStore, Turns, Work
@@ -98,7 +99,7 @@ class SimulatedProcess:
         self.slot, self.incarnation, self.row = slot, incarnation, row
         self.reactor = StillReactor()
         self.noted = False
-        """Whether it has noted a transaction in its row (transactions.unsettled is one object for all here)."""
+        """Whether it has noted a transaction in its row (unsettled is one object for all here)."""
         self.enter_identity()
         self.engine = Engine(row)
 
@@ -138,8 +139,8 @@ class SimulatedServer(World):
         monkeypatch.setattr(this, "fd_keeper", NoDescriptors(), raising=False)
         for name in ("slot", "incarnation", "engine", "reactor"):
             monkeypatch.setattr(this, name, None, raising=False)
-        monkeypatch.setattr(transactions.unsettled, "row", None)
-        monkeypatch.setattr(transactions.unsettled, "_noted", False)
+        monkeypatch.setattr(unsettled, "row", None)
+        monkeypatch.setattr(unsettled, "_noted", False)
         self._inside: SimulatedProcess | None = None
         self.deaths = 0
         self.processes = [SimulatedProcess(slot, 0, Row()) for slot in range(processes)]
@@ -149,8 +150,8 @@ class SimulatedServer(World):
         this.engine = process.engine
         this.reactor = process.reactor  # type: ignore[assignment]
         if self._inside is not None:
-            self._inside.noted = transactions.unsettled._noted
-        transactions.unsettled.row, transactions.unsettled._noted = process.row, process.noted  # type: ignore[assignment]
+            self._inside.noted = unsettled._noted
+        unsettled.row, unsettled._noted = process.row, process.noted  # type: ignore[assignment]
         self._inside = process
 
     # --- what a process may do ---------------------------------------------------------------------------------------
@@ -201,7 +202,7 @@ class SimulatedServer(World):
         dead.row.unsettled = 0
         self.processes[number] = SimulatedProcess(dead.slot, self.deaths, Row())
         if key:
-            self.alone(heir, lambda: failure.interrupted(transactions.unsettled.key(key)))
+            self.alone(heir, lambda: failure.interrupted(unsettled.key(key)))
         for name, raw in self.store.scan(parking.PREFIX):
             record = parking.decode(raw)
             if (record.owner, record.incarnation) == (dead.slot, dead.incarnation):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from opensips_py.core import relay, transactions
-from opensips_py.core.continuation import of
 from opensips_py.core.failure import FailureRoute
+from opensips_py.core.request_script import following
 from opensips_py.script.context import Branch, Context
 from opensips_py.tm.record import MINOR
 from tests.tm.world import UAC, UAS1, UAS2, World, find, reply_to, request, summary
@@ -37,7 +37,7 @@ class Call:
         """As async() does it."""
         self.failed.append(ctx.reply_code)
         ctx.suspended = True
-        follow = of(ctx)
+        follow = following(ctx)
         assert follow.park(ctx)
         self.frozen, self.state = ctx.freeze(), follow.freeze()
         return 0

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from opensips_py.core import relay, transactions
-from opensips_py.core.continuation import REQUEST
 from opensips_py.core.receive import receive_message
+from opensips_py.core.request_script import REQUEST
 from opensips_py.modules.tm import functions as tm
 from opensips_py.script.context import Context
 from opensips_py.tm.record import PARKED
