@@ -32,7 +32,10 @@ FOOT = """
 
 `-c` reads the script, loads its modules and sets their parameters; `-C` also compiles all routes. Both print the
 sockets on standard output,
-findings and the verdict on standard error, and open no socket.
+findings and the verdict on standard error, and open no socket. The last line says how many modules of OpenSIPS are missing
+here, and how many lines use them; [migration.md](migration.md) says what to do. What such a module offers in OpenSIPS 3.1
+(functions with their parameters and routes, module parameters, variables, events) is known, so that the first check finds all
+that is wrong. With `--missing-modules=warn` a missing module is a warning, and the verdict is about the rest.
 
 ## Daemon
 
@@ -59,7 +62,7 @@ def page() -> str:
     """The page's text."""
     rows = []
     for option in OPTIONS:
-        head = f"`-{option.letter} {option.value}`" if option.value else f"`-{option.letter}`"
+        head = "`" + option.form.replace("|", "\\|") + "`"
         note = "accepted without effect: " if option.apply is None else ""
         rows.append(f"| {head} | {note}{option.help} |\n")
     return HEAD + "".join(rows) + FOOT

@@ -125,7 +125,7 @@ def _load(options: Options) -> Program | None:
         log(logging.ERROR, "core", "main", f"loading config file {options.config}: {error.strerror or error}")
         return None
     if options.check:
-        for line in render(program.warnings).splitlines():
+        for line in render(program.warnings, program.missing).splitlines():
             _say(line)
     else:
         for finding in program.warnings:  # one line each: a log is not the place for source lines and carets

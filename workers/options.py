@@ -23,6 +23,8 @@ class Options:
     """``-c`` or ``-C``: check the script and exit."""
     check_all: bool = False
     """``-C``: check functions, parameters and routes too."""
+    missing_modules: str = "error"
+    """``warn``: a module that does not exist here is no error, and what else the script says is judged (``-C`` only)."""
     listen: list[str] = field(default_factory=list)
     """``[proto:]address[:port]`` of sockets to add to those of the script."""
     udp_workers: int | None = None
@@ -67,10 +69,18 @@ class Option(NamedTuple):
     """One option. ``value`` names its argument; None: it has none."""
 
     letter: str
+    """One letter, or the name of an option with two dashes."""
     value: str | None
     help: str
     apply: Setter | None
     """None: accepted without effect, ``help`` says why."""
+
+    @property
+    def form(self) -> str:
+        """As it is written, with its argument."""
+        if not self.value:
+            return _dashed(self.letter)
+        return f"{_dashed(self.letter)}{' ' if len(self.letter) == 1 else '='}{self.value}"
 
 
 def _text(name: str) -> Setter:
@@ -118,6 +128,12 @@ def _argv(options: Options, value: str) -> None:
     options.argv[name] = os.fsencode(text).decode("latin-1")
 
 
+def _missing(options: Options, value: str) -> None:
+    if value not in ("error", "warn"):
+        raise UsageError(f"bad --missing-modules parameter: {value}, expected error or warn")
+    options.missing_modules = value
+
+
 def _show(what: str) -> Setter:
     def apply(options: Options, value: str) -> None:
         options.show = options.show or what
@@ -129,6 +145,12 @@ OPTIONS = [
     Option("f", "file", "routing script (default /etc/opensips/opensips.cfg); - is standard input", _text("config")),
     Option("c", None, "check the script's syntax and modules, then exit", _on("check")),
     Option("C", None, "check the script with all functions, parameters and routes, then exit", _on("check", "check_all")),
+    Option(
+        "missing-modules",
+        "error|warn",
+        "with -C: a module that does not exist here is an error (default), or a warning while the rest of the script is judged",
+        _missing,
+    ),
     Option("l", "address", "listen on [proto:]address[:port]; may be repeated; IPv6 in brackets", _listen),
     Option("n", "processes", "SIP receivers per UDP socket (default 8)", _number("udp_workers", "process number", "n")),
     Option("N", "processes", "TCP receivers (default 8)", _number("tcp_workers", "process number", "N")),
@@ -169,33 +191,38 @@ def default_config() -> str:
 
 def parse_command_line(arguments: Sequence[str]) -> Options:
     """Options from the command line's arguments (without the program's name). Raises :class:`UsageError`."""
-    letters = "".join(o.letter + (":" if o.value else "") for o in OPTIONS)
+    letters = "".join(o.letter + (":" if o.value else "") for o in OPTIONS if len(o.letter) == 1)
+    words = [o.letter + ("=" if o.value else "") for o in OPTIONS if len(o.letter) > 1]
     try:
-        given, rest = getopt.gnu_getopt(list(arguments), letters, ["help", "version"])
+        given, rest = getopt.gnu_getopt(list(arguments), letters, [*words, "help", "version"])
     except getopt.GetoptError as error:
         if error.opt in _BY_LETTER:
-            raise UsageError(f"Option `-{error.opt}' requires an argument.") from None
-        dashes = "-" if len(error.opt) == 1 else "--"
-        raise UsageError(f"Unknown option `{dashes}{error.opt}'.") from None
+            raise UsageError(f"Option `{_dashed(error.opt)}' requires an argument.") from None
+        raise UsageError(f"Unknown option `{_dashed(error.opt)}'.") from None
     options = Options(argv_list=[sys.argv[0], *arguments])
     for flag, value in given:
-        letter = {"--help": "h", "--version": "V"}.get(flag, flag[1:])
+        letter = {"--help": "h", "--version": "V"}.get(flag, flag.lstrip("-"))
         option = _BY_LETTER[letter]
         if option.apply is None:
             options.notices.append(f"option {flag} has no effect: {option.help}")
         else:
             option.apply(options, value)
     options.notices.extend(f"argument {word} is not an option and has no effect" for word in rest)
+    if options.missing_modules == "warn" and not options.check_all:
+        raise UsageError("--missing-modules=warn needs -C: a script whose modules are missing cannot run")
     if options.config is None:
         options.config = default_config()
     return options
+
+
+def _dashed(letter: str) -> str:
+    return ("-" if len(letter) == 1 else "--") + letter
 
 
 def usage(program: str) -> str:
     """The text of ``-h``."""
     lines = [f"Usage: {program} -l address [-l address ...] [options]", "Options:"]
     for option in OPTIONS:
-        head = f"-{option.letter} {option.value or ''}"
         note = "accepted without effect: " if option.apply is None else ""
-        lines.append(f"    {head:<14} {note}{option.help}")
+        lines.append(f"    {option.form:<14} {note}{option.help}")
     return "\n".join(lines) + "\n"

@@ -14,6 +14,7 @@ from opensips_py.script.check_reach import check_reach
 from opensips_py.script.context import RouteKind
 from opensips_py.script.diagnostics import Findings
 from opensips_py.script.environment import Environment, looks_like_format, name_of
+from opensips_py.script.modules import way_to
 from opensips_py.script.posix_regex import RegexError, compile_regex
 from opensips_py.script.semantics import Net
 from opensips_py.script.suggest import did_you_mean
@@ -265,12 +266,10 @@ class Checker(CallChecker):
         if isinstance(node, ast.Variable) and node.end > column:
             at = ast.Null(file=node.file, line=node.line, column=column, end=node.end)
         name = message.partition("$")[2].split(" ")[0].split("(")[0]
-        module = known_modules.MODULES_OF_VARIABLES.get(name)
-        if message.startswith("unknown variable") and module is not None:
-            if module in self.env.unsupported:
+        if message.startswith("unknown variable"):
+            module = known_modules.module_of_variable(name)
+            if module is not None and module not in self.env.modules:
+                hint = way_to(name, module)
+            elif self.findings.modules_lost or self.env.unsupported:
                 return
-            if module not in self.env.modules:
-                hint = f'add loadmodule "{module}.so"'
-        elif message.startswith("unknown variable") and (self.findings.modules_lost or self.env.own_module_failed()):
-            return
         self.findings.error(at, message, hint or None)

@@ -11,6 +11,8 @@ from opensips_py.script.diagnostics import Findings
 from opensips_py.script.environment import Environment, looks_like_format, name_of
 from opensips_py.script.event_names import MAX_EVENT_NAME, events
 from opensips_py.script.flag_names import branch_flags, message_flags
+from opensips_py.script.migration import PAGE
+from opensips_py.script.modules import way_to
 from opensips_py.script.posix_regex import RegexError, compile_regex
 from opensips_py.script.suggest import did_you_mean, nearest
 from opensips_py.script.variables import Variable, VariableError
@@ -74,7 +76,7 @@ class CallChecker:
             )
         elif function is not None:
             self._arguments(node.call, function, "async command")
-        absent = "tm" not in self.env.modules and "tm" not in self.env.unsupported and not self.findings.modules_lost
+        absent = not self.env.loads_module("tm") and not self.findings.modules_lost
         if not isinstance(node, ast.Launch) and absent:
             self.findings.error(node, f"{word}() needs the module tm", 'add loadmodule "tm.so"')
         if not isinstance(node, ast.Await) and node.route is not None:
@@ -128,26 +130,25 @@ class CallChecker:
         if name in known_modules.UNSUPPORTED_FUNCTIONS:
             self.findings.error(node, f"not supported: function {name}()", known_modules.UNSUPPORTED_FUNCTIONS[name])
             return
-        module = known_modules.MODULES_OF.get(name)
-        if module in self.env.unsupported:
-            return
-        if module is not None and module in self.env.modules:
-            self.findings.error(node, f"not supported yet: function {name}() of module {module}")
+        modules = known_modules.modules_of(name)
+        loaded = [module for module in modules if module in self.env.modules]
+        if loaded:
+            self.findings.error(node, f"not supported yet: function {name}() of module {loaded[0]}", f"see {PAGE}")
             return
         hint = None
-        if module is not None:
+        if modules:
             if self.findings.modules_lost:
                 return
-            hint = f'add loadmodule "{module}.so"'
+            hint = way_to(name, *modules)
         elif name in known_modules.RENAMED_FUNCTIONS:
             self.findings.error(node, f"'{name}()' is deprecated", f"use {known_modules.RENAMED_FUNCTIONS[name]}() instead")
             return
-        elif self.findings.modules_lost or self.env.own_module_failed():
+        elif self.findings.modules_lost or self.env.unsupported:
             return
         else:
             near = nearest(name, [*self.env.functions, "xlog", "route", "async", "await", "launch", "return", "exit", "drop"])
             if near is None:
-                near = nearest(name, known_modules.MODULES_OF)
+                near = nearest(name, known_modules.functions())
             hint = None if near is None else f'did you mean "{near}"?'
         message = f"unknown {what} <{name}>"
         if hint is None:
@@ -263,7 +264,14 @@ class CallChecker:
     def events_exist(self) -> None:
         """Warn of events that nothing raises; when all calls have been checked."""
         for at, name in self.events_used:
-            if name not in events.known and not self.env.unsupported:
+            if name in events.known or self.env.unsupported:
+                continue
+            module = known_modules.module_of_event(name)
+            if module in self.env.modules:
+                self.findings.warning(at, f"not supported yet: module {module} does not raise {name}", f"see {PAGE}")
+            elif module is not None:
+                self.findings.warning(at, f"no loaded module raises {name}", way_to(name, module))
+            else:
                 hint = did_you_mean(name, events.known) or "no loaded module raises it, nor does the script with raise_event()"
                 self.findings.warning(at, f"there is no event {name}", hint)
 
@@ -299,7 +307,7 @@ def signature(function: Function) -> str:
     """``int code, str reason [, var output]`` for messages."""
     text = ""
     for parameter in function.parameters:
-        item = f"{parameter.kind} {parameter.name}"
+        item = f"{parameter.kind} {parameter.name}".rstrip()
         separator = ", " if text else ""
         text += f"[{separator}{item}]" if parameter.optional else separator + item
     return text

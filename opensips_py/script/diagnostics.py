@@ -84,9 +84,11 @@ class Diagnostic:
 class ScriptErrors(Exception):
     """The script cannot be used. ``diagnostics`` has all errors, and the warnings found on the way."""
 
-    def __init__(self, diagnostics: list[Diagnostic]) -> None:
+    def __init__(self, diagnostics: list[Diagnostic], summary: str | None = None) -> None:
         super().__init__("\n".join(str(d) for d in diagnostics if d.severity == ERROR))
         self.diagnostics = diagnostics
+        self.summary = summary
+        """What is missing here, in one line."""
 
     @property
     def errors(self) -> list[Diagnostic]:
@@ -94,11 +96,11 @@ class ScriptErrors(Exception):
 
     def render(self) -> str:
         """All findings for a person, and their number."""
-        return render(self.diagnostics)
+        return render(self.diagnostics, self.summary)
 
 
-def render(diagnostics: Iterable[Diagnostic]) -> str:
-    """All findings for a person; errors also as OpenSIPS' log line, once each; the number of errors at the end."""
+def render(diagnostics: Iterable[Diagnostic], summary: str | None = None) -> str:
+    """All findings for a person; errors also as OpenSIPS' log line, once each. The number of errors and ``summary`` end it."""
     out = []
     errors = 0
     for d in diagnostics:
@@ -108,6 +110,8 @@ def render(diagnostics: Iterable[Diagnostic]) -> str:
         out.append(d.render())
     if errors:
         out.append(f"{errors} error" + ("" if errors == 1 else "s"))
+    if summary:
+        out.append(summary)
     return "\n".join(out)
 
 

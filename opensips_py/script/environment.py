@@ -34,8 +34,10 @@ class Environment:
     loads: dict[str, ast.LoadModule] = field(default_factory=dict)
     """Where each of the loaded ones is loaded."""
     functions: dict[str, Function] = field(default_factory=dict)
+    missing: dict[str, ast.LoadModule] = field(default_factory=dict)
+    """Modules of OpenSIPS that the script loads and that do not exist here, with the place. What they offer is known."""
     unsupported: set[str] = field(default_factory=set)
-    """Modules that the script loads and that do not exist here: their names are not reported again."""
+    """Modules that could not be loaded, of which nobody knows what they offer: unknown names may be theirs."""
     routes: dict[tuple[RouteKind, str], ast.Route] = field(default_factory=dict)
     argv: dict[str, str] = field(default_factory=dict)
     called: set[str] = field(default_factory=set)
@@ -47,6 +49,20 @@ class Environment:
         self.functions.update(module.functions)
         self.registry.add(module)
         events.add(module)
+
+    def add_missing(self, name: str, node: ast.LoadModule) -> Module:
+        """Make known what a module offers that does not exist here."""
+        module = known_modules.declared(name)
+        self.missing[name] = node
+        for function in module.functions.values():
+            self.functions.setdefault(function.name, function)
+        self.registry.add(module)
+        events.add(module)
+        return module
+
+    def loads_module(self, name: str) -> bool:
+        """Does the script load it, be it here or not?"""
+        return name in self.modules or name in self.missing or name in self.unsupported
 
     def variable(self, node: ast.Variable) -> Variable:
         """Compile a variable; raises VariableError."""
@@ -78,10 +94,6 @@ class Environment:
             return m[0] if value is None else m["dollars"] + str(value).replace("$", "$$")
 
         return _FIXED.sub(put_in, node.value)
-
-    def own_module_failed(self) -> bool:
-        """Is there a module that could not be loaded, of which nobody knows what it offers?"""
-        return any(name not in known_modules.FUNCTIONS for name in self.unsupported)
 
     def unset_arguments(self, text: str) -> list[str]:
         """Names of ``$argv(name)`` in a variable or format string that the command line does not set."""

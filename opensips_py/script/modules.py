@@ -15,10 +15,10 @@ import pkgutil
 import re
 from typing import Any
 
-from opensips_py.script import ast, known_modules, own_modules
+from opensips_py.script import ast, known_modules, migration, own_modules
 from opensips_py.script.commands import CommandParser
 from opensips_py.script.declarations import ConfigError, Module, ModuleParameter
-from opensips_py.script.diagnostics import Findings
+from opensips_py.script.diagnostics import ERROR, Findings
 from opensips_py.script.environment import Environment
 from opensips_py.script.statements import StatementParser
 from opensips_py.script.suggest import did_you_mean
@@ -29,8 +29,11 @@ _defaults: dict[int, tuple[Any, Any]] = {}
 """Default value of each parameter of modules seen so far, by identity: a second load begins afresh."""
 
 
-def load(script: ast.Script, env: Environment, findings: Findings, *, strict: bool) -> None:
-    """Load every module of the script and set its parameters. With ``strict`` a missing dependency is an error."""
+def load(script: ast.Script, env: Environment, findings: Findings, *, strict: bool, missing: str = ERROR) -> None:
+    """Load every module of the script and set its parameters.
+
+    With ``strict`` a missing dependency is an error. ``missing``: the severity of a module that does not exist here.
+    """
     env.add(core_module())
     loaded: dict[str, tuple[Module, ast.LoadModule]] = {}
     by_name: set[str] = set()
@@ -40,22 +43,23 @@ def load(script: ast.Script, env: Environment, findings: Findings, *, strict: bo
         if name in by_name or name in env.unsupported:
             findings.warning(node, f"module {name} is loaded twice")
             continue
-        module = _find(node, name, env, findings)
+        by_name.add(name)
+        module = _find(node, name, env, findings, missing)
         if module is None:
             env.unsupported.add(name)
-            continue
-        if not _fits(module, node, env, findings):
+        elif module.name in env.missing:
+            loaded[name] = (module, node)
+        elif not _fits(module, node, env, findings):
             env.unsupported.add(name)
-            continue
-        _reset(module)
-        by_name.add(name)
-        loaded[module.name] = (module, node)
-        env.loads[module.name] = node
-        env.add(module)
+        else:
+            _reset(module)
+            loaded[module.name] = (module, node)
+            env.loads[module.name] = node
+            env.add(module)
+    report = findings.error if strict else findings.warning
     for module, node in loaded.values():
         for other in module.depends:
-            if other not in loaded and other not in env.unsupported:
-                report = findings.error if strict else findings.warning
+            if not _there(other, env):
                 report(
                     node, f"module {module.name} depends on module {other}, but it was not loaded", f'add loadmodule "{other}.so"'
                 )
@@ -64,6 +68,13 @@ def load(script: ast.Script, env: Environment, findings: Findings, *, strict: bo
         findings.error(at, "no transport protocol loaded", 'add loadmodule "proto_udp.so"')
     for parameter in script.parameters:
         _set(parameter, {name: module for name, (module, _) in loaded.items()}, env, findings)
+
+
+def _there(name: str, env: Environment) -> bool:
+    """Is a module loaded that another one needs? Any database that is missing stands for the one that is meant."""
+    if env.loads_module(name):
+        return True
+    return name.startswith("db_") and any(one.startswith("db_") for one in (*env.missing, *env.unsupported))
 
 
 def core_module() -> Module:
@@ -83,15 +94,13 @@ def _name(path: str) -> str:
     return re.sub(r"\.(so|py)$", "", name)
 
 
-def _find(node: ast.LoadModule, name: str, env: Environment, findings: Findings) -> Module | None:
+def _find(node: ast.LoadModule, name: str, env: Environment, findings: Findings, missing: str) -> Module | None:
     if node.path.endswith(".py"):
         return own_modules.from_file(node, name, env.settings.mpath or "", findings)
     full = f"{_PACKAGE}.{name}"
     if not name.isidentifier() or importlib.util.find_spec(full) is None:
         offered, module = own_modules.from_package(node, name, findings)
-        if not offered:
-            _unknown(node, name, findings)
-        return module
+        return module if offered else _not_here(node, name, env, findings, missing)
     try:
         loaded = importlib.import_module(full)
     except ImportError as e:
@@ -100,12 +109,27 @@ def _find(node: ast.LoadModule, name: str, env: Environment, findings: Findings)
     return own_modules.declared(loaded, node, findings)
 
 
-def _unknown(node: ast.LoadModule, name: str, findings: Findings) -> None:
-    existing = [*available(), *own_modules.packaged()]
-    if name in known_modules.FUNCTIONS:
-        findings.error(node, f"not supported yet: module {name}", f"modules that exist: {', '.join(existing)}")
+def _not_here(node: ast.LoadModule, name: str, env: Environment, findings: Findings, missing: str) -> Module | None:
+    """A module of OpenSIPS that does not exist here, as far as it is known."""
+    if name in migration.EMPTY:
+        findings.notice(node, f"module {name} is accepted and does nothing", migration.EMPTY[name])
+        return Module(name, doc="")
+    report = findings.error if missing == ERROR else findings.warning
+    if known_modules.known(name):
+        report(node, f"not supported yet: module {name}", migration.advice(name))
+        return env.add_missing(name, node)
+    if name in migration.LATER:
+        env.missing[name] = node
+        report(node, f"not supported: module {name}, which came with OpenSIPS {migration.LATER[name]}", f"see {migration.PAGE}")
+    elif name in migration.GONE:
+        now = migration.GONE[name]
+        hint = f"what it did, {now} does" if now else "leave the line out"
+        findings.error(node, f"failed to load module {node.path}: OpenSIPS 3.1 has no module {name}", hint)
     else:
-        findings.error(node, f"failed to load module {node.path}", did_you_mean(name, [*existing, *known_modules.FUNCTIONS]))
+        existing = [*available(), *own_modules.packaged()]
+        near = did_you_mean(name, [*existing, *known_modules.exports(), *migration.LATER])
+        findings.error(node, f"failed to load module {node.path}: there is no such module", near)
+    return None
 
 
 def _fits(module: Module, node: ast.LoadModule, env: Environment, findings: Findings) -> bool:
@@ -146,16 +170,16 @@ def default_of(parameter: ModuleParameter[Any]) -> Any:
 def _set(node: ast.ModParam, loaded: dict[str, Module], env: Environment, findings: Findings) -> None:
     names = [node.module] if node.module in loaded or node.module in env.unsupported else _matching(node, loaded, env, findings)
     if not names:
-        if node.module in known_modules.FUNCTIONS and node.module not in available():
-            findings.error(node, f"not supported yet: module {node.module}")
-            return
-        if findings.modules_lost or (env.own_module_failed() and node.module not in known_modules.FUNCTIONS):
+        if findings.modules_lost or (env.unsupported and not known_modules.known(node.module)):
             return  # follows from a module that could not be loaded, which has been said
         message = f"Parameter <{node.name}> not found in module <{node.module}> - can't set"
         findings.error(node, message, _why_not(node.module, loaded))
         return
     for name in names:
         if name in env.unsupported:
+            continue
+        if name in migration.EMPTY:
+            findings.notice(node, f"parameter {node.name} of module {name} has no effect", migration.EMPTY[name])
             continue
         module = loaded[name]
         parameter = module.params.get(node.name)
@@ -177,9 +201,20 @@ def _matching(node: ast.ModParam, loaded: dict[str, Module], env: Environment, f
 
 
 def _why_not(name: str, loaded: dict[str, Module]) -> str | None:
-    if name in known_modules.FUNCTIONS:
-        return f'add loadmodule "{name}.so" before it'
-    return did_you_mean(name, loaded)
+    return way_to("", name) if known_modules.known(name) else did_you_mean(name, loaded)
+
+
+def way_to(thing: str, *names: str) -> str:
+    """The hint for a function, variable or event of one of these modules of OpenSIPS, none of which the script loads."""
+    for name in names:
+        if name in available() and (not thing or _offers(name, thing)):
+            return f'add loadmodule "{name}.so"'
+    return f"it belongs to module {' or '.join(names)}, and is not supported yet; see {migration.PAGE}"
+
+
+def _offers(name: str, thing: str) -> bool:
+    module: Module = importlib.import_module(f"{_PACKAGE}.{name}").module
+    return thing in module.functions or thing in module.variables or thing in module.events
 
 
 def _assign(node: ast.ModParam, parameter: ModuleParameter[Any], findings: Findings) -> None:

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from types import CodeType, TracebackType
 from typing import Any, Protocol
 
-from opensips_py.script import ast, check, lexer, modules, parameters, parser, preprocess, sockets, variables
+from opensips_py.script import ast, check, lexer, missing_modules, modules, parameters, parser, preprocess, sockets, variables
 from opensips_py.script.codegen import FOREIGN
 from opensips_py.script.compile import RouteCompiler, RouteFunction, name_of_code
 from opensips_py.script.context import ListenSocket, RouteKind
 from opensips_py.script.declarations import Module
-from opensips_py.script.diagnostics import ERROR, Diagnostic, Findings, ScriptErrors
+from opensips_py.script.diagnostics import ERROR, WARNING, Diagnostic, Findings, ScriptErrors
 from opensips_py.script.environment import Environment
 from opensips_py.script.event_names import events
 from opensips_py.script.flag_names import branch_flags, message_flags
@@ -35,6 +35,8 @@ class LoadOptions(Protocol):
     debug_mode: bool
     preprocessor: str | None
     argv: dict[str, str]
+    missing_modules: str
+    """``error`` or ``warn``."""
 
 
 @dataclass(slots=True)
@@ -51,6 +53,7 @@ class Defaults:
     debug_mode: bool = False
     preprocessor: str | None = None
     argv: dict[str, str] = field(default_factory=dict)
+    missing_modules: str = "error"
 
 
 class Program:
@@ -71,6 +74,8 @@ class Program:
         """Warnings and notices."""
         self.argv = env.argv
         self.preprocessor: str | None = None
+        self.missing: str | None = None
+        """Which modules are missing, in one line; None: none is."""
         self.directory = os.getcwd()
         """Where names of files in the script begin."""
         self.generation = 0
@@ -79,7 +84,8 @@ class Program:
         """What the script says outside its routes."""
         self._namespace: dict[str, Any] = {"__name__": path, "rt": None}
         compiler = RouteCompiler(script, env, self._namespace)
-        self.routes: dict[tuple[RouteKind, str], RouteFunction] = compiler.run()
+        # a script that is only checked may name what nobody knows
+        self.routes: dict[tuple[RouteKind, str], RouteFunction] = {} if env.unsupported else compiler.run()
         self.called: frozenset[str] = frozenset(env.called)
         """Functions that the script calls, with ``async`` and ``await`` if it has these."""
         self._codes = compiler.codes
@@ -171,15 +177,18 @@ def _load(path: str, options: LoadOptions | None) -> Program:
     settings = parameters.apply(script.settings, findings)
     _override(settings, options)
     env = Environment(settings, variables.Registry(), argv=dict(options.argv))
-    modules.load(script, env, findings, strict=options.check_all or not getattr(options, "check", False))
-    if not findings.failed:
-        modules.check_values(script, env, findings)
+    strict = options.check_all or not getattr(options, "check", False)
+    missing = WARNING if options.missing_modules == "warn" else ERROR
+    modules.load(script, env, findings, strict=strict, missing=missing)
+    modules.check_values(script, env, findings)
     check.check(script, env, findings, path)
-    listening, aliases = sockets.resolve(settings, env.modules, options.listen, findings, path)
+    listening, aliases = sockets.resolve(settings, env.modules, env.missing, options.listen, findings, path)
+    summary = missing_modules.summary(script, env)
     if findings.failed:
-        raise ScriptErrors(findings.sorted())
+        raise ScriptErrors(findings.sorted(), summary)
     variables.use(env.registry)
     program = Program(path, script, env)
+    program.missing = summary
     program.sockets, program.aliases = listening, aliases
     program.preprocessor = options.preprocessor
     program.warnings = findings.sorted()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 
 from opensips_py.script import ast, settings
 from opensips_py.script.context import ListenSocket
 from opensips_py.script.declarations import Module
 from opensips_py.script.diagnostics import Findings
 from opensips_py.script.lexer import tokens
+from opensips_py.script.migration import PAGE
 from opensips_py.script.parameters import Settings
 from opensips_py.script.preprocess import Source
 from opensips_py.script.token_stream import SyntaxFault
@@ -20,9 +21,10 @@ SERVED = ("udp", "tcp")
 
 
 def resolve(
-    given: Settings, modules: Mapping[str, Module], extra: list[str], findings: Findings, path: str
+    given: Settings, modules: Mapping[str, Module], missing: Container[str], extra: list[str], findings: Findings, path: str
 ) -> tuple[list[ListenSocket], list[tuple[str | None, str, int | None]]]:
-    """All sockets in order, and the aliases. ``extra`` are the addresses of ``-l``; ``modules`` are the loaded ones by name."""
+    """All sockets in order, and the aliases. ``extra`` are the addresses of ``-l``; ``modules`` are the loaded ones by name,
+    and ``missing`` those that do not exist here, which has been said."""
     out: list[ListenSocket] = []
     endpoints: list[ast.Endpoint] = [*given.socket, *given.listen]
     for text in extra:
@@ -35,7 +37,8 @@ def resolve(
                 endpoints.append(ast.Endpoint(proto, "*", None, file=path, line=1, column=1, end=2))
     seen: set[tuple[str, str, int]] = set()
     for endpoint in endpoints:
-        _add(endpoint, given, modules, findings, out, seen)
+        if f"proto_{endpoint.proto}" not in missing:
+            _add(endpoint, given, modules, findings, out, seen)
     aliases = [(None if e.proto == "any" else e.proto, e.host, e.port) for e in given.alias]
     return out, aliases
 
@@ -64,7 +67,7 @@ def _add(
         proto = "udp"
     if proto not in SERVED:
         if proto in settings.PROTOCOLS:
-            findings.error(endpoint, f"not supported yet: sockets of protocol {proto}", f"use {' or '.join(SERVED)}")
+            findings.error(endpoint, f"not supported yet: sockets of protocol {proto}", f"use {' or '.join(SERVED)}; see {PAGE}")
         return
     module = modules.get(f"proto_{proto}")
     if module is None:

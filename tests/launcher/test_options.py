@@ -63,7 +63,7 @@ def test_a_wrong_command_line_is_refused_with_the_reason(words: list[str], text:
 
 def test_usage_names_every_option() -> None:
     text = usage("opensips-py")
-    assert all(f"\n    -{option.letter} " in text for option in OPTIONS)
+    assert all(f"\n    {option.form} " in text for option in OPTIONS)
 
 
 def test_manual_page_lists_the_options_as_they_are_declared() -> None:

@@ -313,7 +313,7 @@ def test_await_where_it_holds_up_the_process_all_the_same(scripts: Scripts) -> N
 
 def test_a_module_that_is_not_there_is_one_error_whatever_uses_it(scripts: Scripts) -> None:
     found = scripts.findings(
-        'loadmodule "acc.so"\nmodparam("acc", "early_media", 0)\nmodparam("acc|probe", "limit", 7)\n'
+        'loadmodule "acc.so"\nmodparam("acc", "early_media", 0)\nmodparam("acc|accx", "log_level", 7)\n'
         'route {\n    do_accounting("log");\n    if (!do_accounting("db", "missed")) exit;\n    $acc_extra(x) = 1;\n}\n'
     )
     assert [d.message for d in found if d.severity == "error"] == ["not supported yet: module acc"]
@@ -372,7 +372,7 @@ def test_a_notification_route_must_exist(scripts: Scripts) -> None:
         ('route {\nif (method == "INVITE") exit;\n}\n', 2, "bare word <method>", 'write $rm, or is_method("INVITE")'),
         ("route {\nasnyc(fetch(1), vm);\n}\n", 2, "bad arguments for command <asnyc>", 'did you mean "async"?'),
         ("route {\n$var(x) = async(fetch(1), r);\n}\n", 2, "async has no value", "it is a statement of its own"),
-        ('modparam("dialog", "timeout_avp", "x")\nroute { exit; }\n', 1, "not supported yet: module dialog", None),
+        ('modparam("dialog", "timeout_avp", "x")\nroute { exit; }\n', 1, "Parameter <timeout_avp> not found", "module dialog, and is not supported yet"),
         (
             'loadmodule "nowhere.py"\nmodparam("nowhere", "a", 1)\nroute { mine($mine(x)); async(mine(), a); }\nroute[a] {}\n',
             1,
