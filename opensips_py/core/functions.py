@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from opensips_py.core import (  # noqa: F401
+    functions_blacklist,
     functions_branches,
     functions_cache,
     functions_debugger,

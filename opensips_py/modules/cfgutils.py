@@ -17,7 +17,7 @@ from opensips_py.core.process import this
 from opensips_py.core.time_recurrence import RecurrenceError, matches
 from opensips_py.script import variables
 from opensips_py.script.context import Context, Value
-from opensips_py.script.declarations import ALL, ConfigError, MIError, Module, Var
+from opensips_py.script.declarations import ALL, ConfigError, MIError, Module, ReadVar, Var
 
 module = Module("cfgutils", doc="Pauses, chance, shared variables, locks, time (OpenSIPS module cfgutils)")
 
@@ -139,13 +139,25 @@ def rand_event(ctx: Context, probability: int | None = None) -> int:
 
 
 @module.function(routes=ALL)
-def set_count(ctx: Context, values: Var, count: Var) -> int:
+def set_count(ctx: Context, values: ReadVar, count: Var) -> int:
     """How many values the first variable has."""
     count.set(ctx, len(variables.by_text(values.text).values(ctx)))
     return 1
 
 
-module.functions["set_count"].parameters[0].written = False
+@module.function(routes=ALL)
+def set_select_weight(ctx: Context, weights: ReadVar) -> int:
+    """Draw one of the values of a variable, each with a chance in proportion to its number; the return code is its index.
+
+    -1 when the variable has no value, when one is no number or negative, or all are 0. Index 0 ends the script, as every
+    return code 0 does: keep the code with ``$var(i) = set_select_weight(...)``.
+    """
+    values = variables.by_text(weights.text).values(ctx)
+    numbers = [int(value) for value in values if isinstance(value, int) and value >= 0]
+    if len(numbers) != len(values) or not sum(numbers):
+        log(ERROR, "cfgutils", "set_select_weight", f"{weights.text} does not hold weights: numbers, not all of them 0")
+        return -1
+    return random.choices(range(len(numbers)), numbers)[0]
 
 
 @module.function(routes=ALL)

@@ -13,8 +13,8 @@ module = Module("mi_fifo", doc="Management over a named pipe (OpenSIPS module mi
 
 fifo_name = module.param("fifo_name", str, "/tmp/opensips_fifo", doc="path of the FIFO on which commands arrive")
 fifo_mode = module.param("fifo_mode", int, 0o660, doc="its permissions")
-fifo_user = module.param("fifo_user", str, "", doc="its owner, a name or a number; empty: the server's user")
-fifo_group = module.param("fifo_group", str, "", doc="its group, a name or a number; empty: the server's group")
+fifo_user = module.param("fifo_user", object, "", doc="its owner, a name or a number; empty: the server's user")
+fifo_group = module.param("fifo_group", object, "", doc="its group, a name or a number; empty: the server's group")
 reply_dir = module.param("reply_dir", str, "/tmp/", doc="put in front of the reply FIFO's name: a directory with its slash")
 pretty_printing = module.param("pretty_printing", int, 0, doc="1: answers are indented (clients that read one line need 0)")
 module.param("trace_destination", str, "", doc="where commands are traced to", no_effect="commands are not traced")
@@ -42,7 +42,7 @@ def check() -> None:
 
 def owner() -> int:
     """User id for the FIFO; -1: unchanged. Raises ConfigError."""
-    text = fifo_user.value
+    text = str(fifo_user.value)
     if not text:
         return -1
     try:
@@ -53,7 +53,7 @@ def owner() -> int:
 
 def group() -> int:
     """Group id for the FIFO; -1: unchanged. Raises ConfigError."""
-    text = fifo_group.value
+    text = str(fifo_group.value)
     if not text:
         return -1
     try:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import base64
 import os
+from urllib.parse import quote, unquote_to_bytes
 
 from opensips_py.core.http import connection, pool
 from opensips_py.core.http.transfer import INTERNAL, RestGet, RestPost, RestPut, Targets, Transfer, request_bytes
 from opensips_py.core.http.url import parse_http_url
 from opensips_py.core.log import ERROR, log
-from opensips_py.script.context import Context
+from opensips_py.script.context import Context, Value
 from opensips_py.script.declarations import ALL, ConfigError, Module, Var
 
 module = Module("rest_client", doc="HTTP requests (OpenSIPS module rest_client)")
@@ -153,6 +154,18 @@ def rest_append_hf(ctx: Context, txt: str) -> int:
         return -1
     ctx.slots.setdefault(SLOT, []).append(line)
     return 1
+
+
+@module.transformation("rest.escape")
+def _escape(text: str) -> Value:
+    """Percent-escaped, all but letters, digits and ``-._~`` (RFC 3986 2.3): for a part of a URL."""
+    return quote(text.encode("latin-1"), safe="")
+
+
+@module.transformation("rest.unescape")
+def _unescape(text: str) -> Value:
+    """Percent-escapes resolved."""
+    return unquote_to_bytes(text.encode("latin-1")).decode("latin-1")
 
 
 def _transfer(

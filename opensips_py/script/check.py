@@ -19,7 +19,7 @@ from opensips_py.script.posix_regex import RegexError, compile_regex
 from opensips_py.script.semantics import Net
 from opensips_py.script.suggest import did_you_mean
 from opensips_py.script.variables import Variable, VariableError
-from opensips_py.script.walk import expressions
+from opensips_py.script.walk import calls, expressions
 
 _ITERATORS = ("var", "avp", "json")
 
@@ -43,6 +43,7 @@ class Checker(CallChecker):
         """The whole script."""
         self._collect(script, path)
         self._deadlines(script)
+        self._blacklists(script)
         for route in script.routes:
             self.kind = route.kind
             self.block = route.keyword
@@ -65,6 +66,16 @@ class Checker(CallChecker):
                     if name not in able:
                         hint = did_you_mean(name, able) or f"functions that wait: {', '.join(sorted(able)) or 'none is loaded'}"
                         self.findings.error(setting, f"async_timeout: {name}() is not a function that waits", hint)
+
+    def _blacklists(self, script: ast.Script) -> None:
+        """A list of forbidden destinations that is defined and used would not keep anything from being sent there."""
+        if not any(setting.name == "dst_blacklist" for setting in script.settings):
+            return
+        for route in script.routes:
+            for call, _ in calls(route.body):
+                if call.name == "use_blacklist":
+                    hint = "test $du and $rd in the script before t_relay()"
+                    self.findings.error(call, "not supported yet: use_blacklist() with a list of dst_blacklist", hint)
 
     def _collect(self, script: ast.Script, path: str) -> None:
         first: dict[tuple[RouteKind, str], ast.Route] = {}

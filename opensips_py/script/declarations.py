@@ -58,6 +58,8 @@ class Var(Protocol):
     def set(self, ctx: Context, value: Value) -> None: ...
 
 
+ReadVar = Annotated[Var, "read"]
+"""A variable that is only read."""
 Pattern = re.Pattern[str]
 Static = Annotated[str, "static"]
 """A literal that is not expanded. ``Annotated[str, "static", f]``: ``f(text, registry)`` tells when the script is checked
@@ -124,7 +126,9 @@ class ModuleParameter(Generic[ParamValue]):
     doc: str
     multiple: bool = False
     no_effect: str | None = None
-    """Why the parameter has no effect here (accepted, with a notice at check), or None."""
+    """Why the parameter has no effect here (accepted, with a notice at check unless it asks for the default), or None."""
+    not_yet: str | None = None
+    """What it would need (only its default is accepted), or None."""
     convert: Callable[[Any], Any] | None = None
     """What a value of the script becomes; None: as it is."""
 
@@ -211,6 +215,15 @@ class VariableClass:
     """The operator ``:=`` where it differs from ``=`` (``$json`` parses the value); None: as ``write``."""
 
 
+@dataclass(slots=True, frozen=True)
+class ModuleTransformation:
+    """A transformation ``{class.operation}`` of text, without parameters."""
+
+    name: str
+    call: Callable[[str], Value]
+    doc: str
+
+
 class Module:
     """Everything that one module offers."""
 
@@ -228,6 +241,7 @@ class Module:
         self.mi_commands: dict[str, MICommand] = {}
         self.variables: dict[str, VariableClass] = {}
         self.events: dict[str, Event] = {}
+        self.transformations: dict[str, ModuleTransformation] = {}
         self.check_hooks: list[Callable[[], None]] = []
         self.config_hooks: list[Callable[[], None]] = []
         self.process_hooks: list[Callable[[], None]] = []
@@ -287,9 +301,10 @@ class Module:
         doc: str,
         multiple: bool = False,
         no_effect: str | None = None,
+        not_yet: str | None = None,
     ) -> ModuleParameter[ParamValue]:
-        """Declare a module parameter (``modparam("module", "name", value)``)."""
-        param = ModuleParameter(name, type, default, doc, multiple, no_effect=no_effect)
+        """Declare a module parameter (``modparam("module", "name", value)``); ``type`` object: a number or a text."""
+        param = ModuleParameter(name, type, default, doc, multiple, no_effect=no_effect, not_yet=not_yet)
         self.params[name] = param
         return param
 
@@ -335,6 +350,15 @@ class Module:
 
         return declare
 
+    def transformation(self, name: str) -> Callable[[Callable[[str], Value]], Callable[[str], Value]]:
+        """Declare a transformation of text: the decorated function gets the value's text; None is NULL."""
+
+        def declare(call: Callable[[str], Value]) -> Callable[[str], Value]:
+            self.transformations[name] = ModuleTransformation(name, call, inspect.getdoc(call) or "")
+            return call
+
+        return declare
+
     def on_check(self, hook: Callable[[], None]) -> Callable[[], None]:
         """Run ``hook`` when the script has been read, also when it is only checked (``-C``): it reads parameters, and may
         look at files. May raise ConfigError."""
@@ -372,7 +396,9 @@ def parameters_of(call: Callable[..., Any], skip: int = 1) -> list[Parameter]:
         hint = hints[p.name]
         # one before a mandatory one cannot have a default: its type alone says that it may be omitted
         optional = p.default is not inspect.Parameter.empty or type(None) in typing.get_args(hint)
-        out.append(Parameter(p.name, _kind(hint, call, p.name), optional, fault=_fault(hint)))
+        kind = _kind(hint, call, p.name)
+        read = kind == "read"
+        out.append(Parameter(p.name, "var" if read else kind, optional, written=not read, fault=_fault(hint)))
     return out
 
 

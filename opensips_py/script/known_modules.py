@@ -37,8 +37,7 @@ RENAMED_FUNCTIONS = {
 """Names of older versions, or of other servers, and what 3.1 calls them."""
 
 UNSUPPORTED_FUNCTIONS = {
-    "use_blacklist": "targets are not blacklisted; leave it out",
-    "unuse_blacklist": "targets are not blacklisted; leave it out",
+    "rest_init_client_tls": "the domains of tls_mgm are not there yet; ssl_capath names the certificates that are trusted",
     "t_anycast_replicate": "transactions are those of one server; there is no cluster to pass the request to",
 }
 """Functions that do not exist here, and why or what to do."""

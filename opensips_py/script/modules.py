@@ -230,7 +230,10 @@ def _assign(node: ast.ModParam, parameter: ModuleParameter[Any], findings: Findi
             node.value, f"type mismatch for parameter <{node.name}> in module <{node.module}>: {expected} is expected", hint
         )
         return
-    if parameter.no_effect is not None:
+    usual = parameter.multiple is False and value == default_of(parameter)
+    if parameter.not_yet is not None and not usual:
+        findings.error(node, f"not supported yet: parameter {node.name} of module {node.module}", parameter.not_yet)
+    if parameter.no_effect is not None and not usual:
         findings.notice(node, f"parameter {node.name} of module {node.module} has no effect", parameter.no_effect)
     if parameter.convert is not None:
         value = parameter.convert(value)

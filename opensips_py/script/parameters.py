@@ -217,20 +217,54 @@ PARAMETERS: dict[str, CoreParameter] = {
     )
 }
 
+_TLS_MGM = 'set it with modparam("tls_mgm", ...), whose module is not supported yet'
+
 REMOVED = {
     "debug": "use log_level",
-    "log_stdout": "use log_stderror",
     "children": "use udp_workers",
     "tcp_children": "use tcp_workers",
+    "tcp_async": 'set it with modparam("proto_tcp", "tcp_async", ...)',
     "fork": "start with -F to stay in the foreground, with -D to debug",
     "sip_stack": "leave it out",
     "disable_tcp": "load proto_tcp or leave it out",
-    "disable_tls": "load proto_tls or leave it out",
+    "disable_tls": "leave it out: without a module for TLS there is none",
     "port": "use socket=proto:address:port",
     "db_url": "use db_default_url",
-    "tls_port_no": "set it in the module proto_tls",
+    "max_loops": "leave it out",
+    "avp_aliases": "leave it out: AVPs have names",
+    "user": "start with -u",
+    "group": "start with -g",
+    "reply_to_via": "leave it out: replies go by received and rport",
+    "syn_branch": 'set it with modparam("tm", "syn_branch", ...)',
+    "tls_port_no": 'set it with modparam("proto_tls", "tls_port", ...), whose module is not supported yet',
+    **dict.fromkeys(("enable_tls", "tls_log", "tls_send_timeout", "tls_handshake_timeout"), "leave it out"),
+    **dict.fromkeys(
+        (
+            *("tls_certificate", "tls_private_key", "tls_ca_list", "tls_ca_dir", "tls_method", "tls_verify_client"),
+            *("tls_verify_server", "tls_require_client_certificate", "tls_ciphers_list", "tls_dh_params", "tls_ec_curve"),
+            *("tls_crl_dir", "tls_client_domain_avp", "tls_server_domain", "tls_client_domain"),
+        ),
+        _TLS_MGM,
+    ),
 }
 """Parameters of older versions, and what to do."""
+
+LATER = {
+    "log_stdout": ("3.2", "use log_stderror"),
+    "log_event_enabled": ("3.4", "leave it out"),
+    "log_event_level_filter": ("3.4", "leave it out"),
+    "log_json_buf_size": ("3.4", "leave it out"),
+    "log_msg_buf_size": ("3.4", "leave it out"),
+    "log_prefix": ("3.2", "use log_name"),
+    "stderror_level_filter": ("3.4", "use log_level"),
+    "stderror_log_format": ("3.4", "leave it out: lines are plain text"),
+    "syslog_level_filter": ("3.4", "use log_level"),
+    "syslog_log_format": ("3.4", "leave it out: lines are plain text"),
+    "syslog_name": ("3.4", "use log_name"),
+    "tcp_parallel_handling": ("3.3", "leave it out"),
+    "tcp_parallel_read_on_workers": ("3.5", "leave it out"),
+}
+"""Parameters that came after 3.1, with which version, and what does the same here."""
 
 
 class Settings:
@@ -257,13 +291,16 @@ def apply(nodes: list[ast.Setting], findings: Findings) -> Settings:
         if parameter is None:
             hint = did_you_mean(node.name, PARAMETERS)
             if node.name in REMOVED:
-                hint = f"'{node.name}' was removed in OpenSIPS 3: {REMOVED[node.name]}"
+                hint = f"it is of OpenSIPS 2 or older: {REMOVED[node.name]}"
+            elif node.name in LATER:
+                version, instead = LATER[node.name]
+                hint = f"it came with OpenSIPS {version}: {instead}"
             findings.error(node, f"syntax error: unknown config variable '{node.name}'", hint)
             continue
         value = _value(parameter, node, findings)
         if value is None:
             continue
-        if parameter.no_effect is not None:
+        if parameter.no_effect is not None and value != parameter.default:
             findings.notice(node, f"{node.name} has no effect", parameter.no_effect)
         settings.given.add(node.name)
         attribute = node.name.replace("-", "_")

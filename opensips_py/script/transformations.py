@@ -112,10 +112,23 @@ def of_value(name: str) -> Callable[[Callable[[Value], Value]], Callable[[Value]
     return declare
 
 
+_MODULES = {"rest.escape": "rest_client", "rest.unescape": "rest_client"}
+"""Transformations that modules bring."""
+
+
 def compile_transformation(text: TransformationText, registry: Registry) -> Step:
     """The function of one transformation; raises VariableError for an unknown one or wrong parameters."""
-    factory = TRANSFORMATIONS.get(text.name.lower())
+    name = text.name.lower()
+    factory = TRANSFORMATIONS.get(name)
+    if factory is None and name in registry.transformations:
+        call = registry.transformations[name].call
+        if text.parameters is not None:
+            raise VariableError(f"{{{name}}} takes no parameter", text.offset)
+        return lambda ctx, value: call(str(value))
     if factory is None:
+        module = _MODULES.get(name)
+        if module is not None:
+            raise VariableError(f'unknown transformation {{{text.name}}}; add loadmodule "{module}.so"', text.offset)
         near = difflib.get_close_matches(text.name, TRANSFORMATIONS, 1, 0.6)
         hint = f"; did you mean {{{near[0]}}}?" if near else ""
         raise VariableError(f"unknown transformation {{{text.name}}}{hint}", text.offset)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 from opensips_py.script import pseudo_variables
 from opensips_py.script.context import Context, Value
-from opensips_py.script.declarations import Module
+from opensips_py.script.declarations import Module, ModuleTransformation
 from opensips_py.script.transformations import compile_transformation
 from opensips_py.script.variable_kinds import (
     CORE,
@@ -75,10 +75,13 @@ class Registry:
 
     def __init__(self) -> None:
         self.kinds: dict[str, VariableKind] = dict(CORE)
+        self.transformations: dict[str, ModuleTransformation] = {}
+        """Those of modules."""
         self._compiled: dict[str, Variable] = {}
 
     def add(self, module: Module) -> None:
-        """Make the variables of ``module`` known."""
+        """Make the variables and transformations of ``module`` known."""
+        self.transformations.update(module.transformations)
         for cls in module.variables.values():
             self.kinds[cls.name] = kind_of_class(cls)
         self._compiled.clear()

@@ -193,7 +193,6 @@ def test_wrong_parameter(scripts: Scripts, line: str, message: str, hint: str | 
         ('t_inject_branches("else");', '"else" is no source of branches', ""),
         ('t_write_req("mail/none", "/tmp/x");', 'tw_append "none" is not defined', ""),
         ("t_anycast_replicate();", "not supported: function t_anycast_replicate()", "there is no cluster"),
-        ('use_blacklist("x");', "not supported: function use_blacklist()", "leave it out"),
         ('raise_event("E_X", "$avp(a)");', "Param [2] expected to be an AVP", "write $avp(a) without quotes"),
         ('raise_event("E_X", $avp($var(a)));', "Param [2] expected to be an AVP", ""),
         ("raise_event($var(a));", "Param [1] expected to be a name", ""),
@@ -372,7 +371,12 @@ def test_a_notification_route_must_exist(scripts: Scripts) -> None:
         ('route {\nif (method == "INVITE") exit;\n}\n', 2, "bare word <method>", 'write $rm, or is_method("INVITE")'),
         ("route {\nasnyc(fetch(1), vm);\n}\n", 2, "bad arguments for command <asnyc>", 'did you mean "async"?'),
         ("route {\n$var(x) = async(fetch(1), r);\n}\n", 2, "async has no value", "it is a statement of its own"),
-        ('modparam("dialog", "timeout_avp", "x")\nroute { exit; }\n', 1, "Parameter <timeout_avp> not found", "module dialog, and is not supported yet"),
+        (
+            'modparam("dialog", "timeout_avp", "x")\nroute { exit; }\n',
+            1,
+            "Parameter <timeout_avp> not found",
+            "module dialog, and is not supported yet",
+        ),
         (
             'loadmodule "nowhere.py"\nmodparam("nowhere", "a", 1)\nroute { mine($mine(x)); async(mine(), a); }\nroute[a] {}\n',
             1,

@@ -25,7 +25,11 @@ def _summary(scripts: Scripts, text: str) -> str | None:
 @pytest.mark.parametrize(
     ("statement", "message", "hint"),
     [
-        ('do_accounting("log", "cdr", "x", 1);', "too many parameters for command <do_accounting>", "do_accounting(str[, str][, str])"),
+        (
+            'do_accounting("log", "cdr", "x", 1);',
+            "too many parameters for command <do_accounting>",
+            "do_accounting(str[, str][, str])",
+        ),
         ("do_accounting();", "too few parameters for command <do_accounting>", None),
         ('ds_select_dst("1", 4);', "Param [1] expected to be an integer", "write 1"),
         ('pcre_match("x", "y", 1);', "too many parameters", None),
@@ -102,7 +106,11 @@ def test_the_summary_counts_lines_once_and_names_the_page(scripts: Scripts) -> N
 
 @pytest.mark.parametrize(
     ("text", "module"),
-    [('route { do_accounting("log"); }\n', "acc"), ('route { xlog("$DLG_did"); }\n', "dialog"), ('modparam("acc", "x", 1)\nroute { exit; }\n', "acc")],
+    [
+        ('route { do_accounting("log"); }\n', "acc"),
+        ('route { xlog("$DLG_did"); }\n', "dialog"),
+        ('modparam("acc", "x", 1)\nroute { exit; }\n', "acc"),
+    ],
 )
 def test_no_advice_to_load_a_module_that_is_not_there(scripts: Scripts, text: str, module: str) -> None:
     found = scripts.findings(text)

@@ -13,7 +13,9 @@ _NOT_WATCHED = "answers to pings are not watched"
 
 received_avp = module.param("received_avp", str, "", doc="AVP that fix_nated_register() sets (the same as registrar's)")
 nortpproxy_str = module.param("nortpproxy_str", str, "a=nortpproxy:yes\r\n", doc="line that fix_nated_sdp() adds with flag 4")
-oldip_skip = module.param("oldip_skip", int, 0, doc="1: fix_nated_sdp() does not note the old addresses")
+oldip_skip = module.param(
+    "oldip_skip", str, "", doc="what fix_nated_sdp() does not note: c the old media address, o the old address of the origin"
+)
 natping_interval = module.param("natping_interval", int, 0, doc="seconds between two pings of every contact; 0: no pings")
 ping_nated_only = module.param("ping_nated_only", int, 0, doc="1: ping only contacts with usrloc's nat_bflag")
 natping_tcp = module.param("natping_tcp", int, 0, doc="1: contacts over TCP get SIP pings too, if their connection is open")

@@ -22,6 +22,8 @@ _ADDRESS = {
     FIX_MEDIA: re.compile(r"^(c=IN )IP[46] ([^\s/]+)", re.MULTILINE),
     FIX_ORIGIN: re.compile(r"^(o=\S+ \S+ \S+ IN )IP[46] ([^\s/]+)", re.MULTILINE),
 }
+_LETTER = {FIX_MEDIA: "c", FIX_ORIGIN: "o"}
+"""Letters of ``oldip_skip``."""
 _NOTE = {FIX_MEDIA: "a=oldcip", FIX_ORIGIN: "a=oldoip"}
 
 
@@ -121,7 +123,7 @@ def fix_nated_sdp(ctx: Context, flags: int, ip: str | None = None, lines: str | 
     added = "a=direction:active\r\n" if flags & ADD_DIRECTION else ""
     for flag, pattern in _ADDRESS.items():
         if flags & flag:
-            if not oldip_skip.value:
+            if _LETTER[flag] not in oldip_skip.value:
                 old = dict.fromkeys(m[2] for m in pattern.finditer(body) if m[2] not in ("0.0.0.0", address))
                 added += "".join(f"{_NOTE[flag]}:{one}\r\n" for one in old)
             # 0.0.0.0 means hold (RFC 2543 B.5), not a place

@@ -25,11 +25,23 @@ received_param = module.param("received_param", str, "received", doc="parameter 
 received_avp = module.param("received_avp", str, "", doc="AVP that holds the URI of the address that the REGISTER came from")
 attr_avp = module.param("attr_avp", str, "", doc="AVP of text that is kept with a contact and given back by lookup()")
 sock_hdr_name = module.param("sock_hdr_name", str, "", doc="header that names the receiving socket (save() with flag s)")
+max_username_len = module.param("max_username_len", int, 64, doc="longest user of an address of record")
+max_domain_len = module.param("max_domain_len", int, 64, doc="longest domain of an address of record")
+max_aor_len = module.param("max_aor_len", int, 256, doc="longest address of record")
+max_contact_len = module.param("max_contact_len", int, 255, doc="longest URI of a contact")
 retry_after = module.param("retry_after", int, 0, doc="seconds in the Retry-After of 5xx replies; 0: none")
 tcp_persistent_flag = module.param(
     "tcp_persistent_flag", str, "", doc="message flag: a REGISTER keeps its connection open for as long as its contact lasts"
 )
 disable_gruu = module.param("disable_gruu", int, 1, doc="1: GRUUs (RFC 5627) are not handed out")
+
+_NO_PUSH = "nothing wakes phones by push notifications (RFC 8599) yet"
+module.param("pn_enable", int, 0, doc="1: push notifications", not_yet=_NO_PUSH)
+module.param("pn_enable_purr", int, 0, doc="1: push notifications inside dialogs", not_yet=_NO_PUSH)
+for _name, _unset in (("pn_providers", ""), ("pn_ct_match_params", "pn-provider, pn-prid, pn-param")):
+    module.param(_name, str, _unset, doc="push notifications", no_effect=_NO_PUSH)
+for _name in ("pn_pnsreg_interval", "pn_trigger_interval", "pn_skip_pn_interval", "pn_refresh_timeout"):
+    module.param(_name, int, UNSET, doc="seconds of push notifications", no_effect=_NO_PUSH)
 
 module.param("gruu_secret", str, "", doc="secret of temporary GRUUs", no_effect="GRUUs are not handed out")
 module.param("mcontact_avp", str, "", doc="AVP of a forwarded REGISTER's binding", no_effect="save() reads the reply's Contact")

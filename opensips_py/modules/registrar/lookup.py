@@ -13,7 +13,7 @@ from opensips_py.modules.registrar.declared import AvpNames, aor_of, module, reg
 from opensips_py.modules.usrloc import location
 from opensips_py.modules.usrloc.contact import Contact
 from opensips_py.script.context import Branch, Context
-from opensips_py.script.declarations import B, F, L, O, R, Static, Var
+from opensips_py.script.declarations import B, F, L, O, R, ReadVar, Static
 from opensips_py.script.posix_regex import RegexError, compile_regex
 from opensips_py.sip.errors import ParseError
 from opensips_py.sip.nameaddr import parse_nameaddrs
@@ -177,7 +177,7 @@ def is_contact_registered(
 
 
 @module.function(routes=R | F | O | B | L)
-def is_ip_registered(ctx: Context, domain: Static, aor: str | None, ip: Var) -> int:
+def is_ip_registered(ctx: Context, domain: Static, aor: str | None, ip: ReadVar) -> int:
     """Whether a contact of a user came from this address (from one of an AVP's values): 1 yes, -1 no."""
     every = getattr(ip, "values", None)
     values = [ip.get(ctx)] if every is None else every(ctx)

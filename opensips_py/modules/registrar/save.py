@@ -128,6 +128,17 @@ def _answer(ctx: Context, code: int, reason: str, headers: str) -> int:
     return stateless.send(ctx, code, reason)
 
 
+def _check_lengths(aor: str) -> None:
+    user, _, domain = aor.partition("@")
+    limits = (
+        (user, declared.max_username_len.value),
+        (domain, declared.max_domain_len.value),
+        (aor, declared.max_aor_len.value),
+    )
+    if any(len(part) > limit for part, limit in limits):
+        raise _bad("Address of record too long")
+
+
 def _register(ctx: Context, table: str, flags: Flags, aor_uri: str | None) -> tuple[list[Contact], list[Contact], str]:
     """The contacts asked for, those that are registered then, and further headers of the reply."""
     msg = ctx.msg
@@ -138,6 +149,7 @@ def _register(ctx: Context, table: str, flags: Flags, aor_uri: str | None) -> tu
     aor = aor_of(aor_uri)
     if aor is None:
         raise _bad("Could not extract the address of record")
+    _check_lengths(aor)
     addresses = _addresses(msg)
     if not addresses:
         return [], location.find(table, aor), ""
@@ -204,6 +216,8 @@ def _requested(
         uri = address.uri
         if uri == "*":
             raise _bad("* used in contact and more than 1 contact")
+        if len(uri) > declared.max_contact_len.value or len(received or "") > declared.max_contact_len.value:
+            raise _bad("Contact/Received too long")
         params = address.params if address.tail else {}
         seconds = _seconds(params.get("expires")) if params else None
         if seconds is None:

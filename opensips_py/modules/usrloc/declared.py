@@ -8,7 +8,7 @@ from opensips_py.script.flag_names import branch_flags
 
 module = Module("usrloc", doc="Contacts of users (OpenSIPS module usrloc), kept in the shared store")
 
-_NO_DATABASE = "contacts are kept in the shared store, not in a database"
+_NO_DATABASE = "contacts are kept in memory, not in a database: they are gone after a restart"
 _ONE_SERVER = "contacts are those of one server"
 _MEMORY_MODE = "single-instance-no-db"
 
@@ -32,6 +32,14 @@ for _name in ("skip_replicated_db_ops", "max_contact_delete", "regen_broken_cont
     module.param(_name, int, 0, doc="database", no_effect=_NO_DATABASE)
 for _name in ("location_cluster", "shared_pinging"):
     module.param(_name, int, 0, doc="cluster", no_effect=_ONE_SERVER)
+module.param("pinging_mode", str, "", doc="which server of a cluster pings", no_effect=_ONE_SERVER)
+module.param("cluster_mode", str, "none", doc="what is shared in a cluster: none", not_yet=_ONE_SERVER)
+module.param("cachedb_url", str, "", doc="NoSQL database of the contacts of a cluster", not_yet=_NO_DATABASE)
+module.param("restart_persistency", str, "none", doc="what contacts are loaded from at start: none", not_yet=_NO_DATABASE)
+module.param("contact_refresh_timer", int, 0, doc="1: E_UL_CONTACT_REFRESH is raised", not_yet="nothing wakes phones by push yet")
+module.param("mi_dump_kv_store", int, 0, doc="1: ul_dump shows stored values", no_effect="contacts have no stored values")
+for _name in ("latency_event_min_us", "latency_event_min_us_delta"):
+    module.param(_name, int, 0, doc="microseconds of a ping that raise an event", no_effect="answers to pings are not watched")
 
 for _event in contact_events.ALL:
     module.events[_event.name] = _event
