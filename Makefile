@@ -59,8 +59,10 @@ golden: prepare-test ## replay behaviour recorded from the C server
 torture: prepare-test ## RFC 4475 messages
 	@$(PY) -m scripts.torture $(TORTURE_ARGS)
 
-reference: prepare ## write docs/reference from the declarations in the code
+reference: prepare ## write docs/reference and docs/migration.md from the declarations in the code
 	@$(PY) -m scripts.reference
+	@$(PY) -m scripts.migration_page
+	@$(PY) -m scripts.command_line_page
 
 clean: ## remove what was made here
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage* htmlcov

@@ -24,7 +24,7 @@ from typing import Any
 import msgspec
 import yaml
 
-from opensips_py.script import known_modules
+from opensips_py.script import known_modules, migration
 from opensips_py.script.modules import available
 from scripts.testbed.mariadb import PASSWORD, USER, MariaDB
 from scripts.testbed.preloaded import Preloaded
@@ -142,7 +142,7 @@ def missing_modules(case: dict[str, Any], existing: set[str]) -> set[str]:
     """Modules of OpenSIPS that a case loads and that do not exist here."""
     text = "\n".join(str(case.get(key) or "") for key in ("cfg", "globals", "modparams", "extra"))
     loaded = {*case.get("modules", ()), *_LOADMODULE.findall(text)}
-    return (loaded & known_modules.FUNCTIONS.keys()) - existing
+    return (loaded & {*known_modules.exports(), *migration.LATER}) - existing
 
 
 def main(arguments: list[str]) -> int:

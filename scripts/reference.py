@@ -15,7 +15,7 @@ from opensips_py.script import ast, commands, modules, statements, transformatio
 from opensips_py.script.check_calls import signature
 from opensips_py.script.context import RouteKind
 from opensips_py.script.declarations import Event, Function, MICommand, Module, ModuleParameter, Statistic
-from opensips_py.script.parameters import PARAMETERS, REMOVED
+from opensips_py.script.parameters import LATER, PARAMETERS, REMOVED
 from opensips_py.script.printer import quoted
 from opensips_py.script.variable_syntax import VariableError
 from scripts import state_diagrams
@@ -117,6 +117,8 @@ def _language() -> Iterator[str]:
     )
     yield "\nParameters of older versions, which are refused: "
     yield "; ".join(f"`{name}` ({advice})" for name, advice in sorted(REMOVED.items()))
+    yield ".\n\nOf later versions, which are refused too: "
+    yield "; ".join(f"`{name}` ({since}: {advice})" for name, (since, advice) in sorted(LATER.items()))
     yield ".\n\n## Parameters of functions\n"
     yield from _table(("kind", "what is written"), ((f"`{kind}`", text) for kind, text in _KINDS.items()))
     yield "\nThose in brackets may be left out. A function marked _may wait_ can be used in `async()` and `launch()`.\n"
@@ -179,6 +181,11 @@ def _variables() -> Iterator[str]:
     yield from _table(
         ("transformation", "result"),
         ((f"`{{{t.name}{t.form}}}`", _cell(t.doc)) for _, t in sorted(transformations.DECLARED.items())),
+    )
+    yield "\nOf modules:\n"
+    yield from _table(
+        ("transformation", "module", "result"),
+        ((f"`{{{t.name}}}`", m.name, _cell(t.doc)) for m in _all_modules() for _, t in sorted(m.transformations.items())),
     )
 
 
@@ -255,6 +262,8 @@ def _parameter(parameter: ModuleParameter[Any]) -> tuple[str, ...]:
         doc += ". May be repeated"
     if parameter.no_effect:
         doc += f". No effect: {parameter.no_effect}"
+    if parameter.not_yet:
+        doc += f". Not supported yet: {parameter.not_yet}"
     kind = "int" if parameter.type is int else "str" if parameter.type is str else "int or str"
     return f"`{parameter.name}`", kind, _default(modules.default_of(parameter)), doc
 

@@ -292,13 +292,14 @@ class Module(declarations.Module):
         doc: str = "",
         multiple: bool = False,
         no_effect: str | None = None,
+        not_yet: str | None = None,
     ) -> ModuleParameter[P]:
         """Declare a module parameter, a number or a text: ``modparam("module", "name", value)``. Read its ``value``."""
         if type not in (int, str):
             raise TypeError(f"parameter {name} of module {self.name}: scripts have int and str, not {type!r}")
         if name in self.params:
             raise ValueError(f"parameter {name} is declared twice in module {self.name}")
-        made = super().param(name, type, default, doc=doc, multiple=multiple, no_effect=no_effect)
+        made = super().param(name, type, default, doc=doc, multiple=multiple, no_effect=no_effect, not_yet=not_yet)
         made.convert = _unicode
         return made
 

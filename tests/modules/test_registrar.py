@@ -553,3 +553,11 @@ def test_a_configuration_that_cannot_be_obeyed_is_refused(monkeypatch: pytest.Mo
 )
 def test_quality_values(text: str, q: int | None) -> None:
     assert q_of(text) == q
+
+
+@pytest.mark.parametrize("parameter", ["max_username_len", "max_aor_len", "max_contact_len"])
+def test_what_is_longer_than_the_limits_is_refused(register: Register, monkeypatch: pytest.MonkeyPatch, parameter: str) -> None:
+    monkeypatch.setattr(getattr(registrar, parameter), "value", 4)
+    reply = register(contact("a.example"), rc=-2)
+    assert reply.status == 400
+    assert "too long" in str(reply.value("p-registrar-error"))

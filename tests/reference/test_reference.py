@@ -7,15 +7,22 @@ import importlib
 import pytest
 
 from opensips_py.core import mi_async, mi_commands
-from opensips_py.script import modules, transformations, variable_kinds
+from opensips_py.script import known_modules, modules, transformations, variable_kinds
 from opensips_py.script.declarations import Module
 from opensips_py.script.parameters import PARAMETERS
+from scripts import migration_page
 from scripts.reference import FOLDER, pages
 
 
 @pytest.mark.parametrize("name", sorted(pages()))
 def test_the_page_is_what_the_declarations_give(name: str) -> None:
     assert (FOLDER / name).read_text() == pages()[name], "run make reference"
+
+
+def test_the_page_about_migration_is_true() -> None:
+    assert migration_page.PAGE.read_text() == migration_page.page(), "run make reference"
+    rows = migration_page.page().partition("\n## Modules of later versions")[0].count("\n| `")
+    assert rows == len(known_modules.exports())
 
 
 def test_no_page_is_left_over() -> None:
