@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from opensips_py.core.log import ERROR, log
 from opensips_py.sip.edits import forget_inside
-from opensips_py.sip.message import Header, ParseError, SipMessage, parse
+from opensips_py.sip.message import Header, ParseError, SipMessage, reread
 from opensips_py.sip.nameaddr import NameAddr, parse_nameaddr
 from opensips_py.tm.record import RESTORE_CSEQ, RESTORE_FROM, RESTORE_TO, Record
 
@@ -72,15 +72,15 @@ def restore_addresses(rec: Record, n: int, reply: SipMessage) -> None:
     """Give a reply of branch ``n`` the From, To and CSeq of the request as the caller has sent it."""
     request: SipMessage | None = None
     if rec.flags & RESTORE_CSEQ:
-        request = parse(rec.raw)
+        request = reread(rec.raw)
         if request.cseq is not None:
             set_cseq(reply, request.cseq.number)
     for flag, kind in _KINDS.items():
         if not rec.flags & flag:
             continue
         if request is None:
-            request = parse(rec.raw)
-        sent = parse(rec.branches[n].sent)
+            request = reread(rec.raw)
+        sent = reread(rec.branches[n].sent)
         original, ours, theirs = read(request, kind), read(sent, kind), read(reply, kind)
         if original is None or ours is None or theirs is None:
             log(ERROR, "uac", "restore_uris_reply", f"{kind.capitalize()} of a reply cannot be restored")

@@ -18,7 +18,7 @@ from opensips_py.core.transactions import hooks
 from opensips_py.core.unsettled import unsettled
 from opensips_py.script.context import Context, RouteKind, Source
 from opensips_py.script.pseudo_variables_context import views
-from opensips_py.sip.message import SipMessage, parse
+from opensips_py.sip.message import SipMessage, reread
 from opensips_py.tm import machine
 from opensips_py.tm.picking import pending, pick
 from opensips_py.tm.record import CANCELLED, LOCAL, LOCAL_REPLY, NOT_RELAYED, PARKED, Record
@@ -183,13 +183,29 @@ def answer(tx: Transaction, rec: Record, winner: int, now: float) -> None:
     relay_upstream(tx, rec, code, data, now)
 
 
+def give_up(tx: Transaction, rec: Record, now: float) -> None:
+    """Answer 500, after a fault of this server, and end all branches (held transaction; the caller commits)."""
+    tx.out.clear()
+    rec.on_failure = None
+    rec.failing = -1
+    rec.flags &= ~PARKED
+    for branch in rec.branches:
+        machine.abandon(rec, branch, now, tx.out)
+    if rec.flags & NOT_RELAYED:
+        local_reply(tx, rec, 500, b"", now)
+    else:
+        ctx = Context(reread(rec.raw), source_of(rec), this.sockets[rec.socket])
+        transactions.mark_source(ctx)
+        transactions.send_reply(ctx, tx, rec, 500, "Server Internal Error")
+
+
 def request_context(rec: Record, kind: RouteKind = RouteKind.REQUEST) -> Context:
     """A context over the request of a transaction, as it was when it was relayed (OpenSIPS: fake request)."""
     if rec.context:
         ctx = Context.thaw(rec.context, this.sockets)
         ctx.route_kind = kind
     else:
-        ctx = Context(parse(rec.raw), source_of(rec), this.sockets[rec.socket], kind)
+        ctx = Context(reread(rec.raw), source_of(rec), this.sockets[rec.socket], kind)
     transactions.mark_source(ctx)
     return ctx
 
@@ -257,7 +273,7 @@ def _branch_view(ctx: Context) -> Context | None:
     if rec is None or not 0 <= ctx.branch_index < len(rec.branches):
         return None
     branch = rec.branches[ctx.branch_index]
-    view = Context(parse(branch.sent), source_of(rec), this.sockets[rec.socket])
+    view = Context(reread(branch.sent), source_of(rec), this.sockets[rec.socket])
     view.dst_uri = f"sip:{branch.host}:{branch.port}"
     view.branch_flags = branch.script_flags
     view.send_socket = this.sockets[branch.socket]
@@ -292,4 +308,4 @@ def _show_winner(ctx: Context, rec: Record, winner: int) -> None:
 
 def reply_of(data: bytes) -> SipMessage:
     """A stored reply, for reading."""
-    return parse(data)
+    return reread(data)

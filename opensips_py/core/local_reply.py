@@ -15,13 +15,14 @@ from collections.abc import Callable
 
 import msgspec
 
+from ipc.store import StoreError
 from opensips_py.core import transaction
 from opensips_py.core.guard import report_error
 from opensips_py.core.log import ERROR, log
 from opensips_py.core.process import this
 from opensips_py.core.transaction import Transaction
 from opensips_py.core.transactions import hooks
-from opensips_py.sip.message import SipMessage, parse
+from opensips_py.sip.message import SipMessage, reread
 from opensips_py.tm import machine
 from opensips_py.tm.record import Notice, Record
 
@@ -47,7 +48,7 @@ class Outcome(msgspec.Struct, array_like=True):
     @property
     def message(self) -> SipMessage | None:
         """The reply, None when it was made here."""
-        return parse(self.reply) if self.reply else None
+        return reread(self.reply) if self.reply else None
 
     @property
     def status(self) -> str:
@@ -139,4 +140,10 @@ def _run(outcome: Outcome) -> None:
 def sweep() -> None:
     """Tell of what was left by processes that died before they could. For the timer process."""
     for key, _ in this.store.scan(PREFIX):
-        tell(key)
+        try:
+            tell(key)
+        except StoreError:
+            raise
+        except Exception as error:  # of one row: the others wait behind it
+            report_error(error, "reply to a local request")
+            this.store.delete(key)

@@ -11,16 +11,18 @@ from opensips_py.core.address_headers import restore_addresses
 from opensips_py.core.building import with_length
 from opensips_py.core.continuation import Continuation
 from opensips_py.core.destinations import Destinations, known_destinations
-from opensips_py.core.dns.location import PORT_OPEN, Hop
+from opensips_py.core.dns.location import PORT_OPEN, Hop, family_of
 from opensips_py.core.guard import run_guarded
 from opensips_py.core.locating import when_located
+from opensips_py.core.own_address import is_own_address
 from opensips_py.core.process import this
 from opensips_py.core.request_script import TransactionRoute
 from opensips_py.core.transaction import Transaction, commit, hold, look, release
 from opensips_py.core.transactions import hooks
 from opensips_py.core.unsettled import unsettled
 from opensips_py.script.context import Context, ListenSocket, RouteKind, Source
-from opensips_py.sip.message import SipMessage, parse
+from opensips_py.sip.message import ParseError, SipMessage, reread
+from opensips_py.sip.via import Via
 from opensips_py.tm import identity, machine, messages
 from opensips_py.tm.record import NOT_RELAYED, RELIABLE, RESTORE_CSEQ, RESTORE_FROM, RESTORE_TO, Record
 
@@ -248,7 +250,7 @@ def _received(tx: Transaction, rec: Record, n: int, method: str, msg: SipMessage
     outcome = machine.reply_received(rec, n, code, msg, relayed, now, tx.out)
     if outcome == machine.RELAY:
         if code >= 200 and rec.code < 300 and not rec.index and rec.method == "INVITE":
-            rec.index = transactions.success_ack_key_of(parse(rec.raw) if rec.flags & RESTORE_CSEQ else msg)
+            rec.index = transactions.success_ack_key_of(reread(rec.raw) if rec.flags & RESTORE_CSEQ else msg)
         if code >= 200 or not dropped:
             failure.relay_upstream(tx, rec, code, relayed, now)
     elif outcome >= 0:
@@ -257,14 +259,20 @@ def _received(tx: Transaction, rec: Record, n: int, method: str, msg: SipMessage
 
 
 def stray(ctx: Context | None, msg: SipMessage) -> bool:
-    """A reply without transaction: passed on by its second Via only if the script forwards without state itself."""
+    """A reply without transaction: passed on by its second Via only if the script forwards without state itself.
+
+    And only if we have put its top Via there (RFC 3261 18.1.2).
+    """
     if not hooks.stateless_forwarding or (ctx is not None and ctx.dropped and msg.status < 200):
         return False
-    vias = msg.vias
-    if len(vias) < 2:
+    try:
+        vias = msg.vias
+    except ParseError:
+        return False
+    if len(vias) < 2 or not _is_own(msg, vias):
         return False
     via = vias[1]
-    host = via.received or via.address
+    host = via.address if via.received is None or family_of(via.received) is None else via.received
     port = via.rport or _connection_port(msg) or via.effective_port
     hop = Hop(host, port, via.transport.lower(), 0 if via.port or via.received else PORT_OPEN)
 
@@ -282,10 +290,20 @@ def stray(ctx: Context | None, msg: SipMessage) -> bool:
     return True
 
 
+def _is_own(msg: SipMessage, vias: list[Via]) -> bool:
+    """Whether the top Via of a reply is ours: it names this server, or has the branch that we gave."""
+    top, below = vias[0], vias[1]
+    if is_own_address(top.host, top.effective_port):
+        return True
+    return below.branch is not None and top.branch == identity.stateless_branch_id(below.branch, below.sent_by, msg.method)
+
+
 def _connection_port(msg: SipMessage) -> int | None:
     """Source port of the connection that the request came in on: ``i`` in our Via (see ``relay.forward``)."""
     text = msg.via.params.get("i")
+    if text is None or len(text) > 4 or not text.isalnum():
+        return None
     try:
-        return None if text is None else int(text, 16) & 0xFFFF
+        return int(text, 16) or None
     except ValueError:
         return None

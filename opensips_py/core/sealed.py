@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import base64
 import binascii
-import os
 from hashlib import blake2b, shake_256
 from hmac import compare_digest
 
-_own = os.urandom(32)  # before the fork: one for all processes of a server
+from opensips_py.tm import identity
 
 CHECK = 12
 """Bytes of the check value."""
@@ -20,7 +19,9 @@ CHECK = 12
 
 def key_of(password: str) -> bytes:
     """The key that a password stands for; without one that of this run of the server."""
-    return blake2b(password.encode("latin-1"), digest_size=32, person=b"sealed text").digest() if password else _own
+    if not password:
+        return identity.derived_key(b"sealed text")
+    return blake2b(password.encode("latin-1"), digest_size=32, person=b"sealed text").digest()
 
 
 def seal(key: bytes, about: str, text: str) -> str:

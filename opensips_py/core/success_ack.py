@@ -10,7 +10,7 @@ from opensips_py.core.process import this
 from opensips_py.core.transaction import Transaction
 from opensips_py.sip.errors import ParseError
 from opensips_py.sip.forward import build_ack
-from opensips_py.sip.message import SipMessage, parse
+from opensips_py.sip.message import SipMessage, reread
 from opensips_py.sip.request import dialog_route
 from opensips_py.tm import identity
 from opensips_py.tm.messages import Identification
@@ -44,7 +44,7 @@ def acknowledge(tx: Transaction, rec: Record, n: int, reply: SipMessage) -> None
             return
         to = found[0]
         data = build_ack(
-            parse(branch.sent),
+            reread(branch.sent),
             reply,
             ruri=route.ruri or branch.uri,
             via=f"Via: {to.socket.via};branch={name}",

@@ -18,7 +18,7 @@ from typing import Any
 
 from opensips_py.core.process import this
 from opensips_py.core.unsettled import unsettled
-from opensips_py.sip.message import SipMessage, note_source, parse
+from opensips_py.sip.message import SipMessage, note_source, reread
 from opensips_py.tm import identity, machine, rows
 from opensips_py.tm.record import LOCAL_SUCCESS, NEVER, OPEN_ONLY, RESTORE_CSEQ, Record, decode, encode
 
@@ -74,7 +74,7 @@ class Transaction:
         if self._request is None:
             rec = look(self)
             if rec is not None:
-                self._request = parse(rec.raw)
+                self._request = reread(rec.raw)
                 note_source(self._request, rec.ip, rec.port)
         return self._request
 
@@ -103,13 +103,32 @@ def hold(tx: Transaction) -> Record | None:
     store = this.store
     if not store.try_lock(tx.key):
         store.lock(tx.key).__enter__()
-    data = store.get(tx.key)
-    if data is None:
-        store.unlock(tx.key)
-        tx.record = None
+    return _load(tx)
+
+
+def try_hold(tx: Transaction) -> bool:
+    """:func:`hold` one that is not held here yet, unless another process holds it: False. Its record is None when it is gone."""
+    if not this.store.try_lock(tx.key):
+        return False
+    _load(tx)
+    return True
+
+
+def _load(tx: Transaction) -> Record | None:
+    """Load a transaction of which this process has the lock; None, and the lock released, when it is gone."""
+    store = this.store
+    tx.record = None
+    try:
+        data = store.get(tx.key)
+        if data is not None:
+            tx.record = decode(data)
+    finally:
+        if tx.record is None:
+            store.unlock(tx.key)
+    rec = tx.record
+    if rec is None:
         return None
     tx.depth = 1
-    rec = tx.record = decode(data)
     tx.deadline, tx.done, tx.indexed = rec.deadline, rec.done, bool(rec.index)
     return rec
 

@@ -15,7 +15,7 @@ from opensips_py.core.transaction import ANSWERED, RENUMBERED, Transaction, answ
 from opensips_py.core.unsettled import unsettled
 from opensips_py.script.context import Context, RouteKind
 from opensips_py.sip.forward import DEFAULT_USER_AGENT
-from opensips_py.sip.message import SipMessage, note_source, parse
+from opensips_py.sip.message import SipMessage, note_source, reread
 from opensips_py.sip.reply import DEFAULT_SERVER
 from opensips_py.tm import identity, machine, messages, rows
 from opensips_py.tm.record import CANCELLED, LOCAL, LOCAL_SUCCESS, NEVER, OPEN_ONLY, PARKED, RELIABLE, Record, peek
@@ -201,7 +201,7 @@ def _renumber(ack: SipMessage, key: bytes) -> None:
     """Give the ACK for a 2xx the number in CSeq by which the callee knows the INVITE."""
     rec = look(Transaction(key))
     for branch in () if rec is None else rec.branches:
-        cseq = parse(branch.sent).cseq if branch.code // 100 == 2 else None
+        cseq = reread(branch.sent).cseq if branch.code // 100 == 2 else None
         if cseq is not None:
             set_cseq(ack, cseq.number)
 

@@ -14,8 +14,7 @@ from opensips_py.core.guard import report_error
 from opensips_py.core.log import NOTICE, log
 from opensips_py.core.streams import is_reply
 from opensips_py.core.transaction import Transaction, commit, hold, release
-from opensips_py.sip.errors import ParseError
-from opensips_py.sip.message import parse
+from opensips_py.sip.message import reread
 from opensips_py.tm import identity, machine
 from opensips_py.tm.states import Uac
 
@@ -25,10 +24,7 @@ def not_sent(data: bytes) -> None:
     if is_reply(data):
         log(NOTICE, "core", "tcp_send", f"a reply was not delivered: {_shown(data)}")
         return
-    try:
-        msg = parse(data)
-    except ParseError:
-        return  # a keep-alive
+    msg = reread(data)
     name = identity.of_branch_id(msg.via.branch or "")
     if name is None:
         return
@@ -40,13 +36,9 @@ def not_sent(data: bytes) -> None:
 
 def _shown(data: bytes) -> str:
     """A reply in a line of the log: status, Call-ID, and whom its topmost Via names."""
-    try:
-        msg = parse(data)
-        peer = msg.via.sent_by
-    except ParseError:
-        return repr(data[:30])
+    msg = reread(data)
     status = data[8:].partition(b"\r\n")[0].decode("latin-1")
-    return f"{status}, Call-ID {msg.call_id}, for {peer}"
+    return f"{status}, Call-ID {msg.call_id}, for {msg.via.sent_by}"
 
 
 def _end_branch(key: bytes, n: int, method: str, via: str) -> None:

@@ -44,7 +44,6 @@ def configure() -> None:
     for parameter in (rr_from_store_param, rr_to_store_param):
         if not parameter.value:
             raise ConfigError(f"uac: {parameter.name} must not be empty")
-    _Key.value = sealed.key_of(restore_passwd.value)
     for call in (_keep_numbers, _restore_automatically):
         if call in rr.routed:
             rr.routed.remove(call)
@@ -56,15 +55,9 @@ def configure() -> None:
 # --- what is kept in Record-Route -----------------------------------------------------------------------------------
 
 
-class _Key:
-    """What the kept URIs are sealed with."""
-
-    value = sealed.key_of("")
-
-
 def store(ctx: Context, kind: str, original: str, new: str) -> str:
     """Both URIs in one parameter value, good for this dialog alone."""
-    return sealed.seal(_Key.value, f"{kind} {ctx.msg.call_id}", f"{original}\0{new}")
+    return sealed.seal(sealed.key_of(restore_passwd.value), f"{kind} {ctx.msg.call_id}", f"{original}\0{new}")
 
 
 def other_uri(ctx: Context, kind: str, stored: str, uri: str, upstream: bool) -> str | None:
@@ -72,7 +65,7 @@ def other_uri(ctx: Context, kind: str, stored: str, uri: str, upstream: bool) ->
 
     ``upstream`` decides when ``uri`` is neither of the two, because its sender has written it in another way.
     """
-    text = sealed.unseal(_Key.value, f"{kind} {ctx.msg.call_id}", stored)
+    text = sealed.unseal(sealed.key_of(restore_passwd.value), f"{kind} {ctx.msg.call_id}", stored)
     original, both, new = (text or "").partition("\0")
     if not both:
         return None

@@ -15,7 +15,7 @@ from opensips_py.script.context import Branch, Context
 from opensips_py.script.declarations import ConfigError, F, Module
 from opensips_py.script.posix_regex import RegexError, compile_regex
 from opensips_py.script.pseudo_variables_uri import q_value
-from opensips_py.sip.message import ParseError, parse
+from opensips_py.sip.message import ParseError, reread
 from opensips_py.sip.nameaddr import parse_nameaddrs
 from opensips_py.sip.uri import uri_or_none
 
@@ -131,7 +131,7 @@ def _contacts(ctx: Context, reply: bytes) -> list[tuple[int, str]]:
     """(q, URI) of the Contacts of a reply that may be followed, the lowest q first, as OpenSIPS orders them."""
     found = []
     try:
-        msg = parse(reply)
+        msg = reread(reply)
         addresses = [address for value in msg.values("contact") for address in parse_nameaddrs(value)]
     except ParseError as error:
         log(ERROR, "uac_redirect", "get_redirects", f"Contact of a reply cannot be read: {error.reason}")

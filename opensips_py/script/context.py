@@ -19,7 +19,7 @@ from typing import Any
 
 import msgspec
 
-from opensips_py.sip.message import ParseError, SipMessage, parse
+from opensips_py.sip.message import SipMessage, reread
 
 Value = str | int | None
 """What a script variable holds; None is the script's NULL."""
@@ -243,12 +243,7 @@ class Context(msgspec.Struct, eq=False):
     def thaw(cls, data: bytes, sockets: list[ListenSocket]) -> Context:
         """The context that :meth:`freeze` wrote. ``sockets`` is the server's socket list."""
         f = _decode(data)
-        try:
-            msg = parse(f.raw)
-        except ParseError as error:  # one that error_route was about
-            if error.message is None:
-                raise
-            msg = error.message
+        msg = reread(f.raw)
         msg.edits = f.edits
         return cls(
             msg=msg,

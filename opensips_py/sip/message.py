@@ -17,7 +17,7 @@ from opensips_py.sip.fields import Fields
 from opensips_py.sip.headers import KINDS, LWS, TOKEN, Header, quotes_balanced, split_values
 from opensips_py.sip.via import Via, parse_sent, parse_via
 
-__all__ = ["METHODS", "Edit", "Header", "ParseError", "SipMessage", "note_source", "parse"]
+__all__ = ["METHODS", "Edit", "Header", "ParseError", "SipMessage", "note_source", "parse", "reread"]
 
 _ADDRESS_KINDS = frozenset(("from", "to", "contact", "route", "record-route"))
 
@@ -219,7 +219,7 @@ def _check(msg: SipMessage) -> None:
         msg.content_length = length
         if msg.body_start + length < msg.body_end:
             msg.body_end = msg.body_start + length
-    if '"' in msg.text and msg.text.count('"', 0, msg.headers_end) & 1:
+    if '"' in msg.text and msg.text.find('"', 0, msg.headers_end) >= 0:
         _check_quotes(msg)
 
 
@@ -233,8 +233,8 @@ def _check_vias(msg: SipMessage, value: str) -> None:
 
 
 def _check_quotes(msg: SipMessage) -> None:
-    for (_, _, value), kind in zip(msg._parts, msg._kinds, strict=True):
-        if kind in _ADDRESS_KINDS and not quotes_balanced(value):
+    for line, kind in zip(msg._lines, msg._kinds, strict=True):
+        if '"' in line and kind in _ADDRESS_KINDS and line.count('"') & 1 and not quotes_balanced(line.partition(":")[2]):
             _refuse(msg, f"quoted string does not end in {kind}")
 
 
@@ -293,6 +293,52 @@ def _parse_carefully(raw: bytes) -> SipMessage:
         _refuse(msg, "no empty line behind the headers")
     _check(msg)
     return msg
+
+
+def reread(raw: bytes) -> SipMessage:
+    """Read a message that was taken before, or was made here from one: never raises.
+
+    What is stored may look worse than what was received, because headers were taken off, or a script has added its own: a quote
+    that had its counterpart elsewhere, a line without a colon, no Via.
+    """
+    try:
+        return parse(raw)
+    except ParseError as error:
+        return error.message or _take_as_it_is(raw)
+
+
+_NOWHERE = "SIP/2.0/UDP 0.0.0.0"
+"""In the place of a Via that cannot be read."""
+
+
+def _take_as_it_is(raw: bytes) -> SipMessage:
+    msg = SipMessage()
+    msg.raw = raw
+    msg.text = raw.decode("latin-1")
+    msg.edits = []
+    msg.body_end = len(msg.text)
+    first, _ = _split_lines(msg)
+    msg._kinds = [_kind_or_none(name) if colon else "" for name, colon, _ in msg._parts]
+    words = first.split(" ")
+    msg.is_request = words[0][:4].upper() != "SIP/"
+    if msg.is_request:
+        msg.method, msg.ruri, msg.version = words[0], " ".join(words[1:-1]), words[-1]
+    else:
+        msg.version, msg.reason = words[0], " ".join(words[2:])
+        status = words[1] if len(words) > 1 else ""
+        msg.status = int(status) if len(status) == 3 and status.isascii() and status.isdigit() else 500
+    try:
+        msg.via = parse_via(msg.values("via")[0])
+    except (ParseError, IndexError):
+        msg.via = parse_via(_NOWHERE)
+    return msg
+
+
+def _kind_or_none(name: str) -> str:
+    try:
+        return KINDS[name]
+    except ParseError:
+        return ""
 
 
 def _split_lines(msg: SipMessage) -> tuple[str, bool]:

@@ -87,9 +87,12 @@ class Via:
 
     @property
     def rport(self) -> int | None:
-        """The value of ``rport`` as it came in; None when absent or empty."""
+        """The value of ``rport`` as it came in; None when absent, empty, or no port."""
         value = self.params.get("rport")
-        return int(value) if value is not None and value.isascii() and value.isdigit() and len(value) < 6 else None
+        if value is None or not (value.isascii() and value.isdigit()) or len(value) > 5:
+            return None
+        number = int(value)
+        return number if 0 < number < 65536 else None
 
     @property
     def sent_by(self) -> str:

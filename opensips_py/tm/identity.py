@@ -9,6 +9,7 @@ transaction, in whichever process it arrives.
 from __future__ import annotations
 
 import os
+import re
 from hashlib import blake2b
 from zlib import crc32
 
@@ -20,15 +21,13 @@ INDEX_PREFIX = b"i"
 
 _secret: bytes
 _sl_tag_prefix: str
-_tag_salt: int
 
 
 def draw_secrets() -> None:
     """New secrets behind keys, branches and tags: before the fork, one set for all processes of a server."""
-    global _secret, _sl_tag_prefix, _tag_salt
+    global _secret, _sl_tag_prefix
     _secret = os.urandom(16)
     _sl_tag_prefix = os.urandom(5).hex()
-    _tag_salt = int.from_bytes(os.urandom(8), "big")
 
 
 draw_secrets()
@@ -94,15 +93,11 @@ def branch_id(key: bytes, number: int) -> str:
 
 def of_branch_id(branch: str) -> tuple[bytes, int] | None:
     """(key, branch number) from a reply's top Via; None when it is not of our making."""
-    if len(branch) < 25 or branch[23] != "." or not branch.startswith("z9hG4bK"):
-        return None
-    number = branch[24:]
-    if "." in number:
-        number = number.partition(".")[0]
-    try:
-        return PREFIX + bytes.fromhex(branch[7:23]), int(number, 16)
-    except ValueError:
-        return None
+    m = _branch_id(branch)
+    return None if m is None else (PREFIX + bytes.fromhex(m[1]), int(m[2], 16))
+
+
+_branch_id = re.compile(r"z9hG4bK([0-9a-f]{16})\.([0-9a-f]{1,4})(?:\.[0-9a-f]{1,4})?").fullmatch
 
 
 def sibling_branch_id(branch: str, number: int) -> str:
@@ -122,9 +117,14 @@ def stateless_branch_id(branch: str, sent_by: str, method: str) -> str:
     return "z9hG4bKs" + digest.hexdigest()
 
 
+def derived_key(person: bytes) -> bytes:
+    """A key of this run of the server for another purpose."""
+    return blake2b(key=_secret, digest_size=32, person=person).digest()
+
+
 def to_tag(key: bytes) -> str:
     """To tag of all replies that the transaction ``key`` makes here, the 200 for its CANCEL included (RFC 3261 9.2)."""
-    return f"{int.from_bytes(key[1:], 'big') ^ _tag_salt:016x}"
+    return blake2b(key, digest_size=8, key=_secret, person=b"to tag").hexdigest()  # who has it does not know the key
 
 
 def stateless_to_tag(branch: str, sent_by: str) -> str:

@@ -45,6 +45,7 @@ COMPLETED_ELSEWHERE = 'SIP ;cause=200 ;text="Call completed elsewhere"'
 
 TIMEOUT_CODE = 408
 CANCELLED_CODE = 487
+SERVER_ERROR = 500
 
 CHALLENGES = (401, 407)
 """Relayed without being repeated until the ACK comes: who floods us with INVITEs is not to be helped (RFC 3261 26.3.2.4)."""
@@ -274,6 +275,20 @@ def cancel_branch(rec: Record, branch: UacBranch, reason: str | None, now: float
         _cancel(rec, branch, reason, now, out)
     else:
         branch.flags |= CANCEL_WANTED
+
+
+def abandon(rec: Record, branch: UacBranch, now: float, out: list[Send]) -> None:
+    """End a branch whatever has become of it; one that rings is cancelled."""
+    rings = rec.method == "INVITE" and branch.state == Uac.PROCEEDING and not branch.cancel
+    branch.held = 0
+    branch.further = None
+    if branch.state < Uac.COMPLETED:
+        branch.state = Uac.COMPLETED
+        branch.code = SERVER_ERROR
+        branch.flags |= LOCAL_REPLY
+    _stop(branch)
+    if rings:
+        out.append((branch.socket, messages.cancel(branch.sent, None, rec.headers), branch.host, branch.port))
 
 
 def _cancel(rec: Record, branch: UacBranch, reason: str | None, now: float, out: list[Send]) -> None:

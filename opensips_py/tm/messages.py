@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from opensips_py.sip.forward import DEFAULT_USER_AGENT, build_ack, build_cancel
-from opensips_py.sip.message import SipMessage, parse
+from opensips_py.sip.message import SipMessage, reread
 from opensips_py.sip.reply import strip_top_via
 
 
@@ -16,14 +16,14 @@ class Identification:
 
 def ack(sent: bytes, reply: SipMessage, headers: str = "") -> bytes:
     """The ACK for a negative ``reply`` to the INVITE ``sent`` (RFC 3261 17.1.1.3)."""
-    invite = parse(sent)
+    invite = reread(sent)
     via, routes = _via_and_routes(invite)
     return build_ack(invite, reply, ruri=invite.ruri, via=via, routes=routes + headers, user_agent=Identification.user_agent)
 
 
 def cancel(sent: bytes, reason: str | None, more: str = "") -> bytes:
     """The CANCEL for the INVITE ``sent`` (RFC 3261 9.1), with a Reason header (RFC 3326) if given."""
-    invite = parse(sent)
+    invite = reread(sent)
     via, routes = _via_and_routes(invite)
     headers = f"Reason: {reason}\r\n{more}" if reason else more
     return build_cancel(invite, ruri=invite.ruri, via=via, routes=routes, headers=headers, user_agent=Identification.user_agent)
@@ -39,7 +39,7 @@ def elsewhere(sent: bytes, branch: str, new_branch: str, via: str, stream: bool)
     at = sent.index(mark)
     start = at if not via else sent.rindex(b"Via: ", 0, at) + len(b"Via: ")
     made = sent[:start] + via.encode() + f";branch={new_branch}".encode() + sent[at + len(mark) :]
-    if stream and not (msg := parse(made)).has("content-length"):
+    if stream and not (msg := reread(made)).has("content-length"):
         made = made.replace(b"\r\n\r\n", f"\r\nContent-Length: {len(msg.body)}\r\n\r\n".encode(), 1)
     return made
 

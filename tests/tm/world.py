@@ -15,7 +15,7 @@ from opensips_py.modules.tm import functions as tm_functions
 from opensips_py.modules.tm import injection
 from opensips_py.script.context import Context, ListenSocket, RouteKind
 from opensips_py.script.parameters import Settings
-from opensips_py.sip.message import SipMessage, parse
+from opensips_py.sip.message import SipMessage, reread
 from opensips_py.tm.record import Record, decode
 
 UAC = ("127.0.1.1", 15061)
@@ -87,7 +87,7 @@ class World:
         return self.taken()
 
     def taken(self) -> list[tuple[tuple[str, int], SipMessage]]:
-        out = [(address, parse(data)) for address, data in self.sent]
+        out = [(address, reread(data)) for address, data in self.sent]
         self.sent.clear()
         return out
 
@@ -98,7 +98,7 @@ class World:
         while True:
             self.sent.clear()
             following = timers.fire_due(self.now)
-            out += [(round(self.now - start, 3), address, parse(data)) for address, data in self.sent]
+            out += [(round(self.now - start, 3), address, reread(data)) for address, data in self.sent]
             self.sent.clear()
             if following is None or following > end:
                 self.now = end

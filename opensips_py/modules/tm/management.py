@@ -19,7 +19,7 @@ from opensips_py.modules.tm.declared import module, pass_provisional_replies, to
 from opensips_py.script.context import ListenSocket
 from opensips_py.script.declarations import MIError
 from opensips_py.sip.errors import ParseError
-from opensips_py.sip.message import SipMessage, parse
+from opensips_py.sip.message import SipMessage, parse, reread
 from opensips_py.sip.request import DEFAULT_CSEQ, dialog_route, with_tag
 from opensips_py.sip.uri import uri_or_none
 from opensips_py.tm import identity, machine
@@ -176,7 +176,7 @@ def t_uac_cancel(callid: str, cseq: str) -> str:
         rec = decode(data)
         if rec.method != "INVITE":
             continue
-        msg = parse(rec.raw)
+        msg = reread(rec.raw)
         if msg.call_id == callid and msg.cseq is not None and str(msg.cseq.number) == number:
             _cancel(key)
             return "OK"
