@@ -58,3 +58,15 @@ def connection_address(sdp: str) -> str | None:
     found = line(sdp, "c")
     words = [] if found is None else found.split()
     return words[2].partition("/")[0] if len(words) == 3 else None
+
+
+def is_valid(sdp: str) -> bool:
+    """Whether a body is a session description: lines of ``x=…``, the first one ``v=``, and an address for each stream."""
+    found = lines(sdp)
+    if not found or not found[0].startswith("v=") or any(len(text) < 2 or text[1] != "=" for text in found):
+        return False
+    media = streams(sdp)
+    if any(len(stream.text.split("\n", 1)[0].split()) < 4 for stream in media):
+        return False  # medium, port, protocol and at least one format (RFC 4566 5.14)
+    session = sdp[: media[0].start] if media else ""
+    return line(session, "c") is not None or all(line(stream.text, "c") is not None for stream in media)

@@ -277,6 +277,16 @@ def test_audio_on_hold(change: tuple[str, str]) -> None:
         (("Max-Forwards: 68\n", ""), "", -13),
         (("sip:bob@biloxi.example:5080", "weird:bob"), "", 1),
         (("sip:bob@biloxi.example:5080", "weird:bob"), "r", -11),
+        (("Max-Forwards: 68\n", ""), "m", 1),
+        (("Max-Forwards: 68\n", ""), "hr", -13),
+        (("Max-Forwards: 68", "Max-Forwards: 999"), "h", 1),
+        (("Max-Forwards: 68", "Max-Forwards: 999"), "r", 1),
+        (("Max-Forwards: 68", "Max-Forwards: 999"), "rh", -2),
+        (("4711 INVITE", "4711 OPTIONS"), "h", 1),
+        (("4711 INVITE", "4711 OPTIONS"), "shrft", -2),
+        (("Max-Forwards: 68", "User-Agent:\nMax-Forwards: 68"), "", 1),
+        (("Max-Forwards: 68", "User-Agent:\nMax-Forwards: 68"), "h", -2),
+        (("Content-Length: *\n", ""), "", 1),
     ],
 )
 def test_validation(change: tuple[str, str], flags: str, code: int) -> None:
@@ -287,6 +297,28 @@ def test_validation_says_why() -> None:
     ctx = request(REQUEST.replace("Content-Length: *", "Content-Length: 3") + "Hello World")
     call(ctx, "sipmsg_validate", None, variable("$avp(why)"))
     assert value(ctx, "$avp(why)") == "invalid body - content length 3 different than actual body 11\n"
+
+
+def test_another_message_in_the_datagram_is_ignored() -> None:
+    text = REQUEST.replace("Content-Length: *", "Content-Length: 0")
+    assert call(request(text + "\nINVITE sip:a@b SIP/2.0\n\n"), "sipmsg_validate", "shrft") == 1
+    assert call(request(text + "\nHello World\n\n"), "sipmsg_validate", "shrft") == -5
+
+
+def test_a_request_of_rfc_2543_needs_neither_max_forwards_nor_contact() -> None:
+    ctx = request(OLD_REQUEST)
+    assert call(ctx, "sipmsg_validate", "shrft") == 1
+
+
+OLD_REQUEST = """\
+INVITE sip:b@example.com SIP/2.0
+Via: SIP/2.0/UDP old.example.com
+From: <sip:a@example.com>
+To: <sip:b@example.com>
+Call-ID: 1@example.com
+CSeq: 1 INVITE
+
+"""
 
 
 def test_a_body_that_is_no_sdp() -> None:

@@ -5,21 +5,32 @@ from __future__ import annotations
 from opensips_py.modules.sipmsgops.declared import module
 from opensips_py.script.context import Context
 from opensips_py.script.declarations import B, F, O, R, Var
+from opensips_py.sip import sdp, validity
 from opensips_py.sip.errors import ParseError
+from opensips_py.sip.message import SipMessage
 from opensips_py.sip.uri import uri_or_none
 
-NO_CALL_ID, NO_CONTENT_LENGTH, BAD_BODY, BAD_SDP = -3, -4, -5, -6
+BAD_HEADER, NO_CALL_ID, NO_CONTENT_LENGTH, BAD_BODY, BAD_SDP = -2, -3, -4, -5, -6
 NO_CSEQ, NO_FROM, NO_TO, BAD_VIA, BAD_RURI, NO_MAX_FORWARDS, NO_CONTACT = -7, -8, -9, -10, -11, -13, -14
 
 _WITH_CONTACT = frozenset(("INVITE", "SUBSCRIBE", "REFER", "UPDATE"))
 """Methods whose requests must have a Contact (RFC 3261 20.10, RFC 6665, 3515, 3311)."""
+
+Verdict = tuple[int, str]
+"""Return code, and what is wrong in words."""
 
 
 @module.function(routes=R | O | F | B)
 def sipmsg_validate(ctx: Context, flags: str | None = None, reason: Var | None = None) -> int:
     """1, or a negative code for what is wrong, with a text in ``reason``.
 
-    Flags: ``s`` the SDP, ``r`` the R-URI, ``f`` the URIs of From and To; ``h`` (headers) is always looked at.
+    Without flags: what every message must have, and that the body is as long as Content-Length says; another message after it
+    in the same datagram is ignored (RFC 3261 18.3). Flags: ``s`` the SDP, ``h`` that the headers can be read, ``r`` the R-URI,
+    ``f`` and ``t`` the URIs of From and To, ``m`` Max-Forwards may be missing. A request of RFC 2543 (no
+    ``z9hG4bK`` in its Via) needs neither Max-Forwards nor Contact.
+
+    ``h`` and ``r`` together hold the message to RFC 3261 (ours): no blanks around the request line, the CSeq's method that of the
+    request, no repeated headers that are no lists, numbers and dates within their ranges and forms; -2 otherwise.
     """
     code, text = _judge(ctx, flags or "")
     if code < 0 and reason is not None:
@@ -27,16 +38,34 @@ def sipmsg_validate(ctx: Context, flags: str | None = None, reason: Var | None =
     return code
 
 
-def _judge(ctx: Context, flags: str) -> tuple[int, str]:
+def _judge(ctx: Context, flags: str) -> Verdict:
     msg = ctx.msg
+    wrong = _body_length(msg, ctx.source.proto) or _missing(msg, flags)
+    if wrong is None and "h" in flags:
+        wrong = _headers(msg, strictly="r" in flags)
+    if wrong is None:
+        wrong = _uris(msg, flags)
+    if wrong is None and "s" in flags and msg.body:
+        kind = (msg.content_type or "").partition(";")[0].strip().lower()
+        if kind == "application/sdp" and not sdp.is_valid(msg.body):
+            wrong = BAD_SDP, "failed to parse SDP message"
+    return wrong or (1, "")
+
+
+def _body_length(msg: SipMessage, proto: str) -> Verdict | None:
     if msg.call_id is None:
         return NO_CALL_ID, ""
     actual = len(msg.text) - msg.body_start
     length = msg.content_length
-    if length is None and actual:
-        return NO_CONTENT_LENGTH, ""
-    if length is not None and length != actual:
+    if length is None:
+        return (NO_CONTENT_LENGTH, "") if actual and proto != "udp" else None  # a datagram has an end (RFC 3261 18.3)
+    if length != actual and not (length < actual and validity.holds_another_message(msg)):
         return BAD_BODY, f"invalid body - content length {length} different than actual body {actual}\n"
+    return None
+
+
+def _missing(msg: SipMessage, flags: str) -> Verdict | None:
+    """Headers that every message must have."""
     if msg.cseq is None:
         return NO_CSEQ, ""
     if msg.from_ is None:
@@ -47,23 +76,27 @@ def _judge(ctx: Context, flags: str) -> tuple[int, str]:
         msg.vias  # noqa: B018  (reading it is the check)
     except ParseError as error:
         return BAD_VIA, error.reason
-    if msg.is_request and msg.max_forwards is None:
+    if not msg.is_request or not validity.is_rfc3261(msg):
+        return None
+    if msg.max_forwards is None and "m" not in flags:
         return NO_MAX_FORWARDS, ""
-    if msg.is_request and msg.method in _WITH_CONTACT and not msg.has("contact"):
+    if msg.method in _WITH_CONTACT and not msg.has("contact"):
         return NO_CONTACT, ""
+    return None
+
+
+def _headers(msg: SipMessage, strictly: bool) -> Verdict | None:
+    wrong = validity.unreadable(msg)
+    if wrong is None and strictly:
+        wrong = validity.fault(msg)
+    return None if wrong is None else (BAD_HEADER, wrong)
+
+
+def _uris(msg: SipMessage, flags: str) -> Verdict | None:
     if "r" in flags and msg.is_request and uri_or_none(msg.ruri) is None:
         return BAD_RURI, f"bad R-URI {msg.ruri}"
-    if "f" in flags and uri_or_none(msg.from_.uri) is None:
+    if "f" in flags and msg.from_ is not None and uri_or_none(msg.from_.uri) is None:
         return NO_FROM, f"bad URI in From: {msg.from_.uri}"
-    if "f" in flags and uri_or_none(msg.to.uri) is None:
+    if "t" in flags and msg.to is not None and uri_or_none(msg.to.uri) is None:
         return NO_TO, f"bad URI in To: {msg.to.uri}"
-    kind = (msg.content_type or "").partition(";")[0].strip().lower()
-    if "s" in flags and kind == "application/sdp" and not _is_sdp(msg.body):
-        return BAD_SDP, "failed to parse the SDP message"
-    return 1, ""
-
-
-def _is_sdp(body: str) -> bool:
-    """Whether a body is a session description: lines of ``x=…``, the first one ``v=`` (RFC 4566 5)."""
-    lines = [line.rstrip("\r") for line in body.split("\n") if line.strip("\r")]
-    return bool(lines) and lines[0].startswith("v=") and all(len(line) > 1 and line[1] == "=" for line in lines)
+    return None
