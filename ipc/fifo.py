@@ -28,7 +28,7 @@ _PART_OF_HEAD = re.compile(rb"\s*(:([^:\x00-\x20]{0,%d}(:\s*)?)?)?\Z" % MAX_NAME
 _NEXT = re.compile(rb':[^:"{}\x00-\x20]{0,%d}:\s*\{\s*"(?:jsonrpc|method|id|params)"' % MAX_NAME)
 _OVERLAP = MAX_NAME + 64
 _BRACES_AND_QUOTES = re.compile(rb'[{}"]')
-_INSIDE_STRING = re.compile(rb'[^"\\]*(?:\\.[^"\\]*)*', re.DOTALL)
+_INSIDE_STRING = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+', re.DOTALL)
 
 
 class FifoError(Exception):
@@ -49,7 +49,10 @@ class Request(NamedTuple):
 
 
 class Framer:
-    """Cuts the byte stream of the request FIFO into requests. Its memory is bounded by MAX_REQUEST and one read."""
+    """Cuts the byte stream of the request FIFO into requests.
+
+    Its memory is bounded by MAX_REQUEST and one read, and every byte is looked at a fixed number of times, whatever is written.
+    """
 
     def __init__(self) -> None:
         self._buffer = bytearray()
@@ -58,6 +61,10 @@ class Framer:
         self._depth = 0
         self._in_string = False
         self._name = ""
+        self._next = -1
+        """Where the next head begins in the buffer; -1: not before ``_clear``."""
+        self._clear = 0
+        """No head begins before this offset, except at ``_next``."""
         self.dropped: list[str] = []
         """What was thrown away, in words, since the caller last cleared it."""
 
@@ -74,28 +81,25 @@ class Framer:
 
     def feed(self, data: bytes) -> list[Request]:
         """Take bytes that were read; the requests that are complete with them."""
-        before = len(self._buffer)
         self._buffer += data
         out: list[Request] = []
         while self._buffer:
             if self._body == 0 and not self._head():
                 break
-            end = self._end_of_body()
-            # a new head in the middle of what has not ended properly: a client has left half a request behind
-            found = _NEXT.search(self._buffer, max(self._body, before - _OVERLAP), end or len(self._buffer))
-            if found is not None:
-                self.dropped.append(f"half a request ({found.start()} bytes)")
-                self._restart(found.start())
-                before = 0
-                continue
-            if end is None:
+            following = self._next_head(self._body)
+            end = self._end_of_body(len(self._buffer) if following is None else following)
+            if end is not None:
+                out.append(Request(self._name, bytes(self._buffer[self._body : end])))
+                self._restart(end)
+            elif following is not None:
+                # a new head in the middle of what has not ended properly: a client has left half a request behind
+                self.dropped.append(f"half a request ({following} bytes)")
+                self._restart(following)
+            else:
                 if len(self._buffer) > MAX_REQUEST:
                     self.dropped.append(f"a request longer than {MAX_REQUEST} bytes")
                     self._restart(len(self._buffer))
                 break
-            out.append(Request(self._name, bytes(self._buffer[self._body : end])))
-            self._restart(end)
-            before = 0
         return out
 
     def _head(self) -> bool:
@@ -110,27 +114,38 @@ class Framer:
             return False
         if len(self._buffer) < 2 * MAX_NAME and _PART_OF_HEAD.match(self._buffer) is not None:
             return False
-        found = _NEXT.search(self._buffer, 1)
-        cut = len(self._buffer) if found is None else found.start()
+        found = self._next_head(1)
+        cut = len(self._buffer) if found is None else found
         self.dropped.append(f"{cut} bytes that are not a request (:reply_fifo:{{...}})")
         self._restart(cut)
         return bool(self._buffer) and self._head()
 
-    def _end_of_body(self) -> int | None:
-        """Offset after the brace that closes the object; None: it is not there yet."""
+    def _next_head(self, start: int) -> int | None:
+        """Where the first head at or behind ``start`` begins; None: there is none yet."""
+        if self._next < start:
+            found = _NEXT.search(self._buffer, max(start, self._clear))
+            if found is None:
+                self._next = -1
+                self._clear = max(start, len(self._buffer) - _OVERLAP)
+                return None
+            self._next = self._clear = found.start()
+        return self._next
+
+    def _end_of_body(self, limit: int) -> int | None:
+        """Offset after the brace that closes the object; None: it is not before ``limit``."""
         buffer, at = self._buffer, self._seen
-        while True:
+        while at < limit:
             if self._in_string:
-                inside = _INSIDE_STRING.match(buffer, at)
+                inside = _INSIDE_STRING.match(buffer, at, limit)
                 assert inside is not None  # it matches the empty string
                 at = inside.end()
-                if at >= len(buffer) or buffer[at] != 0x22:
+                if at >= limit or buffer[at] != 0x22:
                     break
                 self._in_string = False
                 at += 1
-            found = _BRACES_AND_QUOTES.search(buffer, at)
+            found = _BRACES_AND_QUOTES.search(buffer, at, limit)
             if found is None:
-                at = len(buffer)
+                at = limit
                 break
             at = found.end()
             if found[0] == b'"':
@@ -146,6 +161,8 @@ class Framer:
         del self._buffer[:cut]
         self._body = self._seen = self._depth = 0
         self._in_string = False
+        self._next = self._next - cut if self._next >= cut else -1
+        self._clear = max(self._clear - cut, 0)
 
 
 class RequestFifo:

@@ -8,6 +8,7 @@ only inserted is kept.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from operator import itemgetter
 
 Edit = tuple[int, int, str]
@@ -41,6 +42,42 @@ def forget_inside(edits: list[Edit], start: int, end: int) -> None:
     ]
 
 
+def forget_inside_all(edits: list[Edit], spans: list[tuple[int, int]]) -> None:
+    """:func:`forget_inside` for many spans, which are in order and do not overlap."""
+    starts = [start for start, _ in spans]
+
+    def superseded(edit: Edit) -> bool:
+        i = bisect_right(starts, edit[0]) - 1
+        if i < 0:
+            return False
+        start, end = spans[i]
+        return edit[0] + edit[1] <= end and bool(edit[1] or start < edit[0] < end)
+
+    edits[:] = [edit for edit in edits if not superseded(edit)]
+
+
 def deletes(edits: list[Edit], offset: int) -> bool:
     """Whether the character at ``offset`` is deleted by one of the edits."""
     return any(edit[0] <= offset < edit[0] + edit[1] for edit in edits)
+
+
+class Deleted:
+    """What edits delete, for callers that ask about many offsets: :func:`deletes` looks through all edits each time."""
+
+    def __init__(self, edits: list[Edit]) -> None:
+        self._starts: list[int] = []
+        self._ends: list[int] = []
+        reached = -1
+        for offset, length, _ in sorted(edits, key=_by_offset):
+            if not length:
+                continue
+            if offset > reached:
+                self._starts.append(offset)
+                self._ends.append(offset + length)
+            else:
+                self._ends[-1] = max(reached, offset + length)
+            reached = self._ends[-1]
+
+    def __contains__(self, offset: int) -> bool:
+        i = bisect_right(self._starts, offset) - 1
+        return i >= 0 and offset < self._ends[i]

@@ -110,6 +110,18 @@ class Header(NamedTuple):
         return self.value_start + len(self.value)
 
 
+_mark = re.compile(r'[",<(]').search
+_parenthesis = re.compile(r"[()]").finditer
+_in_quotes = re.compile(r'[^"\\]*+(?:\\.[^"\\]*+)*+', re.DOTALL).match
+
+
+def skip_quoted(text: str, i: int) -> int:
+    """The offset behind the quoted string that begins with the quote at ``i``; one that never ends reaches to the end."""
+    inside = _in_quotes(text, i + 1)
+    assert inside is not None  # it matches the empty string
+    return min(inside.end() + 1, len(text))
+
+
 def split_values(text: str) -> list[str]:
     """The values of a comma-separated header; commas in quotes, ``<>`` and comments do not count (RFC 3261 7.3.1).
 
@@ -120,40 +132,56 @@ def split_values(text: str) -> list[str]:
     if '"' not in text and "<" not in text and "(" not in text:
         return [value.strip(LWS) for value in text.split(",")]
     values = []
-    start = i = 0
-    n = len(text)
-    angle = False
-    while i < n:
-        c = text[i]
-        if c == '"' and not angle:
-            i += 1
-            while i < n and text[i] != '"':
-                i += 2 if text[i] == "\\" else 1
+    start = 0
+    comments: dict[int, int] | None = None
+    mark = _mark(text)
+    while mark is not None:
+        at = mark.start()
+        i = at + 1
+        c = mark[0]
+        if c == ",":
+            values.append(text[start:at].strip(LWS))
+            start = i
+        elif c == '"':
+            i = skip_quoted(text, at)
         elif c == "<":
-            angle = True
-        elif c == ">":
-            angle = False
-        elif c == "," and not angle:
-            values.append(text[start:i].strip(LWS))
-            start = i + 1
-        elif c == "(" and not angle:
-            i = skip_comment(text, i) - 1
-        i += 1
+            i = text.find(">", i)
+            if i < 0:
+                break
+        else:
+            if comments is None:
+                comments = _comments(text)
+            i = comments.get(at, i)
+        mark = _mark(text, i)
     values.append(text[start:].strip(LWS))
     return values
+
+
+def _comments(text: str) -> dict[int, int]:
+    """Where each comment that begins somewhere ends; found in one pass, because a sender may open thousands."""
+    ends = {}
+    opened = []
+    for parenthesis in _parenthesis(text):
+        at = parenthesis.start()
+        if at and text[at - 1] == "\\":
+            continue
+        if parenthesis[0] == "(":
+            opened.append(at)
+        elif opened:
+            ends[opened.pop()] = at + 1
+    return ends
 
 
 def skip_comment(text: str, i: int) -> int:
     """The offset behind the comment that begins at ``i``; one that never ends reaches to the next character only."""
     depth = 0
-    for j in range(i, len(text)):
-        c = text[j]
-        if c == "(" and text[j - 1] != "\\":
-            depth += 1
-        elif c == ")" and text[j - 1] != "\\":
-            depth -= 1
-            if depth == 0:
-                return j + 1
+    for parenthesis in _parenthesis(text, i):
+        at = parenthesis.start()
+        if at and text[at - 1] == "\\":
+            continue
+        depth += 1 if parenthesis[0] == "(" else -1
+        if depth == 0:
+            return at + 1
     return i + 1
 
 
@@ -161,11 +189,9 @@ def quotes_balanced(text: str) -> bool:
     """Whether every quoted string in a header value ends."""
     i = text.find('"')
     while i >= 0:
-        i += 1
-        n = len(text)
-        while i < n and text[i] != '"':
-            i += 2 if text[i] == "\\" else 1
-        if i >= n:
+        inside = _in_quotes(text, i + 1)
+        assert inside is not None  # it matches the empty string
+        if text[inside.end() : inside.end() + 1] != '"':
             return False
-        i = text.find('"', i + 1)
+        i = text.find('"', inside.end() + 1)
     return True

@@ -11,7 +11,7 @@ from operator import itemgetter
 from typing import NoReturn
 
 from opensips_py.sip.cseq import METHODS
-from opensips_py.sip.edits import Edit, apply, deletes, forget_inside
+from opensips_py.sip.edits import Deleted, Edit, apply, deletes, forget_inside, forget_inside_all
 from opensips_py.sip.errors import ParseError
 from opensips_py.sip.fields import Fields
 from opensips_py.sip.headers import KINDS, LWS, TOKEN, Header, quotes_balanced, split_values
@@ -60,6 +60,23 @@ class SipMessage(Fields):
         if not deletes(self.edits, header.start):
             forget_inside(self.edits, header.value_start, header.value_start + len(header.value))
             self.edits.append((header.value_start, len(header.value), text))
+
+    def change_headers(self, changes: list[tuple[Header, str | None]]) -> None:
+        """Remove headers (None), or replace their values; the headers are in the order of the message.
+
+        For any number of them: :meth:`remove_header` and :meth:`replace_value` look through all edits each time.
+        """
+        gone = Deleted(self.edits)
+        made: list[Edit] = []
+        for header, text in changes:
+            if header.start in gone:
+                continue
+            if text is None:
+                made.append((header.start, header.end - header.start, ""))
+            else:
+                made.append((header.value_start, len(header.value), text))
+        forget_inside_all(self.edits, [(offset, offset + length) for offset, length, _ in made])
+        self.edits += made
 
     def replace_body(self, text: str) -> None:
         """Replace the body; Content-Length follows by itself."""
@@ -348,8 +365,8 @@ def _split_lines(msg: SipMessage) -> tuple[str, bool]:
     """
     text = msg.text
     length = len(text)
-    lines: list[str] = []
     spans: list[tuple[int, int]] = []
+    stops: list[int] = []
     first: str | None = None
     position = 0
     complete = False
@@ -366,17 +383,16 @@ def _split_lines(msg: SipMessage) -> tuple[str, bool]:
         elif stop == start:
             complete = True
             msg.headers_end = start
-        elif text[start] in " \t" and lines:
-            start = spans[-1][0]
-            lines[-1] = text[start:stop]
-            spans[-1] = (start, position)
+        elif text[start] in " \t" and spans:
+            spans[-1] = (spans[-1][0], position)
+            stops[-1] = stop
         else:
-            lines.append(text[start:stop])
             spans.append((start, position))
+            stops.append(stop)
     if not complete:
         msg.headers_end = length
     msg.body_start = position
-    msg._lines = lines
+    msg._lines = lines = [text[start:stop] for (start, _), stop in zip(spans, stops, strict=True)]
     msg._spans = spans
     msg._parts = [line.partition(":") for line in lines]
     msg._kinds = []

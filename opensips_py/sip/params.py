@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from opensips_py.sip.headers import LWS
+import re
+from collections.abc import Callable
+from functools import lru_cache
+
+from opensips_py.sip.headers import LWS, skip_quoted
 
 Params = dict[str, str | None]
 """Values by lower-case name, in order; None for a parameter without ``=``. Quoted values keep their quotes."""
@@ -38,20 +42,24 @@ def split_quoted(text: str, separator: str) -> list[str]:
     if '"' not in text:
         return text.split(separator)
     pieces = []
-    start = i = 0
-    n = len(text)
-    while i < n:
-        c = text[i]
-        if c == '"':
-            i += 1
-            while i < n and text[i] != '"':
-                i += 2 if text[i] == "\\" else 1
-        elif c == separator:
-            pieces.append(text[start:i])
-            start = i + 1
-        i += 1
+    start = 0
+    search = _mark(separator)
+    mark = search(text)
+    while mark is not None:
+        i = mark.end()
+        if mark[0] == '"':
+            i = skip_quoted(text, i - 1)
+        else:
+            pieces.append(text[start : i - 1])
+            start = i
+        mark = search(text, i)
     pieces.append(text[start:])
     return pieces
+
+
+@lru_cache(8)
+def _mark(separator: str) -> Callable[..., re.Match[str] | None]:
+    return re.compile(f'["{re.escape(separator)}]').search
 
 
 def unquote(text: str) -> str:
@@ -61,14 +69,10 @@ def unquote(text: str) -> str:
     inner = text[1:-1]
     if "\\" not in inner:
         return inner
-    out = []
-    i = 0
-    while i < len(inner):
-        if inner[i] == "\\" and i + 1 < len(inner):
-            i += 1
-        out.append(inner[i])
-        i += 1
-    return "".join(out)
+    return _escaped(r"\1", inner)
+
+
+_escaped = re.compile(r"\\(.)", re.DOTALL).sub
 
 
 def quote(text: str) -> str:

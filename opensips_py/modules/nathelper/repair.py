@@ -8,7 +8,7 @@ from opensips_py.core.log import ERROR, log
 from opensips_py.modules.nathelper.declared import AvpName, module, nortpproxy_str, oldip_skip
 from opensips_py.script.context import Context, Source
 from opensips_py.script.declarations import B, F, L, O, R
-from opensips_py.sip.edits import deletes
+from opensips_py.sip.edits import Deleted
 from opensips_py.sip.errors import ParseError
 from opensips_py.sip.headers import split_values
 from opensips_py.sip.nameaddr import parse_nameaddr
@@ -59,13 +59,14 @@ def fix_nated_contact(ctx: Context, parameters: str | None = None) -> int:
     values = _values(ctx)
     host = f"[{ctx.source.ip}]" if ":" in ctx.source.ip else ctx.source.ip
     edits = ctx.msg.edits
+    gone = Deleted(edits)
     done = -1
     for at, uri in values:
         m = _HOST_AND_PORT(uri)
         if m is None:
             return -1
         done = 1
-        if deletes(edits, at + m.end(1)):
+        if at + m.end(1) in gone:
             continue  # repaired before
         edits.append((at + m.end(1), m.end() - m.end(1), f"{host}:{ctx.source.port}"))
         if parameters:

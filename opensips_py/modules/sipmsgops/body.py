@@ -7,6 +7,7 @@ from typing import NamedTuple
 from opensips_py.modules.sipmsgops.declared import module
 from opensips_py.script.context import Context
 from opensips_py.script.declarations import B, F, L, O, R
+from opensips_py.sip.edits import apply
 from opensips_py.sip.headers import kind_of
 
 ROFBL = R | O | F | B | L
@@ -121,9 +122,9 @@ def remove_body_part(ctx: Context, kind: str | None = None, revert: str | None =
         set_body(ctx, "", "")
         return 1
     body = ctx.msg.pending_body()
-    for part in reversed(doomed):
-        body = body[: part.start] + body[min(part.end + 2, len(body)) :]
-    set_body(ctx, body, content_type(ctx))
+    set_body(
+        ctx, apply(body, [(part.start, min(part.end + 2, len(body)) - part.start, "") for part in doomed]), content_type(ctx)
+    )
     return 1
 
 

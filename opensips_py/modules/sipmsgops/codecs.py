@@ -52,6 +52,12 @@ class _Stream:
         words = self.lines[0].split()
         self.head, self.payloads = words[:3], words[3:]
         """``m=audio 49172 RTP/AVP`` and the payload types."""
+        self._names: dict[str, str] = {}
+        """What the first ``a=rtpmap`` of a payload type says."""
+        for line in self.lines:
+            if line.startswith("a=rtpmap:"):
+                payload, _, name = line[9:].partition(" ")
+                self._names.setdefault(payload, name)
 
     @property
     def media(self) -> str:
@@ -59,20 +65,20 @@ class _Stream:
 
     def codec(self, payload: str) -> tuple[str, str]:
         """Name and clock rate of a payload type."""
-        for line in self.lines:
-            if line.startswith(f"a=rtpmap:{payload} "):
-                name, _, rest = line.rstrip("\r\n").partition(" ")[2].strip().partition("/")
-                return name, rest.partition("/")[0]
-        return STATIC_PAYLOADS.get(payload, ("", ""))
+        mapped = self._names.get(payload)
+        if mapped is None:
+            return STATIC_PAYLOADS.get(payload, ("", ""))
+        name, _, rest = mapped.strip().partition("/")
+        return name, rest.partition("/")[0]
 
     def matching(self, wanted: Wanted) -> list[str]:
         return [payload for payload in self.payloads if wanted(*self.codec(payload))]
 
     def remove(self, doomed: list[str]) -> None:
         """Take payload types out, with their attributes. A stream that has none left is refused: port 0 (RFC 3264 6)."""
-        kept = [payload for payload in self.payloads if payload not in doomed]
-        prefixes = tuple(f"a={name}:{payload} " for name in ("rtpmap", "fmtp", "rtcp-fb") for payload in doomed)
-        self.lines = [line for line in self.lines if not line.startswith(prefixes)]
+        gone = set(doomed)
+        kept = [payload for payload in self.payloads if payload not in gone]
+        self.lines = [line for line in self.lines if _payload_of(line) not in gone]
         if not kept:
             kept = doomed[:1]
             if len(self.head) > 1:
@@ -82,6 +88,15 @@ class _Stream:
     def text(self) -> str:
         ending = self.lines[0][len(self.lines[0].rstrip("\r\n")) :]
         return " ".join([*self.head, *self.payloads]) + ending + "".join(self.lines[1:])
+
+
+def _payload_of(line: str) -> str | None:
+    """The payload type that an attribute is about; None for other lines."""
+    attribute, _, rest = line.partition(":")
+    if attribute not in ("a=rtpmap", "a=fmtp", "a=rtcp-fb"):
+        return None
+    payload, blank, _ = rest.partition(" ")
+    return payload if blank else None
 
 
 def session(ctx: Context) -> tuple[int, int, str] | None:
@@ -102,16 +117,17 @@ def _change(ctx: Context, change: Callable[[_Stream], bool]) -> int:
     found = sdp.streams(text)
     if not found:
         return -1
-    out, changed = text[: found[0].start], False
+    pieces, changed = [text[: found[0].start]], False
     for each in found:
         stream = _Stream(each.text)
         if change(stream):
             changed = True
-            out += stream.text()
+            pieces.append(stream.text())
         else:
-            out += each.text
+            pieces.append(each.text)
     if not changed:
         return -1
+    out = "".join(pieces)
     if out != text:
         body = ctx.msg.pending_body()
         set_body(ctx, body[:start] + out + body[end:], content_type(ctx))
@@ -144,7 +160,8 @@ def _delete(ctx: Context, wanted: Wanted) -> int:
 def _move(ctx: Context, wanted: Wanted, up: bool) -> int:
     def change(stream: _Stream) -> bool:
         moved = stream.matching(wanted)
-        others = [payload for payload in stream.payloads if payload not in moved]
+        first = set(moved)
+        others = [payload for payload in stream.payloads if payload not in first]
         if moved:
             stream.payloads = moved + others if up else others + moved
         return bool(moved)
@@ -238,14 +255,16 @@ def is_audio_on_hold(ctx: Context) -> int:
     text = place[2]
     streams = sdp.streams(text)
     before = text[: streams[0].start] if streams else text
+    common_address = sdp.connection_address(before)
+    common_directions = [line for line in sdp.lines(before) if line in ("a=sendonly", "a=inactive")]
     for each in streams:
         if each.media.lower() != "audio":
             continue
         lines = sdp.lines(each.text)
-        address = sdp.connection_address(each.text) or sdp.connection_address(before)
+        address = sdp.connection_address(each.text) or common_address
         directions = [line for line in lines if line in ("a=sendonly", "a=inactive", "a=sendrecv", "a=recvonly")]
         if not directions:
-            directions = [line for line in sdp.lines(before) if line in ("a=sendonly", "a=inactive")]
+            directions = common_directions
         if address in ("0.0.0.0", "::") or any(line in ("a=sendonly", "a=inactive") for line in directions):
             return 1
     return -1

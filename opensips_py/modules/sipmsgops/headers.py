@@ -11,7 +11,7 @@ from opensips_py.modules.sipmsgops.declared import module
 from opensips_py.script.context import Context
 from opensips_py.script.declarations import B, E, F, L, O, Pattern, R
 from opensips_py.script.pseudo_variables_uri import ruri_parts
-from opensips_py.sip.headers import kind_of, split_values
+from opensips_py.sip.headers import Header, kind_of, split_values
 from opensips_py.sip.uri import parse_uri, uri_or_none
 
 ROFBL = R | O | F | B | L
@@ -48,22 +48,23 @@ def append_urihf(ctx: Context, before: str, after: str) -> int:
     return 1
 
 
+def _remove(ctx: Context, found: list[Header]) -> int:
+    ctx.msg.change_headers([(header, None) for header in found])
+    return 1 if found else -1
+
+
 @module.function(routes=ROFBL)
 def remove_hf(ctx: Context, name: str) -> int:
     """Remove all headers with a name. -1 when there are none."""
     found = ctx.msg.all(kind_of(name))
-    for header in found:
-        ctx.msg.remove_header(header)
-    return 1 if found else -1
+    return _remove(ctx, found)
 
 
 @module.function(routes=ROFBL)
 def remove_hf_re(ctx: Context, names: Pattern) -> int:
     """Remove all headers whose name matches a regular expression. -1 when there are none."""
     found = [header for header in ctx.msg.headers if names.search(header.name)]
-    for header in found:
-        ctx.msg.remove_header(header)
-    return 1 if found else -1
+    return _remove(ctx, found)
 
 
 @module.function(routes=ROFBL)
@@ -71,9 +72,7 @@ def remove_hf_glob(ctx: Context, names: str) -> int:
     """Remove all headers whose name matches a shell pattern. -1 when there are none."""
     pattern = names.lower()
     found = [header for header in ctx.msg.headers if fnmatch.fnmatchcase(header.name.lower(), pattern)]
-    for header in found:
-        ctx.msg.remove_header(header)
-    return 1 if found else -1
+    return _remove(ctx, found)
 
 
 @module.function(routes=ROFBL)
@@ -166,18 +165,14 @@ def list_hdr_add_option(ctx: Context, header: str, option: str) -> int:
 def list_hdr_remove_option(ctx: Context, header: str, option: str) -> int:
     """Remove an option from a header that is a list; a header with nothing left is removed. -1 when it is not there."""
     wanted = option.strip().lower()
-    done = -1
+    changes: list[tuple[Header, str | None]] = []
     for found in ctx.msg.all(kind_of(header)):
         values = split_values(found.value)
         kept = [value for value in values if value.lower() != wanted]
-        if len(kept) == len(values):
-            continue
-        done = 1
-        if kept:
-            ctx.msg.replace_value(found, ", ".join(kept))
-        else:
-            ctx.msg.remove_header(found)
-    return done
+        if len(kept) < len(values):
+            changes.append((found, ", ".join(kept) if kept else None))
+    ctx.msg.change_headers(changes)
+    return 1 if changes else -1
 
 
 @module.function(routes=R | F | B | L)
