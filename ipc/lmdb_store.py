@@ -11,9 +11,11 @@ How it is tuned (figures: CPU time on the development machine, values of 800 byt
 - no ``sync``: the directory is in memory, there is nothing to sync.
 - A read transaction is opened and ended within each ``get`` (0.6 µs). None is ever kept: pages that an old reader
   might still see cannot be reused, and the map would grow until it is full.
-- the mapping is sparse: it reserves addresses, not memory.
+- the mapping is sparse: it reserves addresses. Its memory is allocated ahead of what is used (:mod:`ipc.allocation`), because a page
+  that the file system cannot provide ends a process by SIGBUS.
 - LMDB copies pages on every change, deleting included: in a map that is really full nothing can be deleted any more. So
-  putting is refused while there is still some room (looked at on every 64th write, which costs next to nothing).
+  putting is refused while there is still some room, and small entries, and such as become no larger, are taken longest: with them
+  things come to an end. How full it is is looked at on every eighth write (0.1 µs for each).
 """
 
 from __future__ import annotations
@@ -21,12 +23,14 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Callable
+from functools import partial
 from threading import get_ident
 from types import TracebackType
 from typing import Any
 
 import lmdb
 
+from ipc.allocation import ALLOCATED_FILE, Allocation
 from ipc.locks import HeldLock, Locks
 from ipc.store import Row, StoreError, StoreFull, StoreInfo
 
@@ -43,10 +47,13 @@ MAX_READERS = 1024
 """Processes that may have the store open."""
 
 _PAGE = 4096
+_DATA_FILE = "data.mdb"
 _LOCK_FILE = "locks"
 _SIZE_FILE = "size"
-_LOOK_EVERY = 63
+_LOOK_EVERY = 7
 """Bit mask: how many writes a process makes between two looks at the store's size."""
+_SMALL = 256
+"""Bytes of a value that is taken as long as there is any room: timer rows, marks, names."""
 
 
 def _with_reserve(size: int) -> int:
@@ -78,14 +85,14 @@ class LmdbBatch:
         txn = self._txn = store._begin(None, None, True)
         store._writer = get_ident()
         self.get = txn.get
-        self.put = self._put = store._refuse if store._is_full else txn.put
+        self.put = self._put = partial(store._put_if_small, txn) if store._is_full else txn.put
         self.delete = txn.delete
         self.take = txn.pop
         return self
 
     def put_new(self, key: bytes, value: bytes) -> bool:
         """Set a value unless the key exists; tells whether it was set."""
-        return self._put(key, value, True, False)
+        return self._put(key, value, overwrite=False)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._store._writer = 0
@@ -113,7 +120,8 @@ class LmdbStore:
         self._writer = 0
         """The thread that has a batch open, 0 if none. Another one waits for its end; the same would wait for ever."""
         self._writes = -1
-        self._is_full = False
+        self.is_filling = self.is_low = self._is_full = False
+        self._memory = Allocation(directory, _DATA_FILE, _with_reserve(map_size))
         self._locks = Locks(os.path.join(directory, _LOCK_FILE))
         self.try_lock = self._locks.try_acquire
         self.unlock = self._locks.release
@@ -144,7 +152,7 @@ class LmdbStore:
         It may grow to ``map_size`` bytes, or to half of what the file system has free if that is less.
         """
         os.makedirs(directory, mode=0o700, exist_ok=True)
-        for name in ("data.mdb", "lock.mdb", _LOCK_FILE, _SIZE_FILE):
+        for name in (_DATA_FILE, "lock.mdb", _LOCK_FILE, _SIZE_FILE, ALLOCATED_FILE):
             path = os.path.join(directory, name)
             if os.path.lexists(path):
                 os.unlink(path)
@@ -157,7 +165,13 @@ class LmdbStore:
             )
         with open(os.path.join(directory, _SIZE_FILE), "w", encoding="ascii") as file:
             file.write(str(size))
-        return cls(directory, size)
+        store = cls(directory, size)
+        try:
+            store._memory.begin()
+        except OSError as error:
+            store.close()
+            raise StoreError(f"cannot allocate memory for the shared store in {directory}: {error.strerror}") from error
+        return store
 
     @classmethod
     def open(cls, directory: str) -> LmdbStore:
@@ -185,15 +199,19 @@ class LmdbStore:
         self._writes += 1
         if not self._writes & _LOOK_EVERY or self._is_full:
             self._look()
-            if self._is_full:
-                raise self._full()
         txn = self._begin(None, None, True)
         try:
-            txn.put(key, value)
+            if self._is_full:
+                self._put_if_small(txn, key, value)
+            else:
+                txn.put(key, value)
             txn.commit()
         except lmdb.MapFullError as full:
             txn.abort()
             raise self._full() from full
+        except StoreFull:
+            txn.abort()
+            raise
 
     def put_new(self, key: bytes, value: bytes) -> bool:
         """Set a value unless the key exists; tells whether it was set."""
@@ -221,12 +239,20 @@ class LmdbStore:
             return batch.take(key)
 
     def _look(self) -> None:
-        """See whether the store has reached its size. Freed pages count as room: LMDB takes them before new ones."""
-        info = self._env.info()
-        if (info["last_pgno"] + 1) * _PAGE < self._map_size:
-            self._is_full = False
-        else:
-            self._is_full = self._used() > self._map_size - (self._map_size >> 5)
+        """See how full the store is. Freed pages count as room: LMDB takes them before new ones."""
+        reached = (self._env.info()["last_pgno"] + 1) * _PAGE
+        size = self._memory.provide(reached, self._map_size)
+        if reached < size - (size >> 2):
+            self.is_filling = self.is_low = self._is_full = False
+            return
+        used = self._used()
+        self.is_filling = used > size - (size >> 2)
+        self.is_low = used > size - (size >> 3)
+        self._is_full = used > size - (size >> 5) or size < min(reached, self._map_size)
+
+    def look(self) -> None:
+        """Bring ``is_low`` and ``is_filling`` up to date, for who writes nothing."""
+        self._look()
 
     def _used(self) -> int:
         pages = self._env.stat()
@@ -236,8 +262,11 @@ class LmdbStore:
         if self._writer == get_ident():
             raise StoreError("a batch is open in this thread: make the change through it")
 
-    def _refuse(self, *arguments: object) -> bool:
-        raise self._full()
+    def _put_if_small(self, txn: Any, key: bytes, value: bytes, overwrite: bool = True, append: bool = False) -> bool:
+        """Put what takes no room to speak of: the store is full."""
+        if len(value) > _SMALL and len(value) > len(txn.get(key) or b""):
+            raise self._full()
+        return bool(txn.put(key, value, True, overwrite, append))
 
     # --- several ------------------------------------------------------------------------------------------------
 

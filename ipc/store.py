@@ -68,7 +68,19 @@ class Batch(Protocol):
 
 
 class Store(Protocol):
-    """The shared store of one server."""
+    """The shared store of one server.
+
+    It is never filled to the last byte by what begins: new contacts and other data that stay long are to be refused from three quarters
+    (``is_filling``), new transactions from seven eighths (``is_low``); what goes on may take the rest, and what ends, the reserve.
+    """
+
+    is_filling: bool
+    """Nothing that stays long should be put there. As of the last look."""
+    is_low: bool
+    """Nothing new should be begun. As of the last look."""
+
+    def look(self) -> None:
+        """Bring ``is_filling`` and ``is_low`` up to date. Otherwise every eighth write of the process does."""
 
     def get(self, key: bytes) -> bytes | None:
         """The value, or None."""

@@ -6,7 +6,6 @@ import os
 import re
 import socket as sockets_api
 from collections.abc import Sequence
-from functools import lru_cache
 from math import inf as NEVER
 from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
@@ -27,6 +26,7 @@ from opensips_py.core.dns.records import Answer, Question
 from opensips_py.core.dns.resolver import resolver
 from opensips_py.core.process import this
 from opensips_py.script.context import Context, ListenSocket
+from opensips_py.sip.remembered import remembered
 
 if TYPE_CHECKING:
     from opensips_py.script.program import Program
@@ -51,6 +51,9 @@ class Destination(NamedTuple):
 Destinations = tuple[Destination, ...]
 
 LIMIT = 4096
+"""Destinations that are remembered. Their hosts have a bound, their sockets are few."""
+_LONGEST_HOST = 255
+"""Of a name in the DNS (RFC 1035 2.3.4)."""
 
 _located: dict[tuple[Hop, ListenSocket | None, ListenSocket], Destinations] = {}
 """Destinations whose next hop is an address."""
@@ -58,7 +61,7 @@ _named: dict[tuple[Hop, ListenSocket | None, ListenSocket], tuple[float, Destina
 """Those of a name, without anything left to chance, and ``time.monotonic()`` up to which they hold."""
 
 
-@lru_cache(LIMIT)
+@remembered
 def hop_of_uri(uri: str) -> Hop | None:
     """The next hop that a sip: or sips: URI names; None when it is not a usable URI."""
     m = _URI(uri)
@@ -90,7 +93,9 @@ def hop_of_proxy(text: str) -> Hop | None:
 
 
 def _hop(host: str, port: str | None, proto: str | None, secure: int) -> Hop | None:
-    """None when there is no such port."""
+    """None when there is no such host or port."""
+    if len(host) > _LONGEST_HOST:
+        return None
     given = secure
     if proto is None:
         given |= TRANSPORT_OPEN

@@ -16,7 +16,6 @@ import hashlib
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache
 
 import msgspec
 
@@ -24,6 +23,7 @@ from opensips_py.core.event_mailbox import TOKEN, mailbox
 from opensips_py.core.parked import Tokens
 from opensips_py.core.process import this
 from opensips_py.script.context import RouteKind
+from opensips_py.sip.remembered import remembered
 
 PREFIX = b"e"
 TOLD = b"r"
@@ -161,7 +161,7 @@ def matches(value: str | None, pattern: str) -> bool:
     return value is None or _compiled(pattern).match(value) is not None
 
 
-@lru_cache(4096)
+@remembered
 def _compiled(pattern: str) -> re.Pattern[str]:
     return re.compile(fnmatch.translate(pattern), re.DOTALL)
 

@@ -14,6 +14,7 @@ from opensips_py.script.declarations import B, F, L, Module, O, Pattern, R
 from opensips_py.script.pseudo_variables_uri import ruri_parts, with_user
 from opensips_py.script.substitution import Substitution, SubstitutionError, SubstitutionText, parse_substitution
 from opensips_py.script.variables import current
+from opensips_py.sip.remembered import remembered
 
 module = Module("textops", doc="Search and replace in the text of the message (OpenSIPS module textops)")
 
@@ -108,20 +109,17 @@ def replace_body_atonce(ctx: Context, expression: Pattern, text: str) -> int:
     return _replace(ctx, whole.finditer(ctx.msg.body), ctx.msg.body_start, text)
 
 
-_substitutions: dict[str, Substitution] = {}
+@remembered
+def _parsed(text: str) -> Substitution:
+    return parse_substitution(text, current())
 
 
 def _substitution(text: str) -> Substitution | None:
     """The expression, compiled once; None for one that is none."""
-    known = _substitutions.get(text)
-    if known is None:
-        try:
-            known = parse_substitution(text, current())
-        except SubstitutionError:
-            return None
-        if len(_substitutions) < 1000:  # the text may be computed
-            _substitutions[text] = known
-    return known
+    try:
+        return _parsed(text)
+    except SubstitutionError:
+        return None
 
 
 def _subst(ctx: Context, expression: str, start: int, end: int) -> int:

@@ -1,23 +1,45 @@
-"""A cache for what is read from texts that come from the network."""
+"""Results of functions of one text, kept: peers keep sending the same.
+
+The texts come from the network. So what is kept has a bound in bytes, not in entries, and long texts are not kept at all.
+A known text costs one look into a dict, less than ``functools.lru_cache``; when the bound is reached everything is forgotten.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache, wraps
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
-ENTRIES, LONGEST = 1024, 256
-"""Results that are kept for each function, and the length of the longest text that is: a quarter of a megabyte of texts."""
+LONGEST = 256
+"""Longer texts are not kept."""
+LIMIT = 2 << 20
+"""Bytes that one function may keep, as estimated."""
+_ENTRY, _PER_CHARACTER = 512, 16
+"""What an entry takes: the entry itself, and for each character of the text (a list of parameters takes most)."""
 
 
-def remembered(read: Callable[[str], T]) -> Callable[[str], T]:
-    """Keep the last results of a function of a text, unless the text is long: a sender must not choose how much is kept."""
-    cached = lru_cache(ENTRIES)(read)
+class Remembered(dict[str, T], Generic[T]):
+    """The results of one function by its argument."""
 
-    @wraps(read)
-    def look(text: str) -> T:
-        return cached(text) if len(text) <= LONGEST else read(text)
+    __slots__ = ("compute", "limit", "size")
 
-    return look
+    def __init__(self, compute: Callable[[str], T], limit: int) -> None:
+        self.compute, self.limit = compute, limit
+        self.size = 0
+        """Bytes that the entries take, as estimated."""
+
+    def __missing__(self, text: str) -> T:
+        result = self.compute(text)
+        if len(text) <= LONGEST:
+            self.size += _ENTRY + _PER_CHARACTER * len(text)
+            if self.size > self.limit:
+                self.clear()
+                self.size = 0
+            self[text] = result
+        return result
+
+
+def remembered(compute: Callable[[str], T]) -> Callable[[str], T]:
+    """Keep the results of a function, which must not be changed by anybody. What it raises is not kept."""
+    return Remembered(compute, LIMIT).__getitem__

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import NamedTuple
+
+from opensips_py.sip.remembered import remembered
 
 
 class Origin(NamedTuple):
@@ -38,7 +39,6 @@ def _escape(text: str) -> str:
     return "".join(c if "!" <= c <= "~" else f"%{ord(c):02X}" for c in text)
 
 
-@lru_cache(1024)
 def _origin(scheme: str, authority: str) -> tuple[Origin, str | None]:
     secure = scheme == "https"
     credentials, at, place = authority.rpartition("@")
@@ -56,7 +56,7 @@ def _origin(scheme: str, authority: str) -> tuple[Origin, str | None]:
     return Origin(secure, host.lower(), int(port or (443 if secure else 80))), credentials if at else None
 
 
-@lru_cache(1024)
+@remembered
 def parse_http_url(text: str) -> HttpUrl:
     """Take a URL apart; without a scheme it is http, as with curl. ValueError says what is wrong."""
     scheme, separator, rest = text.strip().partition("://")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any
 
 from opensips_py.core.mysql import statement
@@ -18,6 +17,7 @@ from opensips_py.script import variables
 from opensips_py.script.context import Context
 from opensips_py.script.declarations import ConfigError, Module, ModuleParameter
 from opensips_py.script.variables import VariableError
+from opensips_py.sip.remembered import remembered
 from opensips_py.sip.uri import uri_or_none
 
 _URIS = ("$ru", "$fu", "$tu", "$ou")
@@ -59,7 +59,7 @@ class Name:
     scheme: str | None
 
 
-@lru_cache(1024)
+@remembered
 def source(text: str) -> Source:
     """``variable-or-text[/part]``. Raises StatementError."""
     what, slash, part = text.strip().rpartition("/")
@@ -72,7 +72,7 @@ def source(text: str) -> Source:
     return Source(what, "", part.lower()) if what.startswith("$") else Source(None, what, part.lower())
 
 
-@lru_cache(1024)
+@remembered
 def name(text: str) -> Name:
     """``avp[/table]`` or ``avp[/$scheme]``. Raises StatementError."""
     which, slash, place = text.strip().partition("/")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Callable
-from functools import lru_cache
 from typing import NamedTuple
 
 from opensips_py.core.log import ERROR, INFO, log
@@ -16,6 +15,7 @@ from opensips_py.script.declarations import ALL, Static
 from opensips_py.script.posix_regex import RegexError, translate
 from opensips_py.script.substitution import Substitution, SubstitutionError, SubstitutionText, parse_substitution
 from opensips_py.script.variables import VariableError
+from opensips_py.sip.remembered import remembered
 
 _NAME = re.compile(r"\$\(?avp\(([^()]+)\)\)?|([A-Za-z0-9_]+)")
 
@@ -30,7 +30,7 @@ class _Operand(NamedTuple):
     flags: str
 
 
-@lru_cache(1024)
+@remembered
 def _name(text: str) -> str:
     """Name of an AVP from ``$avp(name)``."""
     found = _NAME.fullmatch(text.strip())
@@ -39,7 +39,7 @@ def _name(text: str) -> str:
     return found[1] or found[2]
 
 
-@lru_cache(1024)
+@remembered
 def _names(text: str) -> tuple[str, str, str]:
     """Source, destination and flags of ``source[/destination[/flags]]``."""
     parts = text.split("/")
@@ -55,7 +55,7 @@ def _flagged(text: str) -> tuple[str, str]:
     return _name(avp), flags.lower()
 
 
-@lru_cache(1024)
+@remembered
 def _operand(text: str) -> _Operand:
     """``operator/value[/flags]``; the value is ``i:number``, ``s:text``, a variable or a text."""
     operator, slash, rest = text.partition("/")
@@ -257,7 +257,7 @@ def avp_subst(ctx: Context, avps: Static, subst: SubstitutionText) -> int:
         return _refuse("avp_subst", error)
 
 
-@lru_cache(256)
+@remembered
 def _substitution(text: str) -> Substitution:
     return parse_substitution(text, variables.current())
 

@@ -18,7 +18,6 @@ look at what it has found. In OpenSIPS that is the last search of the process; h
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 from typing import Annotated, Any, cast
 
 from opensips_py.core.log import ERROR, log
@@ -35,6 +34,7 @@ from opensips_py.script.context import Context
 from opensips_py.script.declarations import ALL, ConfigError, Module, Var
 from opensips_py.script.posix_regex import RegexError
 from opensips_py.script.substitution import Substitution, SubstitutionError, SubstitutionText, parse_substitution
+from opensips_py.sip.remembered import remembered
 
 module = Module("ldap", doc="Searches in LDAP directories (OpenSIPS module ldap)")
 
@@ -220,7 +220,7 @@ def _values(ctx: Context, entry: Entry, attribute: str, subst: str | None) -> li
     return [value for value in changed if value is not None]
 
 
-@lru_cache(256)
+@remembered
 def _substitution(text: str) -> Substitution:
     return parse_substitution(text, variables.current())
 

@@ -32,6 +32,10 @@ _BIND_RESPONSE, _ENTRY, _SEARCH_DONE, _REFERENCE = 1, 4, 5, 19
 UNBIND = b"\x30\x05\x02\x01\x03\x42\x00"
 
 
+_LONGEST_KEPT = 512
+"""Characters in a search whose bytes are kept for the next time: what is looked for comes from the network."""
+
+
 def _message(number: int, what: str, operation: Any) -> bytes:
     message = LDAPMessage()
     message["messageID"] = MessageID(number)
@@ -45,9 +49,15 @@ def bind(version: int, dn: str, password: str) -> bytes:
     return _message(_BIND, "bindRequest", bind_operation(version, method, _unicode(dn), _unicode(password) if dn else None))
 
 
-@lru_cache(1024)
 def search(url: LdapUrl) -> bytes:
     """A search. UrlError when its filter is not one (RFC 4515)."""
+    if len(url.base) + len(url.filter) > _LONGEST_KEPT:
+        return _search.__wrapped__(url)
+    return _search(url)
+
+
+@lru_cache(1024)
+def _search(url: LdapUrl) -> bytes:
     try:
         request = search_operation(
             _unicode(url.base),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 from ipaddress import IPv4Network, ip_address
 
 from opensips_py.modules.nathelper.declared import module
@@ -11,6 +10,7 @@ from opensips_py.script.context import Context
 from opensips_py.script.declarations import B, F, L, O, R
 from opensips_py.sip.errors import ParseError
 from opensips_py.sip.message import SipMessage
+from opensips_py.sip.remembered import remembered
 from opensips_py.sip.uri import Uri, uri_or_none
 
 CONTACT_PRIVATE, VIA_ADDRESS, VIA_PRIVATE, SDP_PRIVATE, VIA_PORT, CONTACT_ADDRESS, CONTACT_PORT = (1 << i for i in range(7))
@@ -21,7 +21,7 @@ _PRIVATE = [IPv4Network(net) for net in ("10.0.0.0/8", "172.16.0.0/12", "192.168
 _CONNECTION = re.compile(r"^c=IN IP[46] ([^\s/]+)", re.MULTILINE).findall
 
 
-@lru_cache(4096)
+@remembered
 def is_private(host: str) -> bool:
     """Whether ``host`` is an IPv4 address that is not routed in the Internet. Names and IPv6 addresses are not."""
     try:

@@ -18,7 +18,9 @@ default_expires = module.param("default_expires", int, 3600, doc="seconds that a
 min_expires = module.param("min_expires", int, 60, doc="a contact lasts at least so many seconds; 0: no limit")
 max_expires = module.param("max_expires", int, 0, doc="a contact lasts at most so many seconds; 0: no limit")
 default_q = module.param("default_q", int, UNSET, doc="q of contacts that have none, in thousandths; -1: they have none")
-max_contacts = module.param("max_contacts", int, 0, doc="contacts that a user may have; 0: any number")
+max_contacts = module.param(
+    "max_contacts", int, 50, doc="contacts that a user, and a request, may have (OpenSIPS: any number); 0: as many as usrloc's max_aor_size"
+)
 case_sensitive = module.param("case_sensitive", int, 1, doc="letters' case matters in addresses of record")
 realm_prefix = module.param("realm_prefix", str, "", doc="what is taken off the front of domains (with usrloc's use_domain)")
 received_param = module.param("received_param", str, "received", doc="parameter of Contact that names where it has come from")

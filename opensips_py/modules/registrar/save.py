@@ -1,6 +1,7 @@
 """save(): a REGISTER request, or the reply to one (RFC 3261 10.3).
 
-The contacts of one request are taken all or none, in one batch of the shared store.
+The contacts of one request are taken all or none. How much there is to do is for the request to say: it is done before the
+shared store is written, and limits come first.
 """
 
 from __future__ import annotations
@@ -11,15 +12,16 @@ from functools import lru_cache
 from time import monotonic
 
 from ipc.store import StoreError
-from opensips_py.core import stateless, streams, transactions
+from opensips_py.core import overload, stateless, streams, transactions
 from opensips_py.core.building import REPLY_HEADERS
 from opensips_py.core.functions_network import socket_named
 from opensips_py.core.log import ERROR, WARNING, log
 from opensips_py.modules.registrar import declared
 from opensips_py.modules.registrar.declared import AvpNames, aor_of, module
-from opensips_py.modules.usrloc import location, ordering
+from opensips_py.modules.usrloc import location
 from opensips_py.modules.usrloc.contact import ALL_METHODS, Contact, methods_of, q_of, q_text
 from opensips_py.modules.usrloc.declared import cseq_delay, matching_mode, nat_mask
+from opensips_py.modules.usrloc.ordering import Contacts, TooManyAlike
 from opensips_py.script.context import Q_UNSPECIFIED, Context
 from opensips_py.script.declarations import O, R, Static
 from opensips_py.sip.headers import kind_of
@@ -32,6 +34,9 @@ REFUSED = -2
 
 MALFORMED_EXPIRES = 3600
 """What an Expires that is no number means (RFC 3261 10.3 step 7)."""
+
+MAX_USER_AGENT = 255
+"""Characters of User-Agent that are kept: as many as OpenSIPS' table has room for."""
 
 _FLAG = re.compile(r"([a-zA-Z])\(?([0-9]*)\)?")
 
@@ -102,7 +107,7 @@ def save(ctx: Context, domain: Static, flags: str | None = None, aor: str | None
     except _Refusal as refusal:
         declared.rejected.add()
         headers = _contact_header(refusal.contacts) + refusal.headers
-        if refusal.code >= 500 and declared.retry_after.value:
+        if refusal.code >= 500 and declared.retry_after.value and "Retry-After:" not in headers:
             headers += f"Retry-After: {declared.retry_after.value}\r\n"
         if options.reply and msg.is_request:
             return REFUSED if _answer(ctx, refusal.code, refusal.reason, headers) > 0 else -1
@@ -113,7 +118,8 @@ def save(ctx: Context, domain: Static, flags: str | None = None, aor: str | None
     if not options.reply or not msg.is_request:
         return 1
     if options.only_own:
-        found = [contact for contact in found if any(contact.same(one.uri) for one in requested)]
+        own = Contacts(requested)
+        found = [contact for contact in found if own.first(contact.uri) is not None]
     return _answer(ctx, 200, "OK", headers + _contact_header(found))
 
 
@@ -153,6 +159,9 @@ def _register(ctx: Context, table: str, flags: Flags, aor_uri: str | None) -> tu
     addresses = _addresses(msg)
     if not addresses:
         return [], location.find(table, aor), ""
+    limit = _limit(flags)
+    if limit and len(addresses) > limit:
+        raise _too_many()
     cseq = msg.cseq
     if cseq is None or msg.call_id is None:
         raise _bad("Error while parsing headers")
@@ -167,9 +176,11 @@ def _register(ctx: Context, table: str, flags: Flags, aor_uri: str | None) -> tu
         return requested, found, path_header
     except location.AorTooLong:
         raise _bad("Address of record too long") from None
+    except location.TooMuch:
+        raise _Refusal(503, "Service Unavailable", "Contacts too large") from None
     except StoreError as error:
         log(ERROR, "registrar", "save", str(error))
-        raise _Refusal(500, "Server Internal Error", "No room for the contact") from None
+        raise _Refusal(503, "Service Unavailable", "No room for the contact", overload.RETRY_HEADER) from None
 
 
 def _addresses(msg: SipMessage) -> list[NameAddr]:
@@ -210,7 +221,7 @@ def _requested(
     attributes = _avp(ctx, names.attributes) if names.attributes else None
     branch_flags = ctx.branch_flags | (nat_mask() if path_received else 0)
     socket = _socket(ctx, flags)
-    agent = msg.user_agent or "n/a"
+    agent = (msg.user_agent or "n/a")[:MAX_USER_AGENT]
     found = []
     for address in addresses:
         uri = address.uri
@@ -303,40 +314,48 @@ def _without_all(old: list[Contact], call_id: str, cseq: int) -> list[Contact]:
 
 def _updated(old: list[Contact], requested: list[Contact], flags: Flags) -> list[Contact] | None:
     """What the contacts become; None when nothing changes (a retransmission)."""
-    mode = matching_mode.value if flags.matching is None else flags.matching
-    contacts = old
+    by_call_id = bool(matching_mode.value if flags.matching is None else flags.matching)
+    contacts = Contacts(old, by_call_id)
     try:
         for new in requested:
-
-            def is_same(one: Contact, new: Contact = new) -> bool:
-                return one.same(new.uri) and (mode == 0 or one.call_id == new.call_id)
-
-            for one in old:
-                if is_same(one):
-                    if not _check_order(one, new.call_id, new.cseq, new.modified):
-                        return None
-                    break
+            one = contacts.first(new.uri, new.call_id)
+            if one is not None and not _check_order(one, new.call_id, new.cseq, new.modified):
+                return None
+        for new in requested:
             if new.expires < 0:
-                contacts = [one for one in contacts if not is_same(one)]
+                contacts.remove(new.uri, new.call_id)
             else:
-                contacts = ordering.put(contacts, new, is_same)
-        return _limited(contacts, requested, flags)
+                contacts.put(new)
+        return _limited(contacts.in_order(), requested, flags)
+    except TooManyAlike:
+        raise _too_many() from None
     except _Refusal as refusal:
         refusal.contacts = old
         raise
 
 
+def _too_many() -> _Refusal:
+    return _Refusal(503, "Service Unavailable", "Too many registered contacts")
+
+
+def _limit(flags: Flags) -> int:
+    """How many contacts a user may have; 0: any number."""
+    return int(declared.max_contacts.value) if flags.max_contacts is None else flags.max_contacts
+
+
 def _limited(contacts: list[Contact], requested: list[Contact], flags: Flags) -> list[Contact]:
     """Hold the number of contacts below the limit: refuse, or with flag ``f`` drop the oldest."""
-    limit = declared.max_contacts.value if flags.max_contacts is None else flags.max_contacts
+    limit = _limit(flags)
     excess = len(contacts) - limit
     if not limit or excess <= 0:
         return contacts
     if flags.force:
-        oldest = sorted((one for one in contacts if one not in requested), key=lambda one: one.modified)[:excess]
+        new = set(map(id, requested))
+        oldest = sorted((one for one in contacts if id(one) not in new), key=lambda one: one.modified)[:excess]
         if len(oldest) == excess:
-            return [one for one in contacts if one not in oldest]
-    raise _Refusal(503, "Service Unavailable", "Too many registered contacts")
+            dropped = set(map(id, oldest))
+            return [one for one in contacts if id(one) not in dropped]
+    raise _too_many()
 
 
 def _contact_header(contacts: list[Contact]) -> str:

@@ -12,6 +12,7 @@ from opensips_py.script.context import Context
 from opensips_py.script.declarations import B, E, F, L, O, Pattern, R
 from opensips_py.script.pseudo_variables_uri import ruri_parts
 from opensips_py.sip.headers import Header, kind_of, split_values
+from opensips_py.sip.remembered import remembered
 from opensips_py.sip.uri import parse_uri, uri_or_none
 
 ROFBL = R | O | F | B | L
@@ -95,18 +96,15 @@ def append_time(ctx: Context) -> int:
     return 1
 
 
-_methods: dict[str, frozenset[str]] = {}
+@remembered
+def _methods(text: str) -> frozenset[str]:
+    return frozenset(method.strip() for method in text.split("|"))
 
 
 @module.function(routes=ROFBL)
 def is_method(ctx: Context, methods: str) -> int:
     """Whether the method is one of ``INVITE|ACK``; for a reply, the method of its CSeq."""
-    known = _methods.get(methods)
-    if known is None:
-        known = frozenset(method.strip() for method in methods.split("|"))
-        if len(_methods) < 1000:  # the text may be computed
-            _methods[methods] = known
-    return 1 if ctx.msg.method in known else -1
+    return 1 if ctx.msg.method in _methods(methods) else -1
 
 
 @module.function(routes=ROFBL)

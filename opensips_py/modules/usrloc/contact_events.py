@@ -31,15 +31,15 @@ def raise_for(table: str, aor: str, before: list[Contact], after: list[Contact])
     """Raise what has happened to the contacts of an address of record."""
     if not before and after:
         _raise_aor(AOR_INSERT, table, aor)
-    gone = [contact for contact in before if contact not in after]
+    left, there = set(map(id, after)), set(map(id, before))  # what has not changed is the same object
+    gone = Contacts(contact for contact in before if id(contact) not in left)
     for contact in after:
-        if contact in before:
+        if id(contact) in there:
             continue
-        old = next((one for one in gone if one.same(contact.uri)), None)
-        if old is not None:
-            gone.remove(old)
-        _raise(CONTACT_INSERT if old is None else CONTACT_UPDATE, table, aor, contact)
-    for contact in gone:
+        known = gone.first(contact.uri) is not None
+        gone.remove(contact.uri)
+        _raise(CONTACT_UPDATE if known else CONTACT_INSERT, table, aor, contact)
+    for contact in gone.in_order():
         _raise(CONTACT_DELETE, table, aor, contact)
     if before and not after:
         _raise_aor(AOR_DELETE, table, aor)

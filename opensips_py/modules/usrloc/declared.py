@@ -20,6 +20,9 @@ desc_time_order = module.param("desc_time_order", int, 0, doc="the newest contac
 matching_mode = module.param("matching_mode", int, 0, doc="contacts are the same: 0 by URI, 1 by URI and Call-ID")
 cseq_delay = module.param("cseq_delay", int, 20, doc="seconds for which the same Call-ID and CSeq mean a retransmission")
 nat_bflag = module.param("nat_bflag", str, "", doc="name of the branch flag of contacts behind NAT")
+max_aor_size = module.param(
+    "max_aor_size", int, 65536, doc="bytes that the contacts of one address of record may take, with what is stored with them (ours)"
+)
 module.param("hash_size", int, 9, doc="logarithm of the size of the hash table", no_effect="the shared store has none")
 
 for _name in (
@@ -63,4 +66,7 @@ def _configure() -> None:
         raise ConfigError(f"usrloc: matching_mode is 0 or 1, not {matching_mode.value}")
     if timer_interval.value < 1:
         raise ConfigError(f"usrloc: timer_interval is at least 1 second, not {timer_interval.value}")
+    if max_aor_size.value < 1024:
+        raise ConfigError(f"usrloc: max_aor_size is at least 1024 bytes, not {max_aor_size.value}")
+    location.Bounds.aor_size = max_aor_size.value
     nat_mask()  # names of flags get their bits before the fork

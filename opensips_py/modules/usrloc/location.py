@@ -1,7 +1,7 @@
 """Contacts of addresses of record in the shared store: ``c`` + table + NUL + AOR, holding the list of contacts.
 
-Reading takes no lock. A change reads and writes in one batch, so that two REGISTERs for one user that come to two
-workers at the same time both count. Expired contacts are never seen; every change, and the timer process, cleans them up.
+Reading takes no lock. A change is written only if nobody else has changed the entry since it was read, so that two REGISTERs for
+one user that come to two workers at the same time both count. Expired contacts are never seen; every change, and the timer process, cleans them up.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from time import monotonic
 
 import msgspec
 
+from ipc.store import StoreFull
 from opensips_py.core.process import this
 from opensips_py.modules.usrloc import contact_events
 from opensips_py.modules.usrloc.contact import Contact
@@ -21,12 +22,24 @@ MAX_KEY = 511
 _AT_ONCE = 500
 """Entries that are read at a time when all are looked through."""
 
+
+class Bounds:
+    """What the parameters allow."""
+
+    aor_size = 65536
+    """Bytes that the contacts of one address of record may take."""
+
+
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(list[Contact]).decode
 
 
 class AorTooLong(Exception):
     """Table and AOR together do not fit into a key."""
+
+
+class TooMuch(Exception):
+    """The contacts of one address of record would take more than ``max_aor_size`` bytes."""
 
 
 def _key(table: str, aor: str) -> bytes:
@@ -51,24 +64,42 @@ def find(table: str, aor: str) -> list[Contact]:
 def change(table: str, aor: str, update: Callable[[list[Contact]], list[Contact] | None]) -> list[Contact]:
     """Replace the contacts by what ``update`` makes of the valid ones; gives those that are there then.
 
-    ``update`` must not wait. None from it: leave everything as it is. Raises :class:`AorTooLong`, and StoreFull.
+    ``update`` must not wait. It runs outside the store's lock, because a request decides how much it has to do, and once more
+    if another process has changed the contacts meanwhile. None from it: leave everything as it is. Raises :class:`AorTooLong`,
+    :class:`TooMuch`, and StoreFull.
     """
     key = _key(table, aor)
-    now = monotonic()
-    with this.store.batch() as batch:
-        data = batch.get(key)
+    while True:
+        data = this.store.get(key)
+        now = monotonic()
         stored = [] if data is None else _decode(data)
         found = [contact for contact in stored if contact.valid(now)]
         changed = update(list(found))
         if changed is None:
             return found
-        if changed:
-            batch.put(key, _encode(changed))
-        elif data is not None:
-            batch.delete(key)
+        if _put(key, data, _encode(changed) if changed else None):
+            break
     if contact_events.wanted():
         contact_events.raise_for(table, aor, stored, changed)
     return changed
+
+
+def _put(key: bytes, before: bytes | None, after: bytes | None) -> bool:
+    """Replace the entry; False when it is not as it was."""
+    size = 0 if after is None else len(after)
+    if before is None or size > len(before):
+        if size > Bounds.aor_size:
+            raise TooMuch
+        if this.store.is_filling:
+            raise StoreFull("the shared store is filling up: it takes no new contacts")
+    with this.store.batch() as batch:
+        if batch.get(key) != before:
+            return False
+        if after is not None:
+            batch.put(key, after)
+        elif before is not None:
+            batch.delete(key)
+    return True
 
 
 def remove(table: str, aor: str) -> bool:

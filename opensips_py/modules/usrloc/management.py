@@ -5,10 +5,12 @@ from __future__ import annotations
 from time import monotonic
 from typing import Any
 
+from ipc.store import StoreFull
 from opensips_py.core.process import this
-from opensips_py.modules.usrloc import location, ordering
+from opensips_py.modules.usrloc import location
 from opensips_py.modules.usrloc.contact import ALL_METHODS, PERMANENT, Contact, q_of, q_text
 from opensips_py.modules.usrloc.declared import module
+from opensips_py.modules.usrloc.ordering import Contacts, TooManyAlike
 from opensips_py.script.context import Q_UNSPECIFIED
 from opensips_py.script.declarations import MIError
 from opensips_py.script.flag_names import branch_flags
@@ -99,10 +101,20 @@ def ul_add(
         branch_flags=_number("cflags", cflags),
         modified=now,
     )
+
+    def update(found: list[Contact]) -> list[Contact]:
+        contacts = Contacts(found)
+        contacts.put(added)
+        return contacts.in_order()
+
     try:
-        location.change(table_name, aor, lambda found: ordering.put(found, added, lambda one: one.same(contact)))
+        location.change(table_name, aor, update)
     except location.AorTooLong:
         raise MIError(400, "AOR too long") from None
+    except (location.TooMuch, TooManyAlike):
+        raise MIError(400, "Too many contacts") from None
+    except StoreFull:
+        raise MIError(503, "No room for the contact") from None
     return "OK"
 
 
