@@ -8,6 +8,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable
 
+from opensips_py.core import holding
 from opensips_py.core.process import this
 from opensips_py.script.declarations import Module, Statistic
 
@@ -23,6 +24,8 @@ slow = module.statistic("slow", doc="operations that took longer than async_slow
 inline = module.statistic("inline", doc="operations that were done at once, without suspending")
 waited = module.statistic("waited", doc="operations for which the process waited (no async(), or where it cannot suspend)")
 sync_fallbacks = module.statistic("sync_fallbacks", doc="those of them in an async() that could not suspend: in startup_route")
+for _stat in (holding.held, holding.refused):
+    module.statistics[_stat.name] = _stat
 module.statistic("in_flight", doc="operations parked now", gauge=lambda: in_flight())
 
 BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import ClassVar, Generic, Protocol, TypeVar
 
 from opensips_py.core.connection_pool import ConnectionPool, Full, PooledConnection, Unavailable
+from opensips_py.core.holding import Holding, TooMuch
 from opensips_py.core.operation import BUSY, READ, WRITE, Done, Operation
 
 
@@ -30,8 +31,13 @@ class PooledOperation(Operation, Generic[C]):
 
     _pool: ConnectionPool[C]
 
-    def __init__(self, attempts: int) -> None:
-        """``attempts``: how often a question is asked that did not reach the server."""
+    def __init__(self, attempts: int, holding: Holding, size: int) -> None:
+        """``attempts``: how often a question, of ``size`` bytes, is asked that did not reach the server.
+
+        ``holding`` counts what the answer takes, and a question that waits for a connection.
+        """
+        self._holding = holding
+        self._size = size
         self._connection: C | None = None
         self._unsent: memoryview | None = None
         self._sent = False
@@ -64,6 +70,11 @@ class PooledOperation(Operation, Generic[C]):
         self.deadline = self._limit
         if connection is None:
             self._queued = True
+            try:
+                self._holding.wait_with(self._size)
+            except TooMuch:
+                self.close()
+                return Done(BUSY)
             return None
         if connection.ready:
             return self._send(connection)
@@ -72,6 +83,7 @@ class PooledOperation(Operation, Generic[C]):
 
     def granted(self, connection: C | None) -> None:
         """The pool gives a connection, or room for one."""
+        self._holding.release()
         self._queued = False
         self._room = connection is None
         self._connection = connection
@@ -167,6 +179,7 @@ class PooledOperation(Operation, Generic[C]):
     # --- the end ------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
+        self._holding.release()
         connection, self._connection = self._connection, None
         self.fd_key = None
         if connection is None:

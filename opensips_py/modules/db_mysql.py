@@ -3,12 +3,17 @@
 The driver behind ``mysql://`` URLs; scripts use it through other modules (avpops, sqlops, dialplan). Each worker has a
 pool of connections per URL, of at most ``db_max_async_connections`` (core parameter). Connecting, authenticating
 and waiting for a free connection never block the worker. Further URL parameters: ``unix_socket=PATH``,
-``charset=NAME``.
+``charset=NAME``, ``public_key=FILE``.
+
+The password itself is sent only over a Unix socket (mysql_clear_password, full authentication of caching_sha2_password),
+or encrypted with the server's public key when that is given; a server that asks for it otherwise is refused, and the log
+says why. Over TCP, accounts with mysql_native_password need nothing.
 """
 
 from __future__ import annotations
 
 from opensips_py.core.mysql import pool
+from opensips_py.core.mysql.url import read_public_key
 from opensips_py.script.declarations import ConfigError, Module
 
 module = Module("db_mysql", doc="MySQL and MariaDB (OpenSIPS module db_mysql)")
@@ -39,6 +44,19 @@ max_waiting_queries = module.param(
 idle_timeout = module.param(
     "idle_timeout", int, 300, doc="seconds for which an unused connection is kept; 0: as long as the server keeps it (ours)"
 )
+max_result_size = module.param(
+    "max_result_size",
+    int,
+    4096,
+    doc="KB that the answer to a query may have, each value counting 128 bytes beside its own; more: $rc -1; 0: any (ours)",
+)
+server_public_key = module.param(
+    "server_public_key",
+    str,
+    "",
+    doc="file with the database's public RSA key (MySQL: public_key.pem), with which the password may be sent over TCP where "
+    "the account has caching_sha2_password or sha256_password; URL parameter public_key=FILE for a single database (ours)",
+)
 use_tls = module.param("use_tls", int, 0, doc="TLS to the database; only 0 is supported")
 
 
@@ -60,12 +78,17 @@ def configure() -> None:
         raise ConfigError("db_mysql: use_tls: TLS to the database is not supported; use a Unix socket or a private network")
     if timeout_interval.value < 1:
         raise ConfigError(f"db_mysql: timeout_interval is {timeout_interval.value}; it must be at least 1 second")
-    for parameter in (max_waiting_queries, idle_timeout):
+    for parameter in (max_waiting_queries, idle_timeout, max_result_size):
         if parameter.value < 0:
             raise ConfigError(f"db_mysql: {parameter.name} is {parameter.value}; it cannot be negative")
     pool.Pool.queue = max_waiting_queries.value
     pool.Pool.idle_seconds = float(idle_timeout.value)
     pool.settings.patience = 3.0 * timeout_interval.value
+    pool.settings.answer = max_result_size.value * 1024
+    try:
+        pool.settings.public_key = read_public_key(server_public_key.value) if server_public_key.value else None
+    except ValueError as error:
+        raise ConfigError(f"db_mysql: server_public_key: {error}", "server_public_key") from None
     pool.settings.attempts = max(1, max_db_queries.value)
     pool.settings.slow_query = max(0, exec_query_threshold.value) / 1e6
 

@@ -72,6 +72,13 @@ PARAMETERS: dict[str, CoreParameter] = {
             high=3600,
         ),
         _p(
+            "async_memory",
+            "int",
+            128,
+            "megabytes that unfinished answers of other servers, and questions that wait, may take in one process; what needs "
+            "more fails; 0: any (ours)",
+        ),
+        _p(
             "async_slow_threshold",
             "int",
             0,

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from opensips_py.core.holding import Holding
 from opensips_py.modules.cachedb_redis.protocol import Replies, redirection, slot_of
 from scripts.testbed.redis import Redis, cluster
 from scripts.testbed.server import Server
@@ -102,7 +103,7 @@ def test_slots() -> None:
 
 
 def test_redirections() -> None:
-    replies = Replies(3)
+    replies = Replies(3, Holding(0, ""))
     assert replies.feed(b"-MOVED 3999 127.0.0.1:6381\r\n-ASK 5 ::1:7\r\n-ERR no\r\n")
     assert [redirection(value) for value in replies.values] == [(3999, "127.0.0.1", 6381, True), (5, "::1", 7, False), None]
     assert redirection(b"MOVED 1 a:2") is None

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from opensips_py.core.holding import Holding
 from opensips_py.core.service.description import ServiceError
 from opensips_py.modules.cachedb_redis.protocol import Replies, words_of
 from opensips_py.modules.cachedb_redis.url import parse_redis_url
@@ -308,10 +309,10 @@ def test_words_of_a_raw_query() -> None:
 
 
 def test_replies_come_in_pieces() -> None:
-    replies = Replies(2)
+    replies = Replies(2, Holding(0, ""))
     for byte in b"$3\r\nab\xff\r\n:":
         assert not replies.feed(bytes((byte,)))
     assert replies.feed(b"5\r\n")
     assert replies.checked() == [b"ab\xff", 5]
     with pytest.raises(ServiceError):
-        Replies(1).feed(b"HTTP/1.1 400\r\n")
+        Replies(1, Holding(0, "")).feed(b"HTTP/1.1 400\r\n")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from opensips_py.core.holding import Holding
 from opensips_py.core.service.description import ServiceError
 from opensips_py.modules.ldap.protocol import SearchAnswer, search
 from opensips_py.modules.ldap.sessions import SessionError, read_sessions
@@ -331,10 +332,10 @@ def test_urls() -> None:
 
 def test_an_answer_comes_in_pieces_or_is_none() -> None:
     done = bytes.fromhex("300c02010265070a0100 0400 0400".replace(" ", ""))
-    answer = SearchAnswer()
+    answer = SearchAnswer(Holding(0, ""))
     for byte in done[:-1]:
         assert not answer.feed(bytes((byte,)))
     assert answer.feed(done[-1:])
     answer.check()
     with pytest.raises(ServiceError):
-        SearchAnswer().feed(b"HTTP/1.1 400 Bad Request\r\n\r\n" * 10)
+        SearchAnswer(Holding(0, "")).feed(b"HTTP/1.1 400 Bad Request\r\n\r\n" * 10)

@@ -7,12 +7,11 @@ import time
 
 import pymysql
 
+from opensips_py.core.holding import READ_SIZE
 from opensips_py.core.mysql.handshake import Handshake
 from opensips_py.core.mysql.url import DatabaseUrl
 from opensips_py.core.operation import WRITE
 from opensips_py.core.stream import Stream
-
-_CHUNK = 262144
 
 COM_QUIT = b"\x01\x00\x00\x00\x01"
 
@@ -22,9 +21,10 @@ class Connection:
 
     __slots__ = ("_handshake", "_unsent", "give_up_at", "idle_since", "ready", "stream", "uses")
 
-    def __init__(self, url: DatabaseUrl, patience: float) -> None:
+    def __init__(self, url: DatabaseUrl, patience: float, key: bytes | None = None) -> None:
+        """``key`` is the server's public key (PEM), when it is known."""
         self.stream = Stream(url.host, url.port, url.unix_socket)
-        self._handshake: Handshake | None = Handshake(url)
+        self._handshake: Handshake | None = Handshake(url, key)
         self._unsent = b""
         self.ready = False
         self.uses = 0
@@ -66,15 +66,12 @@ class Connection:
                 if self._unsent:
                     return False
             try:
-                data = sock.recv(_CHUNK)
+                data = sock.recv(READ_SIZE)
             except BlockingIOError:
                 return False
             if not data:
                 raise pymysql.OperationalError(2013, "connection closed while authenticating")
-            try:
-                self._unsent, ready = handshake.feed(data)
-            except (RuntimeError, ValueError, IndexError) as error:
-                raise pymysql.OperationalError(2027, str(error)) from error
+            self._unsent, ready = handshake.feed(data)
             if ready:
                 self._handshake = None
                 self.ready = True

@@ -23,6 +23,10 @@ class Settings:
     """Seconds for connecting, and for a plain query."""
     attempts: int = 2
     """How often a query is tried that never reached the database."""
+    public_key: bytes | None = None
+    """The servers' public key (PEM), where a URL names none."""
+    answer: int = 4096 * 1024
+    """Bytes that an answer may have; 0: any."""
     slow_query: float = 0.0
     """Seconds from which a query is logged as slow; 0: never."""
 
@@ -54,7 +58,7 @@ class Pool(ConnectionPool[Connection]):
         return int(this.program.settings.db_max_async_connections)
 
     def connection(self) -> Connection:
-        return Connection(self.url, settings.patience)
+        return Connection(self.url, settings.patience, self.url.public_key or settings.public_key)
 
     def adopted(self, fd: int) -> Connection:
         return Connection.adopt(self.url, fd)

@@ -1,9 +1,9 @@
 """The operation behind ``avp_db_query()``: one SQL query.
 
-Return codes: 1 rows, -2 none (also for INSERT and the like), -1 for an error and for a connection lost during the
-query, -4 when too many queries wait for a connection. A query that never reached the database is tried again on another
-connection; so is one that only reads (SELECT and SHOW, but not ``SELECT … INTO`` and the like) when a connection that was kept
-ends without any answer.
+Return codes: 1 rows, -2 none (also for INSERT and the like), -1 for an error, for a connection lost during the query and
+for an answer larger than ``max_result_size``, -4 when too many queries wait for a connection. A query that never reached
+the database is tried again on another connection; so is one that only reads (SELECT and SHOW, but not ``SELECT … INTO`` and
+the like) when a connection that was kept ends without any answer.
 
 Another process gets the connection (through the fd store) and the bytes of the answer read so far (journal). A query
 that was not sent, or not completely, is sent by it on a connection of its own.
@@ -19,15 +19,15 @@ from collections.abc import Sequence
 import msgspec
 
 from opensips_py.core import events
+from opensips_py.core.holding import READ_SIZE, Holding, TooMuch
 from opensips_py.core.log import ERROR, WARNING, log
 from opensips_py.core.mysql.connection import Connection
 from opensips_py.core.mysql.pool import Pool, pool, settings
-from opensips_py.core.mysql.result import ResultReader
+from opensips_py.core.mysql.result import TOO_LARGE, UNUSABLE, ResultReader
 from opensips_py.core.operation import LOST, Done, Operation
 from opensips_py.core.pooled_operation import PooledOperation
 from opensips_py.script.context import Value
 
-_CHUNK = 262144
 _COM_QUERY = b"\x03"
 _LONGEST = 0xFFFFFF
 
@@ -51,11 +51,11 @@ class AvpDbQuery(PooledOperation[Connection]):
     _pool: Pool
 
     def __init__(self, database: Pool, query: bytes, targets: Sequence[str] | None) -> None:
-        super().__init__(settings.attempts)
+        super().__init__(settings.attempts, Holding(settings.answer, "max_result_size of db_mysql"), len(query))
         self._pool = database
         self._query = query
         self._targets = targets
-        self._reader = ResultReader()
+        self._reader = ResultReader(self._holding)
         self._answered = False
         self._began = 0.0
 
@@ -85,31 +85,44 @@ class AvpDbQuery(PooledOperation[Connection]):
         assert connection is not None
         sock = connection.stream.sock
         assert sock is not None
-        while True:
-            try:
-                data = sock.recv(_CHUNK)
-            except BlockingIOError:
-                return None
-            except OSError:
-                data = b""
-            if not data:
-                if connection.uses > 1 and self._attempts > 1 and not self._received and _only_reads(self._query):
-                    return self._try_again(connection)
-                self._connection = None
-                self._pool.lost_during(connection, self._query)
-                return Done(-1)
+        try:
+            data = sock.recv(READ_SIZE)
+        except BlockingIOError:
+            return None
+        except OSError:
+            data = b""
+        if not data:
+            if connection.uses > 1 and self._attempts > 1 and not self._received and _only_reads(self._query):
+                return self._try_again(connection)
+            self._connection = None
+            self._pool.lost_during(connection, self._query)
+            return Done(-1)
+        if self._take(data):
+            return self._finish(connection)
+        if self.journal is not None:
+            self.journal(data)
+        return None
+
+    def _take(self, data: bytes) -> bool:
+        """A piece of the answer. True when it is complete, or not to be read any further."""
+        try:
             if self._reader.feed(data):
-                break
-            self._received.append(data)
-            if self.journal is not None:
-                self.journal(data)
-        return self._finish(connection)
+                return True
+        except TooMuch as much:
+            self._reader.error = TOO_LARGE, str(much)
+            return True
+        self._received.append(data)
+        return False
 
     def _finish(self, connection: Connection) -> Done:
         self._connection = None
         if settings.slow_query:
             self._note_slowness()
-        self._pool.release(connection)
+        error = self._reader.error
+        if error is not None and error[0] in UNUSABLE:
+            self._pool.discard(connection)
+        else:
+            self._pool.release(connection)
         return self._result()
 
     def _note_slowness(self) -> None:
@@ -172,9 +185,8 @@ class AvpDbQuery(PooledOperation[Connection]):
         op._connection = op._pool.adopt(fds[0])
         op._sent = True
         for data in (f.received, journal):
-            if data:
-                op._received.append(data)
-                op._answered = op._reader.feed(data)
+            if data and not op._answered:
+                op._answered = op._take(data)
         return op
 
 

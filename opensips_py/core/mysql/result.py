@@ -9,6 +9,8 @@ from __future__ import annotations
 import struct
 import time
 
+from opensips_py.core.holding import VALUE, Holding
+
 _CONTINUED = 0xFFFFFF
 """Payload size of a packet that goes on in the next one."""
 _MORE_RESULTS = 0x0008
@@ -20,16 +22,21 @@ _BIGINT = 8
 _TIMES = frozenset((7, 12))  # TIMESTAMP DATETIME
 
 _MALFORMED = (2027, "malformed packet")
+TOO_LARGE = 2008
+"""CR_OUT_OF_MEMORY."""
+UNUSABLE = frozenset((_MALFORMED[0], TOO_LARGE))
+"""Errors that are not the server's: what follows on the connection cannot be understood."""
 
 Cell = str | int | None
 
 
 class ResultReader:
-    """One answer. Feed it until :meth:`feed` returns True."""
+    """One answer. Feed it until :meth:`feed` returns True. ``holding`` counts what it takes."""
 
-    __slots__ = ("_chunks", "_continued", "_discard", "_have", "_left", "_need", "_state", "columns", "error", "rows")
+    __slots__ = ("_chunks", "_continued", "_discard", "_have", "_holding", "_left", "_need", "_state", "columns", "error", "rows")
 
-    def __init__(self) -> None:
+    def __init__(self, holding: Holding | None = None) -> None:
+        self._holding = holding or Holding(0, "")
         self._chunks: list[bytes] = []
         self._have = 0
         self._need = 4
@@ -44,7 +51,14 @@ class ResultReader:
         """Number and text of the server's error."""
 
     def feed(self, data: bytes) -> bool:
-        """Take received bytes; True when the answer is complete."""
+        """Take received bytes; True when the answer is complete. Raises TooMuch."""
+        self._holding.take(len(data))
+        try:
+            return self._feed(data)
+        except (IndexError, ValueError, OverflowError, struct.error):  # lengths that point nowhere, numbers that are none
+            return self._fail(_MALFORMED)
+
+    def _feed(self, data: bytes) -> bool:
         if self._have:
             self._chunks.append(data)
             self._have += len(data)
@@ -97,6 +111,8 @@ class ResultReader:
         if head == 0xFF:
             return self._fail(_error(data[at:end]))
         if state == _COLUMNS:
+            if end - at < 7:
+                return self._fail(_MALFORMED)
             if not self._discard:
                 self.columns.append(data[end - 6])
             self._left -= 1
@@ -113,6 +129,8 @@ class ResultReader:
         if head == 0xFB:
             return self._fail((2027, "the server asks for a local file"))
         self._left, _ = _number(data, at)
+        if not self._left:
+            return self._fail(_MALFORMED)
         self._state = _COLUMNS
         return False
 
@@ -128,6 +146,7 @@ class ResultReader:
         return True
 
     def _row(self, data: bytes, at: int, end: int) -> list[Cell]:
+        self._holding.take(VALUE * (len(self.columns) + 1))
         row: list[Cell] = []
         for kind in self.columns:
             size = data[at]
@@ -137,6 +156,8 @@ class ResultReader:
                 continue
             if size > 0xFB:
                 size, at = _number(data, at - 1)
+            if at + size > end:
+                raise IndexError
             value = data[at : at + size].decode("latin-1")
             at += size
             row.append(value if kind not in _CONVERTED else _convert(kind, value))

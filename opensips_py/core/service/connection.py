@@ -9,14 +9,15 @@ from opensips_py.core.operation import READ, WRITE
 from opensips_py.core.service.description import Login, Service, ServiceError
 from opensips_py.core.stream import Stream
 
-CHUNK = 262144
-"""Bytes read at a time."""
+LOGIN_READ = 4096
+"""Bytes read at a time while logging in: that many answer the commands."""
+LONGEST_LOGIN = 65_536
 
 
 class Connection:
     """Connecting, logging in, then ready for one question at a time."""
 
-    __slots__ = ("_login", "_service", "_unsent", "give_up_at", "idle_since", "ready", "server", "stream")
+    __slots__ = ("_login", "_read", "_service", "_unsent", "give_up_at", "idle_since", "ready", "server", "stream")
 
     def __init__(self, service: Service, server: int) -> None:
         self._service = service
@@ -25,6 +26,7 @@ class Connection:
         self.stream = Stream(*service.servers[server])
         self._login: Login | None = None
         self._unsent = b""
+        self._read = 0
         self.ready = False
         self.idle_since = 0.0
         self.give_up_at = time.monotonic() + service.connect_seconds
@@ -70,11 +72,14 @@ class Connection:
             if self._unsent:
                 return False
         try:
-            data = sock.recv(CHUNK)
+            data = sock.recv(LOGIN_READ)
         except BlockingIOError:
             return False
         if not data:
             raise ServiceError("the server closes the connection during the login")
+        self._read += len(data)
+        if self._read > LONGEST_LOGIN:
+            raise ServiceError(f"the server sends more than {LONGEST_LOGIN} bytes during the login")
         return self._login.feed(data) and self._is_ready()
 
     def _is_ready(self) -> bool:

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from opensips_py.core.holding import READ_SIZE
+
 
 class ServiceError(Exception):
     """The server refuses, or says what it should not; the text says what."""
@@ -43,6 +45,12 @@ class Service:
     """Most connections of one process."""
     queue: int = 65536
     """Operations of one process that may wait for a connection."""
+    answer_bytes: int = 4096 * 1024
+    """Longest answer, where each value counts ``holding.VALUE`` beside its own bytes; 0: any."""
+    answer_parameter: str = "max_answer_size"
+    """Where that is set, for people."""
+    read_size: int = READ_SIZE
+    """Bytes of an answer that are read, and worked on, in one turn."""
     idle_seconds: float = 300.0
     """How long an unused connection is kept; 0: as long as the server keeps it."""
 

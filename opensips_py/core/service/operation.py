@@ -12,10 +12,11 @@ from typing import ClassVar, Protocol
 
 import msgspec
 
+from opensips_py.core.holding import Holding, TooMuch
 from opensips_py.core.log import ERROR, log
 from opensips_py.core.operation import LOST, Done, Operation
 from opensips_py.core.pooled_operation import PooledOperation, earliest
-from opensips_py.core.service.connection import CHUNK, Connection
+from opensips_py.core.service.connection import Connection
 from opensips_py.core.service.description import ServiceError
 from opensips_py.core.service.pool import Pool, pool
 
@@ -29,7 +30,7 @@ class Answer(Protocol):
     """Reads one answer."""
 
     def feed(self, data: bytes) -> bool:
-        """Take received bytes; True when the answer is complete. Raises ServiceError."""
+        """Take received bytes; True when the answer is complete. Raises ServiceError, or TooMuch of the operation's holding."""
 
 
 class Elsewhere(Exception):
@@ -61,7 +62,9 @@ class ServiceOperation(PooledOperation[Connection]):
     """Asking twice does no harm: a question whose connection breaks is asked again."""
 
     def __init__(self, service: Pool, question: bytes, targets: list[str]) -> None:
-        super().__init__(ATTEMPTS)
+        described = service.service
+        holding = Holding(described.answer_bytes, f"{described.answer_parameter} of {described.module}")
+        super().__init__(ATTEMPTS, holding, len(question))
         self._pool = service
         self._question = question
         self.targets = targets
@@ -70,6 +73,11 @@ class ServiceOperation(PooledOperation[Connection]):
         self._hops = HOPS
         self._answered = False
         self._broken: ServiceError | None = None
+
+    @property
+    def holding(self) -> Holding:
+        """Counts what the answer takes."""
+        return self._holding
 
     @property
     def service(self) -> Pool:
@@ -109,6 +117,7 @@ class ServiceOperation(PooledOperation[Connection]):
         seconds = self._pool.service.answer_seconds
         self.deadline = earliest(self._limit, time.monotonic() + seconds if seconds else None)
         self.fd_key = connection.stream.fd_key
+        self._holding.release()
         self._answer = self.new_answer()
         self._received.clear()
         self._unsent = memoryview(self._question)
@@ -119,23 +128,33 @@ class ServiceOperation(PooledOperation[Connection]):
         assert connection is not None and answer is not None
         sock = connection.stream.sock
         assert sock is not None
-        while True:
-            try:
-                data = sock.recv(CHUNK)
-            except BlockingIOError:
-                return None
-            except OSError:
-                data = b""
-            if not data:
-                return self._lost(connection)
-            try:
-                if answer.feed(data):
-                    return self._finish(connection)
-            except ServiceError as error:
-                return self._fail(connection, error)
-            self._received.append(data)
-            if self.journal is not None:
-                self.journal(data)
+        try:
+            data = sock.recv(self._pool.service.read_size)
+        except BlockingIOError:
+            return None
+        except OSError:
+            data = b""
+        if not data:
+            return self._lost(connection)
+        try:
+            if self._take(answer, data):
+                return self._finish(connection)
+        except ServiceError as error:
+            return self._fail(connection, error)
+        if self.journal is not None:
+            self.journal(data)
+        return None
+
+    def _take(self, answer: Answer, data: bytes) -> bool:
+        """A piece of the answer; True when it is complete. Raises ServiceError."""
+        try:
+            self._holding.take(len(data))
+            if answer.feed(data):
+                return True
+        except TooMuch as much:
+            raise ServiceError(str(much)) from None
+        self._received.append(data)
+        return False
 
     def _lost(self, connection: Connection) -> Done | None:
         """The connection has broken before the answer was complete."""
@@ -210,10 +229,9 @@ class ServiceOperation(PooledOperation[Connection]):
         op._sent = True
         op._answer = op.new_answer()
         for data in (f.received, journal):
-            if data:
-                op._received.append(data)
+            if data and not op._answered and op._broken is None:
                 try:
-                    op._answered = op._answer.feed(data)
+                    op._answered = op._take(op._answer, data)
                 except ServiceError as error:
                     op._broken = error
         return op

@@ -58,6 +58,13 @@ max_connections = module.param(
     "max_connections", int, 128, doc="connections of one process to the servers of a group (not in OpenSIPS)"
 )
 
+max_answer_size = module.param(
+    "max_answer_size",
+    int,
+    4096,
+    doc="KB that an answer may have, each value counting 128 bytes beside its own; more: $rc -1; 0: any (not in OpenSIPS)",
+)
+
 statistics = PoolStatistics("cachedb_redis")
 statistics.declare(module)
 
@@ -130,7 +137,7 @@ _groups: dict[str, Service] = {}
 @module.on_check
 def configure() -> None:
     """Read groups; offer the engine."""
-    for parameter in (connect_timeout, query_timeout):
+    for parameter in (connect_timeout, query_timeout, max_answer_size):
         if parameter.value < 0:
             raise ConfigError(f"cachedb_redis: {parameter.name} is {parameter.value}; it cannot be negative", parameter.name)
     if max_connections.value < 1:
@@ -162,6 +169,7 @@ def _service(url: RedisUrl) -> Service:
         connect_seconds=connect_timeout.value / 1000 or 3600.0,
         answer_seconds=query_timeout.value / 1000,
         connections=max_connections.value,
+        answer_bytes=max_answer_size.value * 1024,
     )
 
 

@@ -22,7 +22,7 @@ class RedisOperation(ServiceOperation):
     """Commands with as many replies; the last element of ``targets`` is their number."""
 
     def new_answer(self) -> Answer:
-        return Replies(int(self.targets[-1]) + self._asking)
+        return Replies(int(self.targets[-1]) + self._asking, self.holding)
 
     @property
     def _asking(self) -> int:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import hiredis
 
+from opensips_py.core.holding import VALUE, Holding
 from opensips_py.core.service.description import ServiceError
 
 
@@ -19,10 +20,80 @@ _HEAD = 256
 """Bytes that the beginning of the replies is known from."""
 
 
-class Replies:
-    """Reads a number of replies, of which each belongs to one command sent."""
+_LONGEST_LINE = 65_536
+"""Bytes of a status, an error or a number."""
+_DEEPEST = 8
+"""Arrays within arrays."""
 
-    def __init__(self, count: int) -> None:
+
+class _Shape:
+    """Follows what is received from length to length, before the parser, which would make room for whatever is announced."""
+
+    def __init__(self, holding: Holding) -> None:
+        self._holding = holding
+        self._line = b""
+        """The beginning of a line."""
+        self._skip = 0
+        """Bytes of a text that are still to come."""
+        self._open: list[int] = []
+        """Elements that are still to come, of each array that is not complete."""
+
+    def follow(self, data: bytes) -> None:
+        """Take received bytes. Raises ServiceError and TooMuch."""
+        at, size = 0, len(data)
+        while at < size:
+            if self._skip:
+                step = min(self._skip, size - at)
+                self._skip -= step
+                at += step
+                continue
+            end = data.find(b"\n", at)
+            stop = size if end < 0 else end
+            if len(self._line) + stop - at > _LONGEST_LINE:
+                raise ServiceError("a line of the reply is too long")
+            line = self._line + data[at:stop]
+            if end < 0:
+                self._line = line
+                return
+            self._line = b""
+            at = end + 1
+            self._begin(line)
+
+    def _begin(self, line: bytes) -> None:
+        kind = line[:1]
+        self._holding.take(VALUE)
+        while self._open and self._open[-1] == 0:
+            self._open.pop()
+        if self._open:
+            self._open[-1] -= 1
+        if kind in (b"+", b"-", b":"):
+            return
+        number = _number(line[1:])
+        if kind == b"$":
+            self._skip = number + 2 if number >= 0 else 0
+        elif kind == b"*":
+            self._open.append(max(0, number))
+            if len(self._open) > _DEEPEST:
+                raise ServiceError("arrays within arrays, too deep")
+            self._holding.announced(VALUE * number)
+            return
+        else:
+            raise ServiceError(f"not a reply of Redis (RESP 2): {line[:20]!r}")
+        self._holding.announced(self._skip)
+
+
+def _number(digits: bytes) -> int:
+    text = digits.strip()
+    if not text.removeprefix(b"-").isdigit() or len(text) > 19:
+        raise ServiceError(f"not a length: {digits[:20]!r}")
+    return int(text)
+
+
+class Replies:
+    """Reads a number of replies, of which each belongs to one command sent. ``holding`` counts what they take."""
+
+    def __init__(self, count: int, holding: Holding) -> None:
+        self._shape = _Shape(holding)
         self._reader = hiredis.Reader()
         self._count = count
         self.values: list[Any] = []
@@ -31,6 +102,7 @@ class Replies:
 
     def feed(self, data: bytes) -> bool:
         """Take received bytes; True when all are there."""
+        self._shape.follow(data)
         if len(self._head) < _HEAD:
             self._head += data[:_HEAD]
         self._reader.feed(data)
@@ -94,7 +166,7 @@ class RedisLogin:
             self._commands.append(command(b"AUTH", password.encode("latin-1")))
         if database:
             self._commands.append(command(b"SELECT", b"%d" % database))
-        self._replies = Replies(len(self._commands))
+        self._replies = Replies(len(self._commands), Holding(_LONGEST_LINE, "login"))
 
     def begin(self) -> bytes:
         """The commands, all at once."""

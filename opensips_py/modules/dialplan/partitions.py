@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 import msgspec
 import pymysql
 
+from opensips_py.core.mysql.blocking import read_rows
+from opensips_py.core.mysql.result import Cell
 from opensips_py.core.mysql.url import parse_database_url
 from opensips_py.core.process import this
 from opensips_py.modules.dialplan import declared
@@ -111,24 +113,7 @@ def read(partition: Partition) -> list[Row]:
     columns = ", ".join(f"`{partition.columns[name]}`" for name in declared.COLUMNS)
     table = "`.`".join(partition.table.split("."))
     try:
-        connection = pymysql.connect(
-            host=url.host,
-            port=url.port,
-            user=url.user,
-            password=url.password,
-            database=url.database,
-            unix_socket=url.unix_socket,
-            charset=url.charset,
-            use_unicode=False,
-            connect_timeout=PATIENCE,
-            read_timeout=PATIENCE,
-        )
-        try:
-            with connection.cursor() as cursor:
-                cursor.execute(f"SELECT {columns} FROM `{table}`")
-                return [_row(values) for values in cursor.fetchall()]
-        finally:
-            connection.close()
+        return [_row(values) for values in read_rows(url, f"SELECT {columns} FROM `{table}`", PATIENCE)]
     except (pymysql.MySQLError, OSError) as error:
         raise LoadError(f"partition {partition.name}: cannot read table {partition.table} of {url.name}: {error}") from None
     except ValueError as error:
@@ -138,13 +123,13 @@ def read(partition: Partition) -> list[Row]:
 _NUMBERS = frozenset(("dpid", "pr", "match_op", "match_flags", "disabled"))
 
 
-def _row(values: tuple[bytes | int | None, ...]) -> Row:
+def _row(values: list[Cell]) -> Row:
     fields: list[str | int] = []
     for name, value in zip(declared.COLUMNS, values, strict=True):
         if name in _NUMBERS:
             fields.append(int(value or 0))
         else:
-            fields.append(value.decode("latin-1") if isinstance(value, bytes) else str(value or ""))
+            fields.append("" if value is None else str(value))
     return msgspec.convert(fields, Row)
 
 

@@ -42,12 +42,20 @@ config_file = module.param("config_file", str, "/usr/local/etc/opensips/ldap.cfg
 max_async_connections = module.param(
     "max_async_connections", int, 20, doc="connections of one process to the servers of a session; more searches wait"
 )
+max_answer_size = module.param(
+    "max_answer_size",
+    int,
+    4096,
+    doc="KB that the answer to a search may have, each value counting 128 bytes beside its own; more: $rc -2; 0: any",
+)
 statistics = PoolStatistics("ldap")
 statistics.declare(module)
 
 FOUND = "ldap"
 """Where the entries of the last search are in the context, and which of them is looked at."""
 NOTHING, INTERNAL = -1, -2
+LDAP_READ_SIZE = 8192
+"""Bytes worked on in one turn: the library's decoder takes 20 us for each small message."""
 
 
 @module.on_check
@@ -56,6 +64,8 @@ def configure() -> None:
     if max_async_connections.value < 1:
         text = f"ldap: max_async_connections is {max_async_connections.value}; it must be at least 1"
         raise ConfigError(text, "max_async_connections")
+    if max_answer_size.value < 0:
+        raise ConfigError(f"ldap: max_answer_size is {max_answer_size.value}; it cannot be negative", "max_answer_size")
     try:
         for session in read_sessions(config_file.value):
             services.offer(_service(session), statistics)
@@ -77,6 +87,8 @@ def _service(session: Session) -> Service:
         connect_seconds=session.connect_seconds,
         answer_seconds=session.search_seconds,
         connections=max_async_connections.value,
+        answer_bytes=max_answer_size.value * 1024,
+        read_size=LDAP_READ_SIZE,
     )
 
 
@@ -97,7 +109,7 @@ class LdapSearch(ServiceOperation):
     repeatable = True
 
     def new_answer(self) -> Answer:
-        return SearchAnswer()
+        return SearchAnswer(self.holding)
 
     def result(self, answer: Answer) -> Done:
         found = cast(SearchAnswer, answer)

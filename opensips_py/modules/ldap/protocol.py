@@ -13,6 +13,7 @@ from ldap3.protocol.rfc4511 import LDAPMessage, MessageID, ProtocolOp
 from ldap3.strategy.base import BaseStrategy
 from ldap3.utils import asn1
 
+from opensips_py.core.holding import VALUE, Holding
 from opensips_py.core.service.description import ServiceError
 from opensips_py.modules.ldap.url import LdapUrl, UrlError
 
@@ -77,26 +78,54 @@ def _unicode(text: str) -> str:
     return text.encode("latin-1").decode("utf-8", "replace")
 
 
+LONGEST_MESSAGE = 131_072
+"""Bytes of a message, which is one entry: the decoder takes 2 us for each element, and nobody else has a turn meanwhile."""
+_MOST_SMALL = 8192
+_SMALL = bytes(range(4))
+_LONGEST_HEAD = 32
+"""Bytes from which the length of a message is known, or it is none."""
+
+
 class Messages:
     """Splits what is received into messages."""
 
     def __init__(self) -> None:
-        self._rest = b""
+        self._rest = bytearray()
+        self._need = 0
+        """Bytes of the message at the front; 0: not known yet."""
 
     def feed(self, data: bytes) -> list[tuple[int, Any]]:
         """Kind and content of each complete message. Raises ServiceError."""
-        self._rest += data
+        rest = self._rest
+        rest += data
         found: list[tuple[int, Any]] = []
+        at = 0
         while True:
-            size = _size(self._rest)
-            if size < 0 or len(self._rest) < size:
-                return found
+            if not self._need:
+                self._need = self._length(bytes(rest[at : at + _LONGEST_HEAD]))
+            if not self._need or len(rest) - at < self._need:
+                break
+            data = bytes(rest[at : at + self._need])
+            if len(data) - len(data.translate(None, _SMALL)) > _MOST_SMALL:  # each element of up to 3 bytes has such a byte
+                raise ServiceError("a message has too many values")
             try:
-                message = _decode(self._rest[:size])
+                message = _decode(data)
                 found.append((message["protocolOp"], message["payload"]))
             except Exception as error:  # the decoder has no error of its own: whatever is not LDAP ends in one of Python's
-                raise ServiceError(f"the server does not speak LDAP: {error!r}") from None
-            self._rest = self._rest[size:]
+                raise ServiceError(f"the server does not speak LDAP: {error!r:.200}") from None
+            at += self._need
+            self._need = 0
+        del rest[:at]
+        return found
+
+    def _length(self, head: bytes) -> int:
+        """Bytes of the message that begins so; 0: not known yet. Raises ServiceError."""
+        if head and head[0] != 0x30:
+            raise ServiceError("the server does not speak LDAP")
+        size = _size(head)
+        if size > LONGEST_MESSAGE or (size < 0 and len(head) == _LONGEST_HEAD):
+            raise ServiceError(f"a message is longer than {LONGEST_MESSAGE} bytes")
+        return max(0, size)
 
 
 class LdapLogin:
@@ -123,7 +152,8 @@ class LdapLogin:
 class SearchAnswer:
     """The entries that a search has found."""
 
-    def __init__(self) -> None:
+    def __init__(self, holding: Holding) -> None:
+        self._holding = holding
         self._messages = Messages()
         self.entries: list[Entry] = []
         self._end: Any = None
@@ -132,13 +162,21 @@ class SearchAnswer:
         """True when the search is over."""
         for kind, payload in self._messages.feed(data):
             if kind == _ENTRY:
-                self.entries.append(_entry(payload))
+                self._add(payload)
             elif kind == _SEARCH_DONE:
                 self._end = payload
                 return True
             elif kind != _REFERENCE:  # another server has more: not followed, as in OpenSIPS
                 raise ServiceError(f"an answer to the search is expected, not a message of kind {kind}")
         return False
+
+    def _add(self, payload: Any) -> None:
+        try:
+            entry = _entry(payload)
+        except (TypeError, ValueError, IndexError, AttributeError) as error:
+            raise ServiceError(f"the server does not speak LDAP: {error!r:.200}") from None
+        self._holding.take(VALUE * (1 + sum(1 + len(values) for values in entry[1].values())))
+        self.entries.append(entry)
 
     def check(self) -> None:
         """Raises ServiceError when the search has failed."""
@@ -153,7 +191,10 @@ def _entry(payload: Any) -> Entry:
 
 
 def _check(payload: Any) -> None:
-    result = _result_of(payload)
+    try:
+        result = _result_of(payload)
+    except Exception as error:  # as in Messages
+        raise ServiceError(f"the server does not speak LDAP: {error!r:.200}") from None
     if result["result"]:
         detail = f": {result['message']}" if result["message"] else ""
         raise ServiceError(f"{result['description']} ({result['result']}){detail}")
