@@ -13,7 +13,7 @@ from time import monotonic
 
 import msgspec
 
-from opensips_py.core import building, destinations, transactions
+from opensips_py.core import building, destinations, loops, transactions
 from opensips_py.core import continuation as continuations
 from opensips_py.core.branch_run import BranchRun
 from opensips_py.core.continuation import Continuation
@@ -97,6 +97,9 @@ def forward_all(ctx: Context, tx: Transaction, rec: Record, work: Forwarding) ->
     if work.flags & FOLLOW_NO_CANCEL and _no_cancel(ctx):
         rec.flags |= KEEP_BRANCHES
     work.targets = [_own_branch(ctx), *ctx.branches]
+    refused = loops.refused(ctx, rec, len(work.targets))
+    if refused:
+        return refused
     return _fork(ctx, tx, rec, work)
 
 

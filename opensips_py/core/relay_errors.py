@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
-from opensips_py.core.transactions import E_BAD_ADDRESS, E_BAD_REQ, E_BAD_URI, E_NO_DESTINATION, E_SEND, E_TOO_MANY_BRANCHES
+from opensips_py.core.transactions import (
+    E_BAD_ADDRESS,
+    E_BAD_REQ,
+    E_BAD_URI,
+    E_BREADTH,
+    E_LOOP,
+    E_NO_DESTINATION,
+    E_SEND,
+    E_TOO_MANY_BRANCHES,
+)
 
 RETURN_CODES = {E_NO_DESTINATION: -3, E_BAD_ADDRESS: -4, E_SEND: -6, E_BAD_URI: -2, E_BAD_REQ: -2}
 """Return codes of t_relay by internal error number; others give -1."""
 
 
+_OF_RFC = {E_LOOP: "Loop Detected", E_BREADTH: "Max-Breadth Exceeded"}
+"""Errors that OpenSIPS does not know: RFC 3261 21.4.20, RFC 5393 5.3.3.1."""
+
+
 def error_reply(error: int, signature: str) -> tuple[int, str]:
     """(status, phrase) of the reply to the caller for an internal error; ``signature`` is TM or SL."""
+    if error in _OF_RFC:
+        return error, _OF_RFC[error]
     code, text = {
         E_SEND: (477, "Send failed"),
         E_BAD_ADDRESS: (476, "Unresolvable destination"),

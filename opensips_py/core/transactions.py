@@ -22,6 +22,7 @@ from opensips_py.tm.record import CANCELLED, LOCAL, LOCAL_SUCCESS, NEVER, OPEN_O
 from opensips_py.tm.settings import settings
 from opensips_py.tm.states import Uas
 
+E_LOOP, E_BREADTH = 482, 440
 E_UNSPEC, E_BAD_URI, E_SEND, E_BAD_ADDRESS, E_BAD_REQ, E_NO_DESTINATION, E_TOO_MANY_BRANCHES = 1, 475, 477, 476, 400, 3, 4
 """Internal error numbers, as they stand in the phrases of replies made on errors."""
 

@@ -25,6 +25,10 @@ class Settings:
     """A request without the cookie of RFC 3261 belongs to a transaction only if it has its R-URI."""
     via1_matching: bool = True
     """And only if it has its top Via; one with the cookie, if it has the address in it."""
+    max_loops: int = 1
+    """How often a request may come here in the same way before it counts as one in a loop; 0: any number of times."""
+    max_breadth: int = 60
+    """How many requests may be made of one that says nothing of Max-Breadth, in all (RFC 5393 5.3.3); 0: any number."""
     disable_6xx_block: bool = False
     """A 6xx is a negative reply like others."""
 

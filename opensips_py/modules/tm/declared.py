@@ -41,6 +41,20 @@ via1_matching = module.param(
     doc="0: it belongs there whatever its top Via, and one with that branch whatever address stands in it",
 )
 auto_100trying = module.param("auto_100trying", int, 1, doc="answer an INVITE with 100 when its transaction is made")
+max_loops = module.param(
+    "max_loops",
+    int,
+    1,
+    doc="how often a request may come here in the same way (R-URI, Route, tags, Call-ID, CSeq, address) before t_relay() refuses "
+    "it with 482; 0: any number of times",
+)
+max_breadth = module.param(
+    "max_breadth",
+    int,
+    60,
+    doc="how many requests may be made of one on its way through this server, while it is forked and comes back, before "
+    "t_relay() refuses it with 440 (RFC 5393; a Max-Breadth header may say less); 0: any number",
+)
 disable_6xx_block = module.param("disable_6xx_block", int, 0, doc="treat a 6xx like other negative replies")
 minor_branch_flag = module.param("minor_branch_flag", str, "", doc="branch flag of branches that need not be waited for")
 onreply_avp_mode = module.param("onreply_avp_mode", int, 0, doc="onreply routes see the AVPs of the transaction")
@@ -121,6 +135,9 @@ def _check() -> None:
     for param in (fr_timeout, fr_inv_timeout, wt_timer, T1_timer, T2_timer):
         if param.value < 1:
             raise ConfigError(f"tm: {param.name} must be at least 1, not {param.value}")
+    for param in (max_loops, max_breadth):
+        if param.value < 0:
+            raise ConfigError(f"tm: {param.name} must be at least 0, not {param.value}")
 
 
 @module.on_config
@@ -134,6 +151,8 @@ def _configure() -> None:
     settings.restart_fr_on_each_reply = bool(restart_fr_on_each_reply.value)
     settings.ruri_matching = bool(ruri_matching.value)
     settings.via1_matching = bool(via1_matching.value)
+    settings.max_loops = max_loops.value
+    settings.max_breadth = max_breadth.value
     settings.disable_6xx_block = bool(disable_6xx_block.value)
     hooks.auto_100trying = bool(auto_100trying.value)
     hooks.cancel_parked = bool(cancel_parked.value)
