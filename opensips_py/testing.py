@@ -35,8 +35,8 @@ import msgspec
 
 from ipc.counters import Counters
 from ipc.lmdb_store import LmdbStore
+from opensips_py.core import core_statistics, mi_commands
 from opensips_py.core import log as logging
-from opensips_py.core import mi_commands
 from opensips_py.core.engine import Engine
 from opensips_py.core.guard import report_error
 from opensips_py.core.log import LogState
@@ -45,6 +45,7 @@ from opensips_py.core.process import this
 from opensips_py.core.receive import receive_message
 from opensips_py.core.runtime import ScriptRuntime
 from opensips_py.core.statistics import registry
+from opensips_py.core.wiring import wire
 from opensips_py.script import program, variables
 from opensips_py.script.context import Context, RouteKind, Value
 from opensips_py.script.outputs import to_unicode
@@ -120,10 +121,11 @@ class Script:
         this.slot, this.incarnation, this.kind = 1, 1, process
         this.kinds = ["attendant", this.kind]
         this.sockets = loaded.sockets
-        wire: Any = _Wire(self._sent)
-        this.handles = [wire for _ in loaded.sockets]
+        network: Any = _Wire(self._sent)
+        this.handles = [network for _ in loaded.sockets]
         this.started_at, this.argv = time.time(), []
-        registry.collect(loaded.modules.values())
+        wire()
+        core_statistics.collect(loaded.modules.values())
         this.counters = Counters.create(self._folder.name, 2)
         status = this.counters.status(1)
         status.pid = os.getpid()

@@ -8,6 +8,7 @@ from typing import Any
 import hypothesis
 import pytest
 
+from opensips_py.core.wiring import wire
 from scripts.testbed.dns_server import DnsServer
 from scripts.testbed.mariadb import MariaDB
 from scripts.testbed.server import Server
@@ -18,6 +19,7 @@ from tests.support.sip_client import SipClient
 # the same examples in every run, and no limit on the time of one: --hypothesis-profile=default looks for others
 hypothesis.settings.register_profile("fixed", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("fixed")
+wire()  # for tests of layers without a server
 
 StartServer = Callable[..., Server]
 StartDns = Callable[..., DnsServer]

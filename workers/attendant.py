@@ -34,6 +34,7 @@ from opensips_py.core.process import this
 from opensips_py.core.statistics import registry
 from opensips_py.core.streams import FD_KEY, RECEIVER
 from opensips_py.core.unsettled import unsettled
+from opensips_py.core.wiring import wire
 from opensips_py.script.context import RouteKind
 from opensips_py.script.declarations import ConfigError, MIError
 from opensips_py.script.program import Program
@@ -152,7 +153,8 @@ class Attendant:
         self._places = self._process_table(program)
         slots = len(self._places) + 1
         this.kinds = ["attendant", *(place.kind for place in self._places)]
-        registry.collect(program.modules.values())
+        wire()
+        core_statistics.collect(program.modules.values())
         self.counters = Counters.create(rundir.path, slots)
         owners = [place.slot for place in self._places if place.kind == RECEIVER]
         if "event_routing" in program.modules:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from opensips_py.core import events
 from opensips_py.core.parked import ParkedHead
 
-TIMEOUT = "E_ASYNC_TIMEOUT"
-TAKEOVER = "E_ASYNC_TAKEOVER"
 PARAMETERS = ("function", "route", "where", "token", "age")
 
 

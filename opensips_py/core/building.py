@@ -57,6 +57,12 @@ other_socket: list[Callable[[Context, ListenSocket, list[Edit]], list[Edit]]] = 
 """Called when a request leaves from another socket than it came to, with the edits to be made; gives those to make instead."""
 
 
+def on_other_socket(adapt: Callable[[Context, ListenSocket, list[Edit]], list[Edit]]) -> None:
+    """Have ``adapt`` called so from now on. Idempotent."""
+    if adapt not in other_socket:
+        other_socket.append(adapt)
+
+
 def forwarded(ctx: Context, uri: str, socket: ListenSocket, branch: str, path: str | None, headers: str = "") -> bytes:
     """The request of ``ctx`` as it goes from ``socket`` to ``uri``, with ``path`` as Route and more ``headers`` (lines)."""
     msg = ctx.msg

@@ -9,11 +9,13 @@ from __future__ import annotations
 import socket
 import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from opensips_py.core import async_statistics, traffic
 from opensips_py.core.dns import resolver
+from opensips_py.core.operation import Operation
 from opensips_py.core.process import this
+from opensips_py.core.statistics import registry
 from opensips_py.script.declarations import Module
 
 _started = time.monotonic()
@@ -53,6 +55,11 @@ _RECEIVERS = ("SIP receiver", "TCP receiver")
 def modules() -> list[Module]:
     """Every module object of the core that has statistics; needs ``this.kinds`` for the processes' load."""
     return [traffic.module, core, net, load(), shmem, resolver.statistics, async_statistics.module]
+
+
+def collect(loaded: Iterable[Module]) -> None:
+    """Give all that the core and the ``loaded`` modules count its place. Called once, before the fork."""
+    registry.collect([*modules(), *loaded], async_statistics.lay_out(Operation.registry))
 
 
 def load() -> Module:

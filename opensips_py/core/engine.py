@@ -22,7 +22,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-from opensips_py.core import async_events
 from opensips_py.core import async_statistics as counted
 from opensips_py.core import continuation as continuations
 from opensips_py.core import parked as parking
@@ -31,7 +30,7 @@ from opensips_py.core.guard import report_error, run_guarded
 from opensips_py.core.log import ERROR, WARNING, log
 from opensips_py.core.lost_operation import LostOperation, close_all
 from opensips_py.core.operation import CANCELLED, LOST, READ, WRITE, Done, Operation
-from opensips_py.core.parked import Parked
+from opensips_py.core.parked import Parked, ParkedHead
 from opensips_py.core.plain_wait import drive, earliest, expire, limit_of
 from opensips_py.core.process import Unwound, this
 from opensips_py.core.report import report_context
@@ -47,6 +46,18 @@ class Status(Protocol):
     busy_since_ns: int
     epoch: int
     parked: int
+
+
+TIMEOUT = "E_ASYNC_TIMEOUT"
+TAKEOVER = "E_ASYNC_TAKEOVER"
+Observer = Callable[[str, bytes, ParkedHead, float], None]
+observers: list[Observer] = []
+"""Called with TIMEOUT or TAKEOVER, token and record of the operation, and the seconds since its start."""
+
+
+def _observed(what: str, token: bytes, record: ParkedHead, seconds: float) -> None:
+    for observer in observers:
+        observer(what, token, record, seconds)
 
 
 class Engine:
@@ -448,7 +459,7 @@ class Engine:
         took = time.monotonic() - record.started
         count(record.function, done.rc, took)
         if count is counted.ended_late:
-            async_events.tell(async_events.TIMEOUT, token, record, took)
+            _observed(TIMEOUT, token, record, took)
         if 0 < this.program.settings.async_slow_threshold <= took * 1000:
             counted.slow.add()
             log(WARNING, "core", "async", f"{record.where}: {record.function}() took {took * 1000:.0f} ms, $rc {done.rc}")
@@ -550,7 +561,7 @@ class Engine:
         if gone:
             op.forget()
             return
-        async_events.tell(async_events.TAKEOVER, token, record, time.monotonic() - record.started)
+        _observed(TAKEOVER, token, record, time.monotonic() - record.started)
         running = Running(token, op, record, None, epoch)
         running.journaled = len(rows)
         # nobody is left to whom an operation of await() means anything: its request is answered at once

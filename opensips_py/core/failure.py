@@ -13,7 +13,7 @@ from opensips_py.core.guard import run_guarded
 from opensips_py.core.local_reply import PHRASES, local_reply
 from opensips_py.core.process import this
 from opensips_py.core.request_script import TransactionRoute
-from opensips_py.core.transaction import Transaction, commit, hold, look, release, unsent
+from opensips_py.core.transaction import Transaction, commit, hold, look, release
 from opensips_py.core.transactions import hooks
 from opensips_py.core.unsettled import unsettled
 from opensips_py.script.context import Context, RouteKind, Source
@@ -138,7 +138,7 @@ class FailureRoute(TransactionRoute):
             release(tx)
 
 
-def _unsent(tx: Transaction, refused: list[bytes]) -> None:
+def try_next_server(tx: Transaction, refused: list[bytes]) -> None:
     """Branches whose request could not be sent go on to the next server of their name, if they have one (RFC 3263 4.3).
 
     Without one, a request that was never sent has failed; a retransmission will be made again.
@@ -156,9 +156,6 @@ def _unsent(tx: Transaction, refused: list[bytes]) -> None:
                 commit(tx)
     finally:
         release(tx)
-
-
-unsent.append(_unsent)
 
 
 def answer(tx: Transaction, rec: Record, winner: int, now: float) -> None:

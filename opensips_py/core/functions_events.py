@@ -9,6 +9,7 @@ import msgspec
 from opensips_py.core import async_events, events
 from opensips_py.core import event_subscriptions as subscriptions
 from opensips_py.core.core_module import module
+from opensips_py.core.engine import TAKEOVER, TIMEOUT
 from opensips_py.core.event_subscriptions import BadSocket
 from opensips_py.core.log import ERROR, log
 from opensips_py.script.context import Context
@@ -21,13 +22,13 @@ module.event(
     doc="when a query of `mysql` has taken longer than `exec_query_threshold`: microseconds, and the query",
 )
 module.event(
-    async_events.TIMEOUT,
+    TIMEOUT,
     *async_events.PARAMETERS,
     doc="when a deadline has ended an operation of async() or launch(): the function, the route that runs then, the statement "
     "(`file:line`), the token and the age in milliseconds",
 )
 module.event(
-    async_events.TAKEOVER,
+    TAKEOVER,
     *async_events.PARAMETERS,
     doc="when an operation of a process that has died or is stuck goes on in another; parameters as of E_ASYNC_TIMEOUT",
 )

@@ -16,7 +16,6 @@ from collections.abc import Callable
 import msgspec
 
 from ipc.store import StoreError
-from opensips_py.core import transaction
 from opensips_py.core.guard import report_error
 from opensips_py.core.log import ERROR, log
 from opensips_py.core.process import this
@@ -102,9 +101,6 @@ def tell(key: bytes) -> None:
         this.control.send_to(notice.slot, "local_reply", {"key": key})
     else:
         this.store.delete(key)
-
-
-transaction.tellers.append(tell)
 
 
 def _lives(slot: int, incarnation: int) -> bool:

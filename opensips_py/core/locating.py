@@ -10,7 +10,6 @@ from opensips_py.core.dns.location import Hop
 from opensips_py.core.dns.lookup import HostLookUp
 from opensips_py.core.engine import Engine
 from opensips_py.core.process import this
-from opensips_py.script import names
 from opensips_py.script.context import Context, ListenSocket
 
 
@@ -62,6 +61,3 @@ def first_address(ctx: Context, name: str) -> str | None:
     operation = HostLookUp(name)
     this.engine.wait_cooperatively(ctx, operation)
     return operation.first
-
-
-names.resolve_by(first_address)

@@ -4,12 +4,30 @@ from __future__ import annotations
 
 import select
 import time
+from collections.abc import Callable
+from typing import Protocol
 
-from opensips_py.core.dns.resolver import resolver
 from opensips_py.core.guard import report_error
 from opensips_py.core.log import ERROR, log
 from opensips_py.core.operation import READ, TIMEOUT, WRITE, Done, Operation
 from opensips_py.core.process import this
+
+
+class Served(Protocol):
+    """What goes on beside the operation that the process waits for."""
+
+    def deadline(self) -> float | None:
+        """``time.monotonic()`` at which it has something to do; None: it is idle."""
+
+    def fileno(self) -> int:
+        """Readable when it has something to do; negative: none."""
+
+    def run(self) -> None:
+        """Do what is due."""
+
+
+served: list[Callable[[], Served]] = []
+"""Filled by :mod:`opensips_py.core.wiring`."""
 
 
 def drive(op: Operation, limit: float | None = None) -> Done:
@@ -54,18 +72,20 @@ def expire(op: Operation, limit: float | None) -> Done:
 
 
 def wait_ready(fd: int, wants: int, deadline: float | None) -> bool:
-    """Wait until ``fd`` is ready, or something else was done meanwhile (False): the resolver does not wait for the reactor."""
+    """Wait until ``fd`` is ready, or something else was done meanwhile (False): what is ``served`` needs no reactor then."""
     poll = select.poll()
     poll.register(fd, (select.POLLIN if wants & READ else 0) | (select.POLLOUT if wants & WRITE else 0))
-    names = resolver()
-    until = names.deadline()
-    if until is not None:
-        deadline = earliest(deadline, until)
-        if names.fileno() >= 0:
-            poll.register(names.fileno(), select.POLLIN)
+    busy = []
+    for other in [serve() for serve in served]:
+        until = other.deadline()
+        if until is not None:
+            busy.append(other)
+            deadline = earliest(deadline, until)
+            if other.fileno() >= 0:
+                poll.register(other.fileno(), select.POLLIN)
     ready = poll.poll(None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000 + 1)
-    if until is not None:
-        names.run()
+    for other in busy:
+        other.run()
     return any(descriptor == fd for descriptor, _ in ready)
 
 

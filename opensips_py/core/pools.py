@@ -149,10 +149,10 @@ class PoolStatistics:
             module.statistics[name] = stat
 
 
-describers: list[Callable[[], list[dict[str, Any]]]] = []
+describers: dict[str, Callable[[], list[dict[str, Any]]]] = {}
 """Each gives a row for every pool of its kind in this process, for ``async_pools``."""
 
 
 def describe() -> list[dict[str, Any]]:
     """All pools of this process."""
-    return [row for rows in describers for row in rows()]
+    return [row for rows in describers.values() for row in rows()]

@@ -14,7 +14,6 @@ from collections.abc import Iterable
 
 from ipc.counters import Counters, CountersError
 from opensips_py.core import log
-from opensips_py.core.operation import Operation
 from opensips_py.core.process import this
 from opensips_py.script.declarations import Module, Statistic
 
@@ -44,17 +43,15 @@ class Registry:
 
     # --- set-up -------------------------------------------------------------------------------------------------
 
-    def collect(self, modules: Iterable[Module]) -> None:
-        """Take over what the core and ``modules`` declare. Called once, before the fork."""
-        from opensips_py.core import async_statistics, core_statistics
-
+    def collect(self, modules: Iterable[Module], unnamed: Iterable[Statistic] = ()) -> None:
+        """Take over what ``modules`` declare, and what is counted but not found by name. Called once, before the fork."""
         self._all.clear()
         self._by_name.clear()
         self._counted = 0
-        for module in (*core_statistics.modules(), *modules):
+        for module in modules:
             for stat in module.statistics.values():
                 self.declare(stat)
-        self._unnamed = async_statistics.lay_out(Operation.registry)
+        self._unnamed = list(unnamed)
         for stat in self._unnamed:
             stat.index = self._counted
             self._counted += 1

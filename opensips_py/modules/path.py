@@ -31,7 +31,8 @@ _NAME = "Path: <sip:"
 
 @module.on_config
 def configure() -> None:
-    """Have loose_route() look for ``received``, if that is wanted."""
+    """Have Path follow the socket that a request leaves from, and loose_route() look for ``received``, if that is wanted."""
+    building.on_other_socket(_two_sockets)
     if _aim_at_received in rr.routed:
         rr.routed.remove(_aim_at_received)
     if use_received.value:
@@ -81,9 +82,6 @@ def _two_sockets(ctx: Context, socket: ListenSocket, edits: list[Edit]) -> list[
                 line = f"{before}{outbound};lr{tail}"
         out.append((offset, length, line))
     return out
-
-
-building.other_socket.append(_two_sockets)
 
 
 def _aim_at_received(ctx: Context) -> None:

@@ -10,6 +10,7 @@ import base64
 import os
 from urllib.parse import quote, unquote_to_bytes
 
+from opensips_py.core import pools
 from opensips_py.core.http import connection, pool
 from opensips_py.core.http.transfer import INTERNAL, RestGet, RestPost, RestPut, Targets, Transfer, request_bytes
 from opensips_py.core.http.url import parse_http_url
@@ -63,6 +64,7 @@ DEFAULT_TYPE = "application/x-www-form-urlencoded"
 @module.on_config
 def configure() -> None:
     """Read the parameters once."""
+    pools.describers["http"] = lambda: pool.pool.describe()
     for parameter in (
         connection_timeout,
         curl_timeout,

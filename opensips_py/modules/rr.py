@@ -30,6 +30,13 @@ enable_socket_mismatch_warning = module.param(
     "enable_socket_mismatch_warning", int, 1, doc="warn when the second of two own Routes names no socket of this server"
 )
 
+
+@module.on_config
+def configure() -> None:
+    """Have Record-Route follow the socket that a request leaves from."""
+    building.on_other_socket(_two_sockets)
+
+
 RECORDED = "rr"
 """Slot of a Context: a Record-Route has been added."""
 PENDING = "rr.pending"
@@ -162,9 +169,6 @@ def _two_sockets(ctx: Context, socket: ListenSocket, edits: list[Edit]) -> list[
                 lines = f"{before}{outbound};lr{tail}"
             return [*edits[:i], (offset, length, lines), *edits[i + 1 :]]
     return edits
-
-
-building.other_socket.append(_two_sockets)
 
 
 @module.function(routes=R)

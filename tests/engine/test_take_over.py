@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from ipc.lmdb_store import LmdbStore
-from opensips_py.core import async_events
+from opensips_py.core import engine
 from opensips_py.core import parked as parking
 from opensips_py.core.engine import Engine
 from opensips_py.core.operation import Done, Operation
@@ -98,7 +98,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LmdbStore
         monkeypatch.setattr(this, name, None, raising=False)
     monkeypatch.setattr(this, "store", made, raising=False)
     monkeypatch.setattr(this, "fd_keeper", SimpleNamespace(keep=lambda *_: None, drop=lambda *_: None), raising=False)
-    monkeypatch.setattr(async_events, "tell", lambda *_: None)
+    monkeypatch.setattr(engine, "observers", [])
     monkeypatch.setitem(Operation.registry, Waiting.name, Waiting)
     yield made
     made.close()

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from opensips_py.core.http.connection import HttpConnection
 from opensips_py.core.http.url import Origin
 from opensips_py.core.log import ERROR, NOTICE, log
-from opensips_py.core.pools import BackOff, Fullness, PoolStatistics, Queue, describers
+from opensips_py.core.pools import BackOff, Fullness, PoolStatistics, Queue
 from opensips_py.core.process import this
 
 BACK_OFF = (0.05, 1.0)
@@ -352,4 +352,3 @@ class HttpPool:
 
 pool = HttpPool()
 """This process' pool. It is empty when workers are forked."""
-describers.append(lambda: pool.describe())

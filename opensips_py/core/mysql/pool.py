@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pymysql
 
 from opensips_py.core import events
 from opensips_py.core.connection_pool import ConnectionPool
 from opensips_py.core.mysql.connection import Connection
 from opensips_py.core.mysql.url import DatabaseUrl, parse_database_url
-from opensips_py.core.pools import PoolStatistics, describers
+from opensips_py.core.pools import PoolStatistics
 from opensips_py.core.process import this
 
 CONNECTION_EVENT = "E_MYSQL_CONNECTION"
@@ -94,4 +96,6 @@ def close_all() -> None:
         one.close()
 
 
-describers.append(lambda: [one.describe() for one in _pools.values() if one.opened or one.failures or one.size])
+def describe() -> list[dict[str, Any]]:
+    """The pools that have been used, for management."""
+    return [one.describe() for one in _pools.values() if one.opened or one.failures or one.size]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 from opensips_py.core.connection_pool import ConnectionPool
-from opensips_py.core.pools import PoolStatistics, describers
+from opensips_py.core.pools import PoolStatistics
 from opensips_py.core.service.connection import Connection
 from opensips_py.core.service.description import Service, ServiceError
 
@@ -103,4 +104,6 @@ def close_all(module: str) -> None:
             one.close()
 
 
-describers.append(lambda: [one.describe() for one in _pools.values() if one.opened or one.failures or one.size])
+def describe() -> list[dict[str, Any]]:
+    """The pools that have been used, for management."""
+    return [one.describe() for one in _pools.values() if one.opened or one.failures or one.size]

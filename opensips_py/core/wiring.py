@@ -1,0 +1,26 @@
+"""Who is told of what: the calls that go from a layer to one above it, which it does not know, in one place.
+
+``wire()`` is called once, before the processes are forked.
+"""
+
+from __future__ import annotations
+
+from opensips_py.core import async_events, engine, failure, local_reply, locating, plain_wait, pools, transaction
+from opensips_py.core.dns.resolver import resolver
+from opensips_py.core.mysql import pool as mysql
+from opensips_py.core.service import pool as service
+from opensips_py.script import names
+
+
+def wire() -> None:
+    """Connect the layers. Idempotent."""
+    # the language asks for addresses, a wait that holds up the process serves the resolver too
+    names.resolve_by(locating.first_address)
+    plain_wait.served[:] = [resolver]
+    # transactions: messages that could not be sent, replies that somebody wants to hear of
+    transaction.unsent[:] = [failure.try_next_server]
+    transaction.tellers[:] = [local_reply.tell]
+    # the async engine's deadlines and take-overs are events
+    engine.observers[:] = [async_events.tell]
+    # what the management command list_pools asks
+    pools.describers.update(mysql=mysql.describe, service=service.describe)
