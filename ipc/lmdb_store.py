@@ -11,8 +11,8 @@ How it is tuned (figures: CPU time on the development machine, values of 800 byt
 - no ``sync``: the directory is in memory, there is nothing to sync.
 - A read transaction is opened and ended within each ``get`` (0.6 µs). None is ever kept: pages that an old reader
   might still see cannot be reused, and the map would grow until it is full.
-- the mapping is sparse: it reserves addresses. Its memory is allocated ahead of what is used (:mod:`ipc.allocation`), because a page
-  that the file system cannot provide ends a process by SIGBUS.
+- the mapping is sparse: it reserves addresses. Its memory is allocated ahead of what is used (:mod:`ipc.allocation`), because a
+  page that the file system cannot provide ends a process by SIGBUS.
 - LMDB copies pages on every change, deleting included: in a map that is really full nothing can be deleted any more. So
   putting is refused while there is still some room, and small entries, and such as become no larger, are taken longest: with them
   things come to an end. How full it is is looked at on every eighth write (0.1 µs for each).

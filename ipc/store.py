@@ -70,8 +70,9 @@ class Batch(Protocol):
 class Store(Protocol):
     """The shared store of one server.
 
-    It is never filled to the last byte by what begins: new contacts and other data that stay long are to be refused from three quarters
-    (``is_filling``), new transactions from seven eighths (``is_low``); what goes on may take the rest, and what ends, the reserve.
+    It is never filled to the last byte by what begins: new contacts and other data that stay long are to be refused from three
+    quarters (``is_filling``), new transactions from seven eighths (``is_low``); what goes on may take the rest, and what ends,
+    the reserve.
     """
 
     is_filling: bool

@@ -21,7 +21,7 @@ from setproctitle import setproctitle
 from ipc.control import ControlHub
 from ipc.counters import Counters, SlotStatus
 from ipc.descriptors import FdStore
-from ipc.lmdb_store import LmdbStore
+from ipc.lmdb_store import MAP_SIZE, MIN_SIZE, LmdbStore
 from ipc.mailbox import Mailboxes
 from ipc.rundir import RunDir, RunDirError
 from opensips_py.core import core_statistics, mi_commands, reload
@@ -177,7 +177,9 @@ class Attendant:
         status = self._own = self.counters.status(0)
         status.pid = os.getpid()
         self.reactor = EpollReactor(status, lambda error: report_error(error, "attendant"))
-        self.store = LmdbStore.create(rundir.path)
+        self.store = LmdbStore.create(
+            rundir.path, max(options.shared_memory << 20, MIN_SIZE) if options.shared_memory else MAP_SIZE
+        )
         self.fd_store = FdStore(slots)
         this.slot, this.kind = 0, "attendant"
         this.program, this.store, this.reactor = program, self.store, self.reactor

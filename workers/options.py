@@ -40,6 +40,8 @@ class Options:
     """Foreground, log level 4 on standard error, two workers per socket, core dumps."""
     max_buffer: int | None = None
     """Upper limit of a socket's receive buffer in bytes (``maxbuffer``)."""
+    shared_memory: int | None = None
+    """Size of the shared store in megabytes."""
     workdir: str | None = None
     chroot: str | None = None
     user: str | None = None
@@ -162,7 +164,12 @@ OPTIONS = [
     Option("F", None, "stay in the foreground (workers are forked all the same)", _on("foreground")),
     Option("E", None, "log to standard error instead of syslog", _on("log_stderr")),
     Option("b", "bytes", "upper limit of a socket's receive buffer", _number("max_buffer", "buffer size", "b")),
-    Option("m", "megabytes", "shared memory grows as it is needed", None),
+    Option(
+        "m",
+        "megabytes",
+        "size of the shared store, at least 16 (default 8192, or half of what /dev/shm has free)",
+        _number("shared_memory", "shared memory size", "m"),
+    ),
     Option("M", "megabytes", "private memory grows as it is needed", None),
     Option("a", "allocator", "Python allocates memory itself", None),
     Option("k", "allocator", "Python allocates memory itself", None),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable
 
+from ipc.store import StoreError
 from opensips_py.core.log import CRITICAL, log
 from opensips_py.core.process import this
 from opensips_py.script.context import Context
@@ -24,5 +25,8 @@ def report_error(error: BaseException, where: str = "") -> None:
     program = getattr(this, "program", None)
     place = program.locate(error) if program is not None else None
     at = f"{place[0]}:{place[1]}: " if place is not None else (f"{where}: " if where else "")
+    if isinstance(error, StoreError):  # says all there is to say, and comes in numbers
+        log(CRITICAL, "core", "run_route", f"{at}{error}")
+        return
     trace = "".join(traceback.format_exception(error)).rstrip()
     log(CRITICAL, "core", "run_route", f"{at}{type(error).__name__}: {error}\n{trace}")

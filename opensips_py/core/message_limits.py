@@ -5,6 +5,7 @@ What has been taken once is never refused again: stored messages, and messages a
 
 from __future__ import annotations
 
+from opensips_py.core import traffic
 from opensips_py.script.parameters import Settings
 from opensips_py.sip.errors import ParseError
 from opensips_py.sip.message import SipMessage
@@ -33,23 +34,23 @@ def configure(settings: Settings) -> None:
 
 def check(msg: SipMessage) -> None:
     """Raise ParseError, with the status that answers it, for a message that is larger than allowed."""
-    if len(msg.raw) > Limits.message:
-        raise _refusal(msg, 513, "Message Too Large", f"{len(msg.raw)} bytes, max_message_size is {Limits.message}")
-    if len(msg.ruri) > Limits.uri:
-        raise _refusal(msg, 414, "Request-URI Too Long", f"{len(msg.ruri)} characters, max_uri_length is {Limits.uri}")
+    length, limits = len(msg.raw), Limits
+    if length > limits.message:
+        raise _refusal(msg, 513, f"Message Too Large ({length} bytes, max_message_size is {limits.message})")
+    length = len(msg.ruri)
+    if length > limits.uri:
+        raise _refusal(msg, 414, f"Request-URI Too Long ({length} bytes, max_uri_length is {limits.uri})")
     lines = msg._lines
-    if len(lines) > Limits.headers:
-        raise _refusal(msg, 400, "Too Many Headers", f"{len(lines)}, max_headers is {Limits.headers}")
-    longest = max(map(len, lines))
-    if longest > Limits.header:
-        raise _refusal(msg, 400, "Header Too Long", f"{longest} bytes, max_header_length is {Limits.header}")
-    if msg.body_end - msg.body_start > Limits.body:
-        length = msg.body_end - msg.body_start
-        raise _refusal(msg, 413, "Request Entity Too Large", f"{length} bytes, max_body_size is {Limits.body}")
+    if len(lines) > limits.headers:
+        raise _refusal(msg, 400, f"{len(lines)} headers, max_headers is {limits.headers}")
+    length = max(map(len, lines))
+    if length > limits.header:
+        raise _refusal(msg, 400, f"a header of {length} bytes, max_header_length is {limits.header}")
+    length = msg.body_end - msg.body_start
+    if length > limits.body:
+        raise _refusal(msg, 413, f"Request Entity Too Large ({length} bytes, max_body_size is {limits.body})")
 
 
-def _refusal(msg: SipMessage, code: int, reason: str, why: str) -> ParseError:
-    """An ACK, and a reply, is dropped."""
-    error = ParseError(f"{reason} ({why})", msg if msg.method != "ACK" else None, code)
-    error.phrase = reason
-    return error
+def _refusal(msg: SipMessage, code: int, reason: str) -> ParseError:
+    traffic.large_msgs.add()
+    return ParseError(reason, None if msg.method == "ACK" else msg, code)

@@ -7,7 +7,8 @@ its line there, answered with 500 if nothing has been answered, and handed to er
 
 from __future__ import annotations
 
-from opensips_py.core import reply_reception, stateless, streams, traffic, transactions
+from ipc.store import StoreFull
+from opensips_py.core import message_limits, overload, reply_reception, stateless, streams, traffic, transactions
 from opensips_py.core.guard import report_error, run_guarded
 from opensips_py.core.log import NOTICE, log
 from opensips_py.core.process import this
@@ -18,6 +19,7 @@ from opensips_py.script.context import Context, ListenSocket, RouteKind, Source
 from opensips_py.sip.message import ParseError, note_source, parse
 
 REQUEST = RouteKind.REQUEST
+limits = message_limits.Limits
 
 _requests = traffic.rcv_requests
 _replies = traffic.rcv_replies
@@ -44,6 +46,8 @@ def _receive(data: bytes, addr: tuple[str, int], socket: ListenSocket) -> None:
     ip, port = addr[0], addr[1]
     try:
         msg = parse(data)
+        if len(data) > limits.small:
+            message_limits.check(msg)
     except ParseError as error:
         _refuse(error, ip, port, socket)
         return
@@ -66,8 +70,10 @@ def _receive(data: bytes, addr: tuple[str, int], socket: ListenSocket) -> None:
     ctx.continuation = REQUEST_SCRIPT
     if hooks.accept_aliases and socket.proto != "udp" and "alias" in msg.via.params:
         streams.add_alias(ctx, msg.via.effective_port)
-    if this.draining and _is_new(ctx):
+    if this.draining and overload.begins(ctx):
         stateless.send(ctx, 503, "Service Unavailable")
+        return
+    if this.store.is_low and overload.refused(ctx):
         return
     try:
         route(ctx)
@@ -75,13 +81,6 @@ def _receive(data: bytes, addr: tuple[str, int], socket: ListenSocket) -> None:
         _failed(ctx, error)
     if ctx.tx is not None and not ctx.suspended:
         transactions.script_end(ctx)
-
-
-def _is_new(ctx: Context) -> bool:
-    """Whether a request begins something: not an ACK or CANCEL, not in a dialog, not a retransmission."""
-    msg = ctx.msg
-    to = msg.to
-    return msg.method not in ("ACK", "CANCEL") and (to is None or to.tag is None) and transactions.find(ctx) is None
 
 
 def _refuse(error: ParseError, ip: str, port: int, socket: ListenSocket) -> None:
@@ -139,7 +138,8 @@ def _note(ctx: Context, error: Exception) -> tuple[int, str]:
         kind, level = PARSER, NORMAL_ERROR
     else:
         info = f"{type(error).__name__}: {error}"
-        code, reason = 500, "Server Internal Error"
+        full = isinstance(error, StoreFull)
+        code, reason = (503, "Service Unavailable") if full else (500, "Server Internal Error")
         kind, level = SCRIPT, CRITICAL_ERROR
     ctx.slots["error"] = {"class": kind, "level": level, "info": info, "rcode": code, "rreason": reason}
     return code, reason
@@ -168,7 +168,12 @@ def _failed(ctx: Context, error: Exception) -> None:
     code, reason = _note(ctx, error)
     if _handled(ctx):
         return
+    headers = overload.RETRY_HEADER if code == 503 else ""
     if ctx.tx is not None:
-        transactions.reply(ctx, code, reason)
-    elif stateless.SENT not in ctx.slots:
-        stateless.send(ctx, code, reason)
+        try:
+            transactions.reply(ctx, code, reason, headers)
+            return
+        except StoreFull:
+            pass  # not even its end can be stored: it is answered without
+    if stateless.SENT not in ctx.slots:
+        stateless.send(ctx, code, reason, headers)

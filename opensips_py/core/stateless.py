@@ -44,12 +44,15 @@ def is_own_ack(msg: SipMessage) -> bool:
     return True
 
 
-def send(ctx: Context, code: int, reason: str) -> int:
-    """Answer a request without state: 1, or -1 when it could not be sent. An ACK is never answered (1)."""
+def send(ctx: Context, code: int, reason: str, headers: str = "") -> int:
+    """Answer a request without state, with more ``headers`` (lines): 1, or -1 when it could not be sent.
+
+    An ACK is never answered (1).
+    """
     msg = ctx.msg
     if msg.method == "ACK":
         return 1
-    data = building.reply(ctx, code, reason, to_tag=to_tag(msg) if code > 100 else None)
+    data = building.reply(ctx, code, reason, to_tag=to_tag(msg) if code > 100 else None, headers=headers)
     host, port = destinations.reply_address(ctx)
     send_it = this.send_open if ctx.flags & tuning.open_reply_flag else this.send
     if not send_it(ctx.socket, data, host, port):

@@ -15,3 +15,9 @@ drop_replies = module.statistic("drop_replies", doc="replies that belonged to no
 err_requests = module.statistic("err_requests", doc="requests that were not SIP or on which the script failed")
 err_replies = module.statistic("err_replies", doc="replies that were not SIP")
 bad_msg_hdr = module.statistic("bad_msg_hdr", doc="messages with headers that cannot be read")
+large_msgs = module.statistic(
+    "large_msgs", doc="messages refused because they, or a part of them, are larger than the core parameters max_… allow (ours)"
+)
+refused_requests = module.statistic(
+    "refused_requests", doc="requests answered 503 because the shared store was nearly full (ours)"
+)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
-from opensips_py.core import building, destinations
+from opensips_py.core import building, destinations, message_limits
 from opensips_py.core.address_headers import set_cseq
 from opensips_py.core.log import NOTICE, log
 from opensips_py.core.process import this
@@ -182,6 +182,7 @@ def prepare() -> None:
     hooks.waiting_scripts = bool({"async", "await"} & program.called)
     hooks.branches_come_later = "t_inject_branches" in program.called
     given = program.settings
+    message_limits.configure(given)
     hooks.accept_aliases = bool(given.tcp_accept_aliases)
     building.Identification.server = (given.server_header or DEFAULT_SERVER) if given.server_signature else ""
     messages.Identification.user_agent = (given.user_agent_header or DEFAULT_USER_AGENT) if given.server_signature else ""

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import time
 from functools import partial
@@ -166,7 +167,7 @@ def test_a_full_store_says_so_keeps_what_it_has_and_can_be_emptied(directory: st
     held = store.count(b"t")
     assert held > 2000
     with pytest.raises(StoreFull):
-        store.put(b"one more", b"x")
+        store.put(b"one more", b"x" * 1000)
     for key, _ in store.scan(b"t"):
         assert store.delete(key)
     store.put(b"again", b"room")
@@ -194,12 +195,85 @@ def test_a_full_store_takes_deletions_in_every_process(directory: str) -> None:
     def child() -> None:
         own = LmdbStore.open(directory)
         with pytest.raises(StoreFull), own.batch() as batch:
-            batch.put(b"x", b"x")
+            batch.put(b"x", b"x" * 1000)
         for key, _ in own.scan(b"t"):
             assert own.claim(key)
 
     assert succeeded(fork(child))
     store.put(b"again", b"room")
+    store.close()
+
+
+def test_a_full_store_takes_what_ends_things(directory: str) -> None:
+    store = LmdbStore.create(directory, 4 << 20)
+    with pytest.raises(StoreFull):
+        fill(store, b"t")
+    for n in range(2000):
+        store.put(b"t%d" % n, b"y" * 1000)  # a state in place of another that is no smaller
+        store.put(b"d%d" % n, b"a timer row")
+        store.delete(b"d%d" % (n - 100))
+    with store.batch() as batch:
+        batch.put(b"t1", b"final")
+        assert batch.put_new(b"mark", b"small")
+        assert not batch.put_new(b"mark", b"small")
+        with pytest.raises(StoreFull):
+            batch.put(b"t2", b"y" * 1001)
+    assert store.get(b"t1") == b"final"
+    assert store.get(b"t2") == b"y" * 1000
+    store.close()
+
+
+def test_a_store_says_that_it_is_filling_before_it_is_full(directory: str) -> None:
+    store = LmdbStore.create(directory, 16 << 20)
+    told = {}
+    for n in range(20_000):
+        try:
+            store.put(b"t%d" % n, b"x" * 1000)
+        except StoreFull:
+            told["full"] = n
+            break
+        for mark in ("is_filling", "is_low"):
+            if getattr(store, mark):
+                told.setdefault(mark, n)
+    assert list(told) == ["is_filling", "is_low", "full"]
+    for n in range(told["full"] // 2):
+        store.delete(b"t%d" % n)
+    store.look()
+    assert not (store.is_filling or store.is_low)
+    store.close()
+
+
+def test_memory_of_a_store_is_allocated_ahead_of_its_use(directory: str) -> None:
+    store = LmdbStore.create(directory, 1 << 30)
+    file = os.path.join(directory, "data.mdb")
+
+    def allocated() -> int:
+        return os.stat(file).st_blocks * 512
+
+    before = allocated()
+    for n in range(100):
+        store.put(b"t%d" % n, b"x" * (1 << 20))
+        assert allocated() >= store.info().max_used_size + (8 << 20)
+    assert before < allocated() < 400 << 20
+    store.close()
+
+
+def test_a_store_whose_memory_cannot_grow_is_full(directory: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = LmdbStore.create(directory, 1 << 30)
+
+    def none_left(fd: int, start: int, length: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", none_left)
+    with pytest.raises(StoreFull):
+        for n in range(1000):
+            store.put(b"t%d" % n, b"x" * 100_000)
+    low = store.is_low
+    assert low
+    assert store.info().max_used_size < 64 << 20
+    monkeypatch.undo()
+    store.put(b"more", b"x" * 100_000)
+    assert not store.is_low
     store.close()
 
 

@@ -193,10 +193,10 @@ def test_unknown_user_is_refused(script: Path) -> None:
 
 
 def test_options_that_have_no_effect_are_said_in_one_line_each(script: Path) -> None:
-    done = run("-c", "-f", str(script), "-m", "64", "-W", "epoll")
+    done = run("-c", "-f", str(script), "-M", "64", "-W", "epoll")
     assert done.returncode == 0
     assert [line.split(":")[1] for line in done.stderr.splitlines() if "no effect" in line] == [
-        " option -m has no effect",
+        " option -M has no effect",
         " option -W has no effect",
     ]
 

@@ -37,7 +37,7 @@ def test_check_all_is_a_check() -> None:
     assert not parse_command_line(["-c"]).check_all
 
 
-@pytest.mark.parametrize("words", [["-m", "64"], ["-M", "8"], ["-a", "F_MALLOC"], ["-W", "epoll"], ["-r"], ["-R"], ["-v"]])
+@pytest.mark.parametrize("words", [["-M", "8"], ["-a", "F_MALLOC"], ["-W", "epoll"], ["-r"], ["-R"], ["-v"]])
 def test_an_option_without_sense_here_is_accepted_and_said(words: list[str]) -> None:
     options = parse_command_line([*words, "-f", "x"])
     assert options.config == "x"

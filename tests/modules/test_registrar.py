@@ -13,7 +13,7 @@ from opensips_py.modules.registrar import declared as registrar
 from opensips_py.modules.registrar.lookup import is_contact_registered, is_ip_registered, is_registered, lookup, remove
 from opensips_py.modules.registrar.save import save
 from opensips_py.modules.usrloc import declared as usrloc
-from opensips_py.modules.usrloc import location, management
+from opensips_py.modules.usrloc import location, management, ordering
 from opensips_py.modules.usrloc.contact import q_of
 from opensips_py.script.context import Branch, Context, ListenSocket, Source, Value
 from opensips_py.script.declarations import ConfigError, MIError
@@ -329,7 +329,7 @@ def test_the_contact_with_the_highest_q_comes_first(register: Register) -> None:
 
 
 def test_the_newest_comes_first_on_demand(register: Register, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(usrloc.desc_time_order, "value", 1)
+    monkeypatch.setattr(ordering.Order, "newest_first", True)
     register(contact("10.0.0.1", ";q=0.9"))
     register(contact("10.0.0.2", ";q=0.1"))
     assert found() == ["sip:alice@10.0.0.2", "sip:alice@10.0.0.1"]

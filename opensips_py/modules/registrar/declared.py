@@ -19,7 +19,10 @@ min_expires = module.param("min_expires", int, 60, doc="a contact lasts at least
 max_expires = module.param("max_expires", int, 0, doc="a contact lasts at most so many seconds; 0: no limit")
 default_q = module.param("default_q", int, UNSET, doc="q of contacts that have none, in thousandths; -1: they have none")
 max_contacts = module.param(
-    "max_contacts", int, 50, doc="contacts that a user, and a request, may have (OpenSIPS: any number); 0: as many as usrloc's max_aor_size"
+    "max_contacts",
+    int,
+    50,
+    doc="contacts that a user may have (OpenSIPS: 0); 0: as many as usrloc's max_aor_size has room for",
 )
 case_sensitive = module.param("case_sensitive", int, 1, doc="letters' case matters in addresses of record")
 realm_prefix = module.param("realm_prefix", str, "", doc="what is taken off the front of domains (with usrloc's use_domain)")

@@ -7,6 +7,7 @@ import time
 from opensips_py.core import events
 from opensips_py.core.process import this
 from opensips_py.modules.usrloc.contact import PERMANENT, Contact
+from opensips_py.modules.usrloc.ordering import Contacts
 from opensips_py.script.declarations import Event
 
 _AOR = ("domain", "aor")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from opensips_py.modules.usrloc import contact_events, location
+from opensips_py.modules.usrloc import contact_events, location, ordering
 from opensips_py.script.declarations import ConfigError, Module
 from opensips_py.script.flag_names import branch_flags
 
@@ -21,7 +21,10 @@ matching_mode = module.param("matching_mode", int, 0, doc="contacts are the same
 cseq_delay = module.param("cseq_delay", int, 20, doc="seconds for which the same Call-ID and CSeq mean a retransmission")
 nat_bflag = module.param("nat_bflag", str, "", doc="name of the branch flag of contacts behind NAT")
 max_aor_size = module.param(
-    "max_aor_size", int, 65536, doc="bytes that the contacts of one address of record may take, with what is stored with them (ours)"
+    "max_aor_size",
+    int,
+    65536,
+    doc="bytes that all that is stored of one user's contacts may take (ours)",
 )
 module.param("hash_size", int, 9, doc="logarithm of the size of the hash table", no_effect="the shared store has none")
 
@@ -69,4 +72,5 @@ def _configure() -> None:
     if max_aor_size.value < 1024:
         raise ConfigError(f"usrloc: max_aor_size is at least 1024 bytes, not {max_aor_size.value}")
     location.Bounds.aor_size = max_aor_size.value
+    ordering.Order.newest_first = bool(desc_time_order.value)
     nat_mask()  # names of flags get their bits before the fork

@@ -1,7 +1,8 @@
 """Contacts of addresses of record in the shared store: ``c`` + table + NUL + AOR, holding the list of contacts.
 
 Reading takes no lock. A change is written only if nobody else has changed the entry since it was read, so that two REGISTERs for
-one user that come to two workers at the same time both count. Expired contacts are never seen; every change, and the timer process, cleans them up.
+one user that come to two workers at the same time both count. Expired contacts are never seen; every change, and the timer
+process, cleans them up.
 """
 
 from __future__ import annotations

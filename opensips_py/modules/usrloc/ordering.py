@@ -9,11 +9,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from opensips_py.modules.usrloc.contact import Contact
-from opensips_py.modules.usrloc.declared import desc_time_order
 from opensips_py.sip.uri import unescape, uri_or_none
 
 MAX_ALIKE = 20
 """Contacts whose URIs differ in nothing but parameters and headers."""
+
+
+class Order:
+    """What the parameters say."""
+
+    newest_first = False
+    """``desc_time_order``: not the highest q but the newest contact comes first."""
 
 
 class TooManyAlike(Exception):
@@ -72,7 +78,7 @@ class Contacts:
 
     def put(self, new: Contact) -> None:
         """Put one in place of the same, or add it. Raises TooManyAlike."""
-        if desc_time_order.value:
+        if Order.newest_first:
             self.remove(new.uri, new.call_id)
         else:
             places = self._places(new.uri, new.call_id)
@@ -87,7 +93,7 @@ class Contacts:
 
     def in_order(self) -> list[Contact]:
         """All of them."""
-        if desc_time_order.value:
+        if Order.newest_first:
             newest_first = [*reversed(self._all[self._old :]), *self._all[: self._old]]
             return [contact for contact in newest_first if contact is not None]
         return sorted((contact for contact in self._all if contact is not None), key=_by_quality)
