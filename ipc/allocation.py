@@ -11,23 +11,23 @@ import fcntl
 import os
 from typing import TextIO
 
-BEGIN = 64 << 20
+BEGIN = 32 << 20
 """Bytes allocated at the start; a smaller store is allocated wholly."""
-STEP = 32 << 20
-"""Bytes allocated at a time later (7 ms). So much is kept ahead, too: more than all processes write between two looks."""
+STEP = 16 << 20
+"""Bytes allocated at a time later (4 ms). So much is kept ahead, too: more than all processes write between two looks."""
 ALLOCATED_FILE = "allocated"
 """File in the store's directory that says how far its memory is allocated, for all processes."""
 
 
 class Allocation:
-    """The memory of one store, as one process sees it."""
+    """The memory of one store, as one process sees it. Nothing is done for a store whose allocation was not begun."""
 
     def __init__(self, directory: str, data_file: str, whole: int) -> None:
         """``whole``: size of the mapping."""
         self._data = os.path.join(directory, data_file)
         self._note = os.path.join(directory, ALLOCATED_FILE)
         self._whole = whole
-        self._allocated = 0
+        self._allocated = 0 if os.path.exists(self._note) else whole
 
     def begin(self) -> None:
         """The store has just been made. Raises OSError."""

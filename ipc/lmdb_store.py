@@ -146,10 +146,11 @@ class LmdbStore:
         self._begin: Callable[..., Any] = self._env.begin
 
     @classmethod
-    def create(cls, directory: str, map_size: int = MAP_SIZE) -> LmdbStore:
+    def create(cls, directory: str, map_size: int = MAP_SIZE, *, allocate: bool = False) -> LmdbStore:
         """A new, empty store in ``directory`` (made if it does not exist; an older store in it is removed).
 
-        It may grow to ``map_size`` bytes, or to half of what the file system has free if that is less.
+        It may grow to ``map_size`` bytes, or to half of what the file system has free if that is less. ``allocate``: its memory
+        is to be allocated ahead of its use.
         """
         os.makedirs(directory, mode=0o700, exist_ok=True)
         for name in (_DATA_FILE, "lock.mdb", _LOCK_FILE, _SIZE_FILE, ALLOCATED_FILE):
@@ -167,7 +168,8 @@ class LmdbStore:
             file.write(str(size))
         store = cls(directory, size)
         try:
-            store._memory.begin()
+            if allocate:
+                store._memory.begin()
         except OSError as error:
             store.close()
             raise StoreError(f"cannot allocate memory for the shared store in {directory}: {error.strerror}") from error

@@ -177,9 +177,8 @@ class Attendant:
         status = self._own = self.counters.status(0)
         status.pid = os.getpid()
         self.reactor = EpollReactor(status, lambda error: report_error(error, "attendant"))
-        self.store = LmdbStore.create(
-            rundir.path, max(options.shared_memory << 20, MIN_SIZE) if options.shared_memory else MAP_SIZE
-        )
+        size = max(options.shared_memory << 20, MIN_SIZE) if options.shared_memory else MAP_SIZE
+        self.store = LmdbStore.create(rundir.path, size, allocate=True)
         self.fd_store = FdStore(slots)
         this.slot, this.kind = 0, "attendant"
         this.program, this.store, this.reactor = program, self.store, self.reactor

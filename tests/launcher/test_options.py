@@ -9,7 +9,7 @@ from workers.options import OPTIONS, UsageError, parse_command_line, usage
 
 
 def test_every_option_of_opensips_is_accepted() -> None:
-    values = {"o": "a=b", "n": "2", "N": "2", "b": "65536"}
+    values = {"o": "a=b", "n": "2", "N": "2", "b": "65536", "m": "64"}
     for letter in "fcClnNrRvdDFEbmMakswtugpPGWoVh":
         option = next(o for o in OPTIONS if o.letter == letter)
         parse_command_line([f"-{letter}", values.get(letter, "x")] if option.value else [f"-{letter}"])
