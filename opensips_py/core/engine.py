@@ -37,7 +37,7 @@ from opensips_py.core.report import report_context
 from opensips_py.core.running import Running
 from opensips_py.core.unsettled import unsettled
 from opensips_py.script import variables
-from opensips_py.script.context import Context, RouteKind
+from opensips_py.script.context import Context, RouteKind, ValueRefused
 
 
 class Status(Protocol):
@@ -504,12 +504,17 @@ class Engine:
 
     @staticmethod
     def _apply(ctx: Context, done: Done) -> int:
-        for text, value in done.outputs:
-            variables.by_text(text).set(ctx, value)
+        rc = done.rc
+        try:
+            for text, value in done.outputs:
+                variables.by_text(text).set(ctx, value)
+        except ValueRefused as error:
+            log(ERROR, "core", "async", str(error))
+            rc = done.refused
         if done.slots:
             ctx.slots.update(done.slots)
-        ctx.rc = done.rc
-        return done.rc
+        ctx.rc = rc
+        return rc
 
     @staticmethod
     def _run_route(ctx: Context, name: str) -> None:

@@ -7,9 +7,8 @@ import msgspec
 from opensips_py.core.core_module import module
 from opensips_py.core.process import this
 from opensips_py.script.context import Q_UNSPECIFIED, Branch, Context
-from opensips_py.script.declarations import ALL
+from opensips_py.script.declarations import ALL, Line
 from opensips_py.script.pseudo_variables_uri import q_value
-from opensips_py.sip.uri import uri_or_none
 
 MAX_BRANCHES = 12
 """Destinations of one request, the R-URI included (OpenSIPS limit)."""
@@ -33,14 +32,12 @@ def add_branch(ctx: Context, branch: Branch) -> int:
 
 
 @module.function(routes=ALL)
-def append_branch(ctx: Context, uri: str | None = None, q: str | None = None) -> int:
+def append_branch(ctx: Context, uri: Line | None = None, q: str | None = None) -> int:
     """Append a destination: ``uri``, or the R-URI with all that belongs to it, which is then reset. -1 beyond 12 in all."""
     quality = None if q is None else q_value(q)
     if q is not None and quality is None:
         return -1
     if uri:
-        if uri_or_none(uri) is None:
-            return -1
         branch = current_branch(ctx)
         branch.uri, branch.q = uri, Q_UNSPECIFIED if quality is None else quality
         return add_branch(ctx, branch)

@@ -6,10 +6,12 @@ from opensips_py.core import building, relay, streams
 from opensips_py.core.core_module import module
 from opensips_py.core.destinations import hop_of_proxy
 from opensips_py.core.locating import destinations_of
+from opensips_py.core.log import ERROR, log
 from opensips_py.core.own_address import is_own_address
 from opensips_py.core.process import this
 from opensips_py.script.context import Context, ListenSocket
-from opensips_py.script.declarations import ALL
+from opensips_py.script.declarations import ALL, HeaderLines, Line
+from opensips_py.script.one_line import shown
 
 
 @module.function(routes=ALL)
@@ -25,7 +27,7 @@ def forward(ctx: Context, destination: str | None = None) -> int:
 
 
 @module.function(routes=ALL)
-def send(ctx: Context, destination: str, headers: str | None = None) -> int:
+def send(ctx: Context, destination: str, headers: HeaderLines | None = None) -> int:
     """Send the message as it was received (no Via is added) to ``[proto:]host[:port]``, with more header lines if given.
 
     1 sent, -1 the destination is wrong or unresolvable, or it could not be sent.
@@ -59,22 +61,25 @@ def add_local_rport(ctx: Context) -> int:
 
 
 @module.function(routes=ALL)
-def set_advertised_address(ctx: Context, address: str) -> int:
-    """Name this server ``address`` in the Via and Record-Route of this request. -1 when it is empty."""
-    if not address:
-        return -1
+def set_advertised_address(ctx: Context, address: Line) -> int:
+    """Name this server ``address`` in the Via and Record-Route of this request. 1 always; an empty one changes nothing."""
     _, port = ctx.slots.get(building.ADVERTISED, (None, None))
-    ctx.slots[building.ADVERTISED] = [address.strip("[]"), port]
+    if address:
+        ctx.slots[building.ADVERTISED] = [address.strip("[]"), port]
     return 1
 
 
 @module.function(routes=ALL)
-def set_advertised_port(ctx: Context, port: int) -> int:
-    """Name ``port`` as this server's port in the Via and Record-Route of this request. -1 when there is no such port."""
-    if not 0 < port <= 65535:
-        return -1
+def set_advertised_port(ctx: Context, port: str) -> int:
+    """Name ``port`` as this server's port in the Via and Record-Route of this request.
+
+    1 always, as in OpenSIPS; what is no port changes nothing, and is logged.
+    """
+    if not (port.isascii() and port.isdigit() and len(port) <= 5 and 0 < int(port) <= 65535):
+        log(ERROR, "core", "set_advertised_port", f"{shown(port)} is no port")
+        return 1
     address, _ = ctx.slots.get(building.ADVERTISED, (None, None))
-    ctx.slots[building.ADVERTISED] = [address, port]
+    ctx.slots[building.ADVERTISED] = [address, int(port)]
     return 1
 
 

@@ -14,7 +14,7 @@ from types import FrameType
 from typing import Annotated, Any
 
 from opensips_py.core.core_module import module
-from opensips_py.core.log import ALERT, DBG, ERROR, log
+from opensips_py.core.log import ALERT, log
 from opensips_py.core.process import this
 from opensips_py.script.context import Context
 from opensips_py.script.declarations import ALL
@@ -34,7 +34,7 @@ class _Tracer:
     """What one process traces."""
 
     def __init__(self, level: int, text: str | Callable[[Context], str], info: str | None) -> None:
-        self._level = level
+        self._level = max(ALERT, level)
         self._text = text
         self._info = "" if info is None else f"[{info}]"
 
@@ -77,8 +77,5 @@ def script_trace(
     if level is None:
         sys.settrace(None)
         return 1
-    if not ALERT <= level <= DBG:
-        log(ERROR, "core", "script_trace", f"{level} is no log level: {ALERT} to {DBG}")
-        return -1
     _Tracer(level, compile_format(text or "", current()), info).begin(sys._getframe())
     return 1

@@ -2,22 +2,49 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from opensips_py.core.core_module import module
 from opensips_py.script.context import Context
-from opensips_py.script.declarations import ALL
-from opensips_py.script.pseudo_variables_uri import ruri_parts, with_user
+from opensips_py.script.declarations import ALL, Line
+from opensips_py.script.pseudo_variables_uri import ruri_parts
 from opensips_py.sip.uri import Uri
 
 
-def _replace(ctx: Context, uri: Uri) -> int:
-    ctx.new_uri = str(uri)
+def _rebuilt(ctx: Context, uri: Uri, *, user: str | None, password: str | None, place: str) -> int:
+    """Put the R-URI together from texts, as they are: what comes out may be no URI, and then reads as NULL."""
+    text = f"{uri.scheme}:"
+    if user or password is not None:
+        text += user or ""
+        if password is not None:
+            text += f":{password}"
+        text += "@"
+    text += place
+    if uri.params_text:
+        text += f";{uri.params_text}"
+    if uri.headers_text:
+        text += f"?{uri.headers_text}"
+    ctx.new_uri = text
     return 1
 
 
+def _with_user(ctx: Context, uri: Uri, user: str) -> int:
+    return _rebuilt(ctx, uri, user=user, password=uri.password, place=_place(uri))
+
+
+def _with_place(ctx: Context, uri: Uri, place: str) -> int:
+    return _rebuilt(ctx, uri, user=uri.user, password=uri.password, place=place)
+
+
+def _place(uri: Uri) -> str:
+    host = uri.host or ""
+    return host if uri.port is None else f"{host}:{uri.port}"
+
+
 @module.function(routes=ALL)
-def seturi(ctx: Context, uri: str) -> int:
-    """Replace the R-URI."""
-    ctx.new_uri = uri
+def seturi(ctx: Context, uri: Line) -> int:
+    """Replace the R-URI; an empty text restores the one received."""
+    ctx.new_uri = uri or None
     return 1
 
 
@@ -29,92 +56,75 @@ def revert_uri(ctx: Context) -> int:
 
 
 @module.function(routes=ALL)
-def sethost(ctx: Context, host: str) -> int:
-    """Replace the host of the R-URI; the port stays. -1 when the R-URI has none."""
+def sethost(ctx: Context, host: Line) -> int:
+    """Replace the host of the R-URI; the port stays. A tel: URI gets one."""
     uri = ruri_parts(ctx)
-    return -1 if uri is None or uri.host is None or not host else _replace(ctx, uri._replace(host=host))
+    return -1 if uri is None else _with_place(ctx, uri, host if uri.port is None else f"{host}:{uri.port}")
 
 
 @module.function(routes=ALL)
-def sethostport(ctx: Context, hostport: str) -> int:
+def sethostport(ctx: Context, hostport: Line) -> int:
     """Replace host and port of the R-URI: ``host[:port]``."""
     uri = ruri_parts(ctx)
-    if uri is None or uri.host is None or not hostport:
-        return -1
-    host, port = split_hostport(hostport)
-    return _replace(ctx, uri._replace(host=host, port=port))
-
-
-def split_hostport(text: str) -> tuple[str, int | None]:
-    """``host[:port]``, with brackets around an IPv6 address."""
-    head, bracket, tail = text.rpartition("]")
-    host, colon, digits = tail.partition(":")
-    port = int(digits) if colon and digits.isascii() and digits.isdigit() else None
-    return head + bracket + host, port
+    return -1 if uri is None else _with_place(ctx, uri, hostport)
 
 
 @module.function(routes=ALL)
-def setport(ctx: Context, port: str) -> int:
-    """Replace the port of the R-URI. -1 for what is no port."""
+def setport(ctx: Context, port: Line) -> int:
+    """Replace the port of the R-URI; an empty text removes it."""
     uri = ruri_parts(ctx)
-    if uri is None or uri.host is None or not (port.isascii() and port.isdigit()) or int(port) > 65535:
-        return -1
-    return _replace(ctx, uri._replace(port=int(port)))
+    return -1 if uri is None else _with_place(ctx, uri, f"{uri.host or ''}:{port}" if port else uri.host or "")
 
 
 @module.function(routes=ALL)
-def setuser(ctx: Context, user: str) -> int:
+def setuser(ctx: Context, user: Line) -> int:
     """Replace the user of the R-URI; a password stays."""
     uri = ruri_parts(ctx)
-    if uri is None:
-        return -1
-    ctx.new_uri = with_user(uri, user)
-    return 1
+    return -1 if uri is None else _with_user(ctx, uri, user)
 
 
 @module.function(routes=ALL)
-def setuserpass(ctx: Context, userpass: str) -> int:
+def setuserpass(ctx: Context, userpass: Line) -> int:
     """Replace user and password of the R-URI: ``user[:password]``."""
     uri = ruri_parts(ctx)
     if uri is None:
         return -1
-    user, _, password = userpass.partition(":")
-    return _replace(ctx, uri._replace(user=user or None, password=password or None))
+    user, colon, password = userpass.partition(":")
+    return _rebuilt(ctx, uri, user=user, password=password if colon else None, place=_place(uri))
 
 
 @module.function(routes=ALL)
-def prefix(ctx: Context, text: str) -> int:
+def prefix(ctx: Context, text: Line) -> int:
     """Put text before the user of the R-URI."""
     uri = ruri_parts(ctx)
-    if uri is None:
-        return -1
-    ctx.new_uri = with_user(uri, text + (uri.user or ""))
-    return 1
+    return -1 if uri is None else _with_user(ctx, uri, text + (uri.user or ""))
 
 
 @module.function(routes=ALL)
 def strip(ctx: Context, count: int) -> int:
     """Remove characters from the start of the user of the R-URI."""
-    uri = ruri_parts(ctx)
-    if uri is None:
-        return -1
-    ctx.new_uri = with_user(uri, (uri.user or "")[max(0, count) :])
-    return 1
+    return _shortened(ctx, count, lambda user: user[count:])
 
 
 @module.function(routes=ALL)
 def strip_tail(ctx: Context, count: int) -> int:
     """Remove characters from the end of the user of the R-URI."""
+    return _shortened(ctx, count, lambda user: user[: max(0, len(user) - count)])
+
+
+def _shortened(ctx: Context, count: int, shorten: Callable[[str], str]) -> int:
     uri = ruri_parts(ctx)
     if uri is None:
         return -1
-    user = uri.user or ""
-    ctx.new_uri = with_user(uri, user[: max(0, len(user) - max(0, count))])
-    return 1
+    if not uri.user:
+        return 1
+    if count < 0:  # OpenSIPS leaves a URI that is none
+        return _with_user(ctx, uri, f":{uri.user}")
+    return _with_user(ctx, uri, shorten(uri.user))
 
 
 @module.function(routes=ALL)
-def setdsturi(ctx: Context, uri: str) -> int:
+def setdsturi(ctx: Context, uri: Line) -> int:
     """Set where the request is sent to instead of its R-URI (``$du``)."""
     ctx.dst_uri = uri or None
     return 1

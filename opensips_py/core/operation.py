@@ -38,9 +38,30 @@ class Done(NamedTuple):
     """(source text of the variable, value) — e.g. ``("$avp(credit)", "100")``."""
 
     @property
+    def refused(self) -> int:
+        """The return code when a variable does not take its value."""
+        return -1
+
+    @property
     def slots(self) -> dict[str, Any]:
         """What the module keeps with the message from now on, by name (``Context.slots``)."""
         return {}
+
+
+class DoneUnless(Done):
+    """An end with another return code than -1 for when a variable does not take its value."""
+
+    _refused: int
+
+    @classmethod
+    def of(cls, rc: int, outputs: list[tuple[str, Value]], refused: int) -> DoneUnless:
+        done = cls(rc, outputs)
+        done._refused = refused
+        return done
+
+    @property
+    def refused(self) -> int:
+        return self._refused
 
 
 class DoneKeeping(Done):

@@ -20,7 +20,7 @@ import msgspec
 from opensips_py.core import children
 from opensips_py.core.children import Child, Orphan
 from opensips_py.core.log import ERROR, WARNING, log
-from opensips_py.core.operation import LOST, Done, Operation
+from opensips_py.core.operation import LOST, Done, DoneUnless, Operation
 from opensips_py.core.process import unwatch
 from opensips_py.script.context import Value
 
@@ -198,13 +198,17 @@ class ExecOperation(Operation):
         for stream, text in self._variables.items():
             if text is None or not self._read[stream]:
                 continue
-            lines = b"".join(self._read[stream]).decode("latin-1").split("\n")
+            output = b"".join(self._read[stream]).decode("latin-1")
+            if self.mode == "plain":
+                outputs.append((text, output))
+                continue
+            lines = output.split("\n")
             if not lines[-1]:
                 lines.pop()
             if not text.startswith(("$avp(", "$(avp(")):
                 lines = lines[-1:]
             outputs += [(text, line) for line in lines]
-        return Done(rc, outputs)
+        return DoneUnless.of(rc, outputs, rc)
 
     # --- the end ------------------------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from opensips_py.core.functions_network import socket_named
 from opensips_py.core.process import this
 from opensips_py.script.context import Q_UNSPECIFIED, Branch, Context, Value
 from opensips_py.script.flag_names import branch_flags
+from opensips_py.script.one_line import one_line
 from opensips_py.script.pseudo_variables_network import socket_text
 from opensips_py.script.pseudo_variables_uri import q_text
 
@@ -31,13 +32,13 @@ def _part(branch: Branch, part: str) -> Value:
 def _write(ctx: Context, part: str | None, index: int | str | None, value: Value) -> None:
     if part is None:
         if value is not None:
-            append_branch(ctx, str(value))
+            append_branch(ctx, one_line(str(value)))
         return
     number = 0 if index is None else index
     if not isinstance(number, int) or not -len(ctx.branches) <= number < len(ctx.branches):
         return
     branch = ctx.branches[number]
-    text = None if value is None else str(value)
+    text = None if value is None else one_line(str(value))
     part = part.strip()
     if part == "uri":
         if text is None:

@@ -15,9 +15,10 @@ no variable, ``launch()``     the end of the program                            
 ``max_output_size``. With ``rc_from_exit_status``, calls with a variable wait for the program's end too and return as
 ``launch()`` does. A program that outlives its call goes on alone, and is reaped when it ends.
 
-Each line of output is one assignment: an AVP becomes a stack with the last line on top, any other variable keeps the
-last line. Empty lines are values, a last line without line end counts, no output leaves the variable alone. Lines are
-not cut (OpenSIPS cuts them after 1024 bytes), bytes pass unchanged.
+A plain call gives a variable the whole output, with its line ends, as one value. In ``async()``, ``await()`` and
+``launch()`` each line is one assignment: an AVP becomes a stack with the last line on top, any other variable keeps the
+last line. Empty lines are values there, and a last line without line end counts. No output leaves the variable alone.
+Lines are not cut (OpenSIPS cuts them after 1024 bytes), bytes pass unchanged.
 
 When the program has ended while something that it started still holds its output open, output is awaited for
 ``output_grace`` more milliseconds.
@@ -28,6 +29,7 @@ from __future__ import annotations
 import os
 import re
 
+from opensips_py.core.log import ERROR, log
 from opensips_py.core.program_run import ExecOperation, Limits
 from opensips_py.script import variables
 from opensips_py.script.context import Context, Value
@@ -82,13 +84,16 @@ def configure() -> None:
 @module.operation(routes=R | F | L | S | T | V | O)
 def exec(
     ctx: Context, command: str, stdin: str | None = None, out: Var | None = None, err: Var | None = None, env: Var | None = None
-) -> ExecOperation:
+) -> ExecOperation | int:
     """Run a shell command.
 
-    ``stdin`` is what the program reads. ``out`` and ``err`` receive its output line by line. Each value of the AVP ``env``
+    ``stdin`` is what the program reads. ``out`` and ``err`` receive its output. Each value of the AVP ``env``
     is a ``NAME=value`` for its environment; whatever the form, the values are also there as ``OSIPS_EXEC_0`` (the
     topmost), ``OSIPS_EXEC_1`` and so on.
     """
+    if env is not None and "[append]" in env.text:
+        log(ERROR, "exec", "exec", f"{env.text} is a place for a new value, and has none")
+        return -1
     environment = _environment or _server_environment()
     if env is not None or setvars.value:
         environment = dict(environment)

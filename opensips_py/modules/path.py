@@ -11,7 +11,7 @@ from urllib.parse import unquote
 from opensips_py.core import building
 from opensips_py.modules import rr
 from opensips_py.script.context import Context, ListenSocket
-from opensips_py.script.declarations import Module, R
+from opensips_py.script.declarations import Line, Module, R
 from opensips_py.sip.edits import Edit
 
 module = Module("path", doc="Path of registrations through this proxy (RFC 3327; OpenSIPS module path)", depends=("rr",))
@@ -51,13 +51,13 @@ def _add(ctx: Context, user: str | None, parameters: str) -> int:
 
 
 @module.function(routes=R)
-def add_path(ctx: Context, user: str | None = None) -> int:
+def add_path(ctx: Context, user: Line | None = None) -> int:
     """Add a Path with this server's address (and ``user``), so that requests to the contact come this way. 1 always."""
     return _add(ctx, user, "")
 
 
 @module.function(routes=R)
-def add_path_received(ctx: Context, user: str | None = None) -> int:
+def add_path_received(ctx: Context, user: Line | None = None) -> int:
     """Add a Path whose parameter ``received`` is the address that the request came from. 1 always."""
     source = ctx.source
     host = f"[{source.ip}]" if ":" in source.ip else source.ip

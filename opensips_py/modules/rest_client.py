@@ -16,7 +16,7 @@ from opensips_py.core.http.transfer import INTERNAL, RestGet, RestPost, RestPut,
 from opensips_py.core.http.url import parse_http_url
 from opensips_py.core.log import ERROR, log
 from opensips_py.script.context import Context, Value
-from opensips_py.script.declarations import ALL, ConfigError, Module, Var
+from opensips_py.script.declarations import ALL, ConfigError, HeaderLines, Line, Module, Var
 
 module = Module("rest_client", doc="HTTP requests (OpenSIPS module rest_client)")
 
@@ -101,7 +101,7 @@ def leave() -> None:
 
 
 @module.operation(routes=ALL)
-def rest_get(ctx: Context, url: str, body: Var, ctype: Var | None = None, code: Var | None = None) -> Transfer | int:
+def rest_get(ctx: Context, url: Line, body: Var, ctype: Var | None = None, code: Var | None = None) -> Transfer | int:
     """GET ``url``; body, content type and status code of the response go to the variables.
 
     1 for any response, whatever its status; -1 the connection was refused; -2 connecting took too long; -3 the transfer did;
@@ -114,9 +114,9 @@ def rest_get(ctx: Context, url: str, body: Var, ctype: Var | None = None, code: 
 @module.operation(routes=ALL)
 def rest_post(
     ctx: Context,
-    url: str,
+    url: Line,
     send_body: str,
-    send_ctype: str | None = None,
+    send_ctype: Line | None = None,
     recv_body: Var | None = None,
     recv_ctype: Var | None = None,
     code: Var | None = None,
@@ -129,9 +129,9 @@ def rest_post(
 @module.operation(routes=ALL)
 def rest_put(
     ctx: Context,
-    url: str,
+    url: Line,
     send_body: str,
-    send_ctype: str | None = None,
+    send_ctype: Line | None = None,
     recv_body: Var | None = None,
     recv_ctype: Var | None = None,
     code: Var | None = None,
@@ -147,7 +147,7 @@ for _name in ("rest_post", "rest_put"):
 
 
 @module.function(routes=ALL)
-def rest_append_hf(ctx: Context, txt: str) -> int:
+def rest_append_hf(ctx: Context, txt: HeaderLines) -> int:
     """Add a header line, ``"Name: value"``, to the next request that this message makes. May be called several times."""
     line = txt.strip("\r\n")
     name, colon, _ = line.partition(":")

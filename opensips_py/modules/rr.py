@@ -12,7 +12,7 @@ from opensips_py.core import building
 from opensips_py.core.log import ERROR, log
 from opensips_py.core.route_set import NOT_BY_ROUTE, follow_routes
 from opensips_py.script.context import Context, ListenSocket
-from opensips_py.script.declarations import B, F, Module, Pattern, R
+from opensips_py.script.declarations import B, F, Line, Module, Pattern, R
 from opensips_py.sip.edits import Edit
 from opensips_py.sip.message import SipMessage
 from opensips_py.sip.params import parse_params
@@ -88,7 +88,7 @@ def _parameters(text: str) -> str:
 
 
 @module.function(routes=R | B | F)
-def record_route(ctx: Context, parameters: str | None = None) -> int:
+def record_route(ctx: Context, parameters: Line | None = None) -> int:
     """Add a Record-Route with this server's address, so that later requests of the dialog come here too.
 
     ``parameters`` (``;name=value``) go into its URI. 1 added, -1 when the request has one of ours already.
@@ -110,7 +110,7 @@ def record_route(ctx: Context, parameters: str | None = None) -> int:
 
 
 @module.function(routes=R | B | F)
-def record_route_preset(ctx: Context, address: str, outbound: str | None = None) -> int:
+def record_route_preset(ctx: Context, address: Line, outbound: Line | None = None) -> int:
     """Add a Record-Route with ``address`` (``host[:port][;parameter…]``), without looking whether it is this server.
 
     With ``outbound`` two are added, one for each side: ``address`` is where the request came in. 1 added, -1 when the request
@@ -134,7 +134,7 @@ def record_route_preset(ctx: Context, address: str, outbound: str | None = None)
 
 
 @module.function(routes=R | B | F)
-def add_rr_param(ctx: Context, parameter: str) -> int:
+def add_rr_param(ctx: Context, parameter: Line) -> int:
     """Add ``;name=value`` to the Record-Route that record_route() has added, or will add. 1 always."""
     text = _parameters(parameter)
     place = _recorded(ctx)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from opensips_py.core import stateless, transactions
 from opensips_py.core.transaction import look
 from opensips_py.script.context import Context
-from opensips_py.script.declarations import E, F, Module, R
+from opensips_py.script.declarations import E, F, Line, Module, R
 
 module = Module("signaling", doc="One function for stateful and stateless replies (OpenSIPS module signaling)")
 
 
 @module.function(routes=R | E | F)
-def send_reply(ctx: Context, code: int, reason: str) -> int:
+def send_reply(ctx: Context, code: int, reason: Line) -> int:
     """Answer the request: with its transaction when there is one, else without state. 1 sent, -1 error."""
     if not 100 <= code <= 699:
         return -1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from opensips_py.core import relay_errors, stateless
 from opensips_py.core.stateless import module
 from opensips_py.script.context import Context
-from opensips_py.script.declarations import ConfigError, E, R
+from opensips_py.script.declarations import ConfigError, E, Line, R
 
 __all__ = ["module"]
 
@@ -21,7 +21,7 @@ def _configure() -> None:
 
 
 @module.function(routes=R | E)
-def sl_send_reply(ctx: Context, code: int, reason: str) -> int:
+def sl_send_reply(ctx: Context, code: int, reason: Line) -> int:
     """Answer the request without a transaction. 1 sent (or an ACK, which is never answered), -1 error."""
     if not 100 <= code <= 699:
         return -1

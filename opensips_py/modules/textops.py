@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 
 from opensips_py.script.context import Context
-from opensips_py.script.declarations import B, F, L, Module, O, Pattern, R
+from opensips_py.script.declarations import B, F, HeaderLines, L, Module, O, Pattern, R
 from opensips_py.script.pseudo_variables_uri import ruri_parts, with_user
 from opensips_py.script.substitution import Substitution, SubstitutionError, SubstitutionText, parse_substitution
 from opensips_py.script.variables import current
@@ -50,7 +50,7 @@ def _append(ctx: Context, match: re.Match[str] | None, offset: int, text: str) -
 
 
 @module.function(routes=ROFBL)
-def search_append(ctx: Context, expression: Pattern, text: str) -> int:
+def search_append(ctx: Context, expression: Pattern, text: HeaderLines) -> int:
     """Add text behind the first match."""
     start = _headers_start(ctx)
     return _append(ctx, expression.search(ctx.msg.text[start:]), start, text)
@@ -77,14 +77,14 @@ def _first(expression: Pattern, text: str) -> list[re.Match[str]]:
 
 
 @module.function(routes=ROFBL)
-def replace(ctx: Context, expression: Pattern, text: str) -> int:
+def replace(ctx: Context, expression: Pattern, text: HeaderLines) -> int:
     """Replace the first match. -1 when nothing matches."""
     start = _headers_start(ctx)
     return _replace(ctx, _first(expression, ctx.msg.text[start:]), start, text)
 
 
 @module.function(routes=ROFBL)
-def replace_all(ctx: Context, expression: Pattern, text: str) -> int:
+def replace_all(ctx: Context, expression: Pattern, text: HeaderLines) -> int:
     """Replace every match. -1 when nothing matches."""
     start = _headers_start(ctx)
     return _replace(ctx, expression.finditer(ctx.msg.text[start:]), start, text)

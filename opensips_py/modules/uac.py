@@ -15,7 +15,7 @@ from opensips_py.core.transaction import look
 from opensips_py.modules import rr
 from opensips_py.modules import uac_auth as uac_credentials
 from opensips_py.script.context import Context
-from opensips_py.script.declarations import B, ConfigError, F, Module, R
+from opensips_py.script.declarations import B, ConfigError, F, Line, Module, R
 from opensips_py.sip.uri import uri_or_none
 from opensips_py.tm.record import RESTORE_FROM, RESTORE_TO
 
@@ -114,7 +114,7 @@ def _restore_in_replies(ctx: Context, kind: str) -> None:
 
 
 @module.function(routes=R | B | F)
-def uac_replace_from(ctx: Context, display: str | None, uri: str) -> int:
+def uac_replace_from(ctx: Context, display: Line | None, uri: Line) -> int:
     """Replace display name and URI of From. An empty display name removes it, an omitted one leaves it; so does an empty URI.
 
     1 done, -1 error.
@@ -123,7 +123,7 @@ def uac_replace_from(ctx: Context, display: str | None, uri: str) -> int:
 
 
 @module.function(routes=R | B | F)
-def uac_replace_to(ctx: Context, display: str | None, uri: str) -> int:
+def uac_replace_to(ctx: Context, display: Line | None, uri: Line) -> int:
     """Replace display name and URI of To, as uac_replace_from() does."""
     return _replace(ctx, "to", display, uri)
 

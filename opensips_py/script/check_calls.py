@@ -198,7 +198,7 @@ class CallChecker:
                     hint = f"write {argument.value} without quotes"
                 self.findings.error(argument, f"Param [{i}] expected to be an integer or variable", hint)
         elif kind == "var":
-            self._output(i, argument, form, parameter.written)
+            self._output(i, argument, form, parameter)
             if isinstance(argument, ast.Variable) and parameter.fault is not None:
                 fault = parameter.fault(argument.text, self.env.registry)
                 if fault is not None:
@@ -217,7 +217,7 @@ class CallChecker:
                     self.findings.error(argument, str(e))
         elif kind == "static":
             if isinstance(argument, ast.Variable):
-                self.findings.error(argument, f"Param [{i}] expected to be a string, not a variable", form)
+                self.variable(argument)
             elif isinstance(argument, ast.String) and parameter.fault is not None:
                 fault = parameter.fault(argument.value, self.env.registry)
                 if fault is not None:
@@ -250,7 +250,9 @@ class CallChecker:
         if kind == "event" and not (isinstance(argument, ast.String) and not looks_like_format(argument.value)):
             self._expandable(argument)
             return
-        if not isinstance(argument, ast.String):
+        if kind == "raised_event" and isinstance(argument, ast.Variable):
+            self.variable(argument)
+        elif not isinstance(argument, ast.String):
             self.findings.error(_at(argument), f"Param [{i}] expected to be a name", form)
         elif kind == "route":
             self.route_exists(argument, RouteKind.REQUEST, argument.value, "route")
@@ -275,7 +277,7 @@ class CallChecker:
                 hint = did_you_mean(name, events.known) or "no loaded module raises it, nor does the script with raise_event()"
                 self.findings.warning(at, f"there is no event {name}", hint)
 
-    def _output(self, i: int, argument: ast.Argument, form: str, written: bool = True) -> None:
+    def _output(self, i: int, argument: ast.Argument, form: str, parameter: Parameter | None = None) -> None:
         if not isinstance(argument, ast.Variable):
             hint = form
             if isinstance(argument, ast.String) and argument.value.startswith("$"):
@@ -284,8 +286,13 @@ class CallChecker:
                 self.findings.error(argument, f"Param [{i}] expected to be a variable", hint)
             return
         variable = self.variable(argument)
-        if written and variable is not None and not variable.writable:
-            self.findings.error(argument, f"{argument.text} cannot be written, and this parameter receives a value", form)
+        if variable is None or variable.writable or (parameter is not None and not parameter.written):
+            return
+        message = f"{argument.text} cannot be written, and this parameter receives a value"
+        if parameter is None or parameter.own:
+            self.findings.error(argument, message, form)
+        else:
+            self.findings.warning(argument, f"{message}: the call fails with -1", form)
 
     def _list(self, i: int, argument: ast.Argument, form: str) -> None:
         if isinstance(argument, ast.Variable):

@@ -276,7 +276,8 @@ class RouteCompiler(CallCompiler):
             variable = self.env.variable(target)
             operator = variable.assign if op == ":=" else variable.set
             setter = self.bind(operator, f"{'replace' if op == ':=' else 'set'} {target.text}", ("set", op == ":=", target.text))
-            return [self.do(self.call(setter, self.name("ctx"), self.const(None))), self._ok()]
+            put = [self.do(self.call(setter, self.name("ctx"), self.const(None))), self._ok()]
+            return put if _takes_everything(target) else [self._attempted(node, put)]
         before = self.hoist(node.value)
         value, kind = self.value(node.value)
         fallible = isinstance(node.value, ast.Arithmetic | ast.Complement) and not isinstance(value, py.Constant)
@@ -295,14 +296,15 @@ class RouteCompiler(CallCompiler):
                 function = semantics.OPERATORS[_COMPOUND[op]]
                 value, kind = self.call(self.bind(function, function.__name__), current, value), NUMBER
         put = [*self._put(target, value, kind, replace=op == ":="), self._ok()]
-        if not fallible:
+        if not fallible and _takes_everything(target):
             return [*before, *put]
-        problem = self.do(
-            self.call(
-                self.attr("rt", "problem"), self.const(-1), self.call(self.name("str"), self.name("error")), self.where(node)
-            )
-        )
-        return [*before, self.attempt(put, self.failure(), "error", [problem, self.set(self.const(-1), "ctx.rc")])]
+        return [*before, self._attempted(node, put)]
+
+    def _attempted(self, node: ast.Assign, put: list[py.stmt]) -> py.Try:
+        """An assignment that may fail: ``$rc`` is -1 then, and the variable what it was."""
+        text = self.call(self.name("str"), self.name("error"))
+        problem = self.do(self.call(self.attr("rt", "problem"), self.const(-1), text, self.where(node)))
+        return self.attempt(put, self.refusal(), "error", [problem, self.set(self.const(-1), "ctx.rc")])
 
     def _increment(self, node: ast.Arithmetic, slow: py.expr) -> py.expr:
         """``$x += 1``: as ``$x + 1``, except that a string is refused."""
@@ -321,6 +323,11 @@ class RouteCompiler(CallCompiler):
         put = variable.assign if replace else variable.set
         setter = self.bind(put, f"{'replace' if replace else 'set'} {target.text}", ("set", replace, target.text))
         return [self.do(self.call(setter, self.name("ctx"), value))]
+
+
+def _takes_everything(target: ast.Variable) -> bool:
+    """Whether a variable of the script's own is assigned to."""
+    return _FIXED_VARIABLE.match(target.text) is not None or target.text.startswith(("$var(", "$avp("))
 
 
 def name_of_code(file: str) -> str:

@@ -15,6 +15,8 @@ from opensips_py.script.compile_values import ANY, NUMBER, PLAIN, ValueCompiler
 from opensips_py.script.context import RouteKind
 from opensips_py.script.declarations import Function, Parameter
 from opensips_py.script.environment import looks_like_format
+from opensips_py.script.line_guard import header_lines, whole_headers
+from opensips_py.script.one_line import one_line
 from opensips_py.script.posix_regex import compile_regex
 
 
@@ -44,15 +46,23 @@ class CallCompiler(ValueCompiler):
         return self.call(self.bind(function.call, function.name), self.name("ctx"), *arguments)
 
     def _unless_null(self, node: ast.Call, before: list[py.stmt], nullable: list[str], run: list[py.stmt]) -> list[py.stmt]:
-        """Run only if no argument is NULL; otherwise the code is -1."""
-        if not nullable:
-            return [*before, *run]
-        tests = [self.compare(self.name(name), py.Is(), self.const(None)) for name in nullable]
-        test = tests[0] if len(tests) == 1 else self.either(*tests)
-        text = self.const(f"{node.name}() is not run: a parameter has no value")
+        """Run only if no argument is NULL or refused. Otherwise, and when a variable does not take a result, the code is -1."""
+        code = [*before, *run]
+        if nullable:
+            tests = [self.compare(self.name(name), py.Is(), self.const(None)) for name in nullable]
+            test = tests[0] if len(tests) == 1 else self.either(*tests)
+            absent = self.const(f"{node.name}() is not run: a parameter has no value")
+            code = [*before, self.when(test, self._failed(node, absent), run)]
+        given = zip(self.env.functions[node.name].parameters, node.arguments, strict=False)
+        if any(_may_be_refused(parameter, argument) for parameter, argument in given):
+            told = self.call(self.name("str"), self.name("error"))
+            code = [self.attempt(code, self.refusal(), "error", self._failed(node, told))]
+        return code
+
+    def _failed(self, node: ast.Call, text: py.expr) -> list[py.stmt]:
+        """What stands for a call that was not made, or came to nothing."""
         told = self.do(self.call(self.attr("rt", "problem"), self.const(-1), text, self.where(node)))
-        failed: list[py.stmt] = [told, self.set(self.const(-1), "rc", "ctx.rc")]
-        return [*before, self.when(test, failed, run)]
+        return [told, self.set(self.const(-1), "rc", "ctx.rc")]
 
     def _arguments(self, node: ast.Call, function: Function) -> tuple[list[py.stmt], list[str], list[py.expr]]:
         """Statements to run first, names that must not be None then, and the arguments."""
@@ -96,12 +106,38 @@ class CallCompiler(ValueCompiler):
             found = FIXED_AVP.fullmatch(argument.text if isinstance(argument, ast.Variable) else "")
             return self.const("" if found is None else found[1].strip()), False
         if kind in ("static", "route", "raised_event"):
-            return self.const("" if isinstance(argument, ast.Variable | ast.Null) else str(argument.value)), False
+            if isinstance(argument, ast.Variable):
+                return self._read_late(argument, parameter)
+            return self.const("" if isinstance(argument, ast.Null) else str(argument.value)), False
         if kind == "int":
             return self._number(argument)
         if kind == "regex":
             return self._regex(argument)
-        return self._text(argument)
+        if parameter.guard == "lines":
+            return self._header_lines(argument)
+        value, nullable = self._text(argument)
+        if parameter.guard and not isinstance(value, py.Constant):
+            value = self.call(self.bind(one_line, "one_line"), value)
+        return value, nullable
+
+    def _header_lines(self, argument: ast.Argument) -> tuple[py.expr, bool]:
+        if isinstance(argument, ast.Variable):
+            return self.call(self.bind(whole_headers(self.env.variable(argument)), argument.text), self.name("ctx")), True
+        if not isinstance(argument, ast.String) or not looks_like_format(argument.value):
+            return self._text(argument)
+        made = header_lines(self.env.text(argument), self.env.registry)
+        if isinstance(made, str):
+            return self.const(made), False
+        _, nullable = self.env.parameter(argument)
+        return self.call(self.bind(made, "header_lines"), self.name("ctx")), nullable
+
+    def _read_late(self, argument: ast.Variable, parameter: Parameter) -> tuple[py.expr, bool]:
+        """A variable where a literal is usual: what it holds is judged when the function is called, and no good is NULL."""
+        value, _ = self._text(argument)
+        if parameter.fault is not None:
+            judge = functools.partial(semantics.judged, parameter.fault, self.env.registry)
+            value = self.call(self.bind(judge, "judged"), value)
+        return value, True
 
     def _number(self, argument: ast.Argument) -> tuple[py.expr, bool]:
         if isinstance(argument, ast.Number):
@@ -270,3 +306,12 @@ class CallCompiler(ValueCompiler):
         """``log()``."""
         write = self.do(self.call(self.attr("rt", "log"), self.const(node.level), self.const(node.text)))
         return [self.when(self.compare(self.attr("rt", "log_level"), py.GtE(), self.const(node.level)), [write])]
+
+
+def _may_be_refused(parameter: Parameter, argument: ast.Argument) -> bool:
+    """Whether a call can end with ValueRefused over a parameter."""
+    if argument is None:
+        return False
+    if parameter.kind in ("var", "varlist"):
+        return parameter.written
+    return bool(parameter.guard) and (isinstance(argument, ast.Variable) or "$" in str(getattr(argument, "value", "")))

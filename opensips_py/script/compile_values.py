@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from opensips_py.script import ast, semantics
 from opensips_py.script.codegen import CodeBuilder
-from opensips_py.script.context import Value
+from opensips_py.script.context import Value, ValueRefused
 from opensips_py.script.environment import Environment
 from opensips_py.script.posix_regex import compile_regex
 from opensips_py.script.pseudo_variables_storage import script_variables
@@ -194,6 +194,10 @@ class ValueCompiler(CodeBuilder):
     def failure(self) -> str:
         """The name of the exception of a failed evaluation."""
         return self.bind(semantics.EvaluationError, "EvaluationError").id
+
+    def refusal(self) -> str:
+        """The name of the exception of a value that cannot be taken; a failed evaluation is one."""
+        return self.bind(ValueRefused, "ValueRefused").id
 
     def _guarded_comparison(self, node: ast.Comparison) -> tuple[list[py.stmt], py.expr]:
         before = [*self.hoist(node.left), *self.hoist(node.right)]

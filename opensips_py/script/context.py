@@ -34,6 +34,10 @@ NAMED_FLAGS = 32
 """Named message flags, and named branch flags, that one script may use (OpenSIPS limit)."""
 
 
+class ValueRefused(Exception):
+    """A value cannot be taken, by the variable to be written or by the line of the message to be made: return code -1."""
+
+
 class RouteKind(enum.IntFlag):
     """Kinds of route block, as bits, so that a function can say where it may be called."""
 

@@ -64,6 +64,10 @@ Pattern = re.Pattern[str]
 Static = Annotated[str, "static"]
 """A literal that is not expanded. ``Annotated[str, "static", f]``: ``f(text, registry)`` tells when the script is checked
 what is wrong with it, or None. ``Annotated[str, "str", f]``: the same of a literal that stands where variables may, too."""
+Line = Annotated[str, "line"]
+"""Text that becomes part of a line of a message: with a line end or NUL in it the call fails with -1."""
+HeaderLines = Annotated[str, "lines"]
+"""Header lines: what variables bring into them may not end a line."""
 VarList = Annotated[Sequence[Var], "varlist"]
 FlagName = Annotated[int, "flag"]
 """A literal name of a message flag; the function gets its mask (see ``script.flag_names``)."""
@@ -93,6 +97,10 @@ class Parameter:
     """False: a ``var`` that the function only reads."""
     fault: Callable[[str, Any], str | None] | None = None
     """Of a ``static``, ``str`` or ``var`` one: ``fault(text, registry)`` tells what is wrong with a literal or a variable."""
+    own: bool = False
+    """A ``var`` that is an ``Out``, of a user's module: that it can be written is checked more strictly than OpenSIPS does."""
+    guard: str = ""
+    """Of a ``str`` one: ``line`` or ``lines`` when it becomes part of a line of a message, or lines of it."""
 
 
 @dataclass(slots=True)
@@ -397,8 +405,10 @@ def parameters_of(call: Callable[..., Any], skip: int = 1) -> list[Parameter]:
         # one before a mandatory one cannot have a default: its type alone says that it may be omitted
         optional = p.default is not inspect.Parameter.empty or type(None) in typing.get_args(hint)
         kind = _kind(hint, call, p.name)
+        guard = kind if kind in ("line", "lines") else ""
         read = kind == "read"
-        out.append(Parameter(p.name, "var" if read else kind, optional, written=not read, fault=_fault(hint)))
+        kind = "str" if guard else "var" if read else kind
+        out.append(Parameter(p.name, kind, optional, written=not read, fault=_fault(hint), own=is_output(hint), guard=guard))
     return out
 
 

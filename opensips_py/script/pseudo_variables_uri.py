@@ -5,12 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from opensips_py.script.context import Q_UNSPECIFIED, Context, Value
+from opensips_py.script.one_line import one_line
 from opensips_py.script.variable_kinds import Getter, scalar
 from opensips_py.sip.uri import Uri, uri_or_none
 
 
+def _line(value: Value) -> str:
+    """A value as text; ValueRefused when it would end the line that it will stand in."""
+    text = str(value)
+    one_line(text)
+    return text
+
+
 def _set_ruri(ctx: Context, value: Value) -> None:
-    ctx.new_uri = None if value is None else str(value)
+    ctx.new_uri = None if value is None else _line(value)
 
 
 @scalar("ru", "ruri", write=_set_ruri)
@@ -90,13 +98,13 @@ def _protocol(source: Source) -> Getter:
 def _set_user(ctx: Context, value: Value) -> None:
     uri = ruri_parts(ctx)
     if uri is not None:
-        ctx.new_uri = with_user(uri, None if value is None else str(value))
+        ctx.new_uri = with_user(uri, None if value is None else _line(value))
 
 
 def _set_host(ctx: Context, value: Value) -> None:
     uri = ruri_parts(ctx)
     if uri is not None and value is not None:
-        ctx.new_uri = str(uri._replace(host=str(value)))
+        ctx.new_uri = str(uri._replace(host=_line(value)))
 
 
 def _set_port(ctx: Context, value: Value) -> None:
@@ -135,7 +143,7 @@ def _ru_q(ctx: Context) -> Value:
 
 
 def _set_du(ctx: Context, value: Value) -> None:
-    ctx.dst_uri = None if value is None or value == "" else str(value)
+    ctx.dst_uri = None if value is None or value == "" else _line(value)
 
 
 @scalar("du", "duri", write=_set_du)
@@ -147,7 +155,7 @@ def _du(ctx: Context) -> Value:
 def _set_dd(ctx: Context, value: Value) -> None:
     uri = _destination(ctx)
     if uri is not None and value is not None:
-        ctx.dst_uri = str(uri._replace(host=str(value)))
+        ctx.dst_uri = str(uri._replace(host=_line(value)))
 
 
 def _set_dp(ctx: Context, value: Value) -> None:
@@ -187,7 +195,7 @@ def _ds(ctx: Context) -> Value:
 
 
 def _set_path(ctx: Context, value: Value) -> None:
-    ctx.path = None if value is None else str(value)
+    ctx.path = None if value is None else _line(value)
 
 
 @scalar("path", write=_set_path)

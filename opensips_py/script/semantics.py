@@ -11,17 +11,23 @@ from __future__ import annotations
 import ipaddress
 import math
 import re
+from collections.abc import Callable
 from typing import Any
 
-from opensips_py.script.context import Context, Value
+from opensips_py.script.context import Context, Value, ValueRefused
 from opensips_py.script.posix_regex import RegexError, compile_regex
 
 MAX_DEPTH = 100
 """Nesting of ``route()`` calls."""
 
 
-class EvaluationError(Exception):
+class EvaluationError(ValueRefused):
     """An expression has no value: wrong operand types, or a NULL operand."""
+
+
+def judged(fault: Callable[[str, Any], str | None], registry: Any, text: str | None) -> str | None:
+    """``text`` if a function can take it, else NULL: ``fault(text, registry)`` tells what is wrong with it."""
+    return None if text is None or fault(text, registry) is not None else text
 
 
 # --- arithmetic ----------------------------------------------------------------------------------------------------

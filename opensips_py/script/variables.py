@@ -10,7 +10,7 @@ import difflib
 from collections.abc import Callable, Sequence
 
 from opensips_py.script import pseudo_variables
-from opensips_py.script.context import Context, Value
+from opensips_py.script.context import Context, Value, ValueRefused
 from opensips_py.script.declarations import Module, ModuleTransformation
 from opensips_py.script.transformations import compile_transformation
 from opensips_py.script.variable_kinds import (
@@ -67,7 +67,7 @@ class Variable:
         return () if value is None else (value,)
 
     def _refuse(self, ctx: Context, value: Value) -> None:
-        raise TypeError(f"{self.text} cannot be written")
+        raise ValueRefused(f"{self.text} cannot be written")
 
 
 class Registry:

@@ -118,14 +118,15 @@ def _parse(text: str, blanks: bool = False) -> Uri:
         return _parse_urn(text, scheme, rest)
     if kind not in DEFAULT_PORTS:
         number, _, params = rest.partition(";")
-        if not number or '"' in number:
+        _, at, host = number.partition("@")
+        if not number or '"' in number or (at and host[:1] in ("", ":")):
             raise ParseError(f"bad number in URI {text[:60]!r}")
         return Uri(scheme, number, params_text=params)
     user = password = None
     userinfo, at, place = rest.partition("@")
     if at:
         user, _, password = userinfo.partition(":")
-        if not user or '"' in userinfo:
+        if not user or '"' in userinfo or (password and ":" in password):
             raise ParseError(f"bad user in URI {text[:60]!r}")
     else:
         place = rest

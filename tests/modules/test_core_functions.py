@@ -31,7 +31,6 @@ def test_the_ruri_is_changed_part_by_part() -> None:
         ("sethostport", ("h2.example:5090",), "carol:pass@h2.example:5090"),
         ("sethostport", ("[2001:db8::1]",), "carol:pass@[2001:db8::1]"),
         ("setuserpass", ("u:p",), "u:p@[2001:db8::1]"),
-        ("strip", (10,), "[2001:db8::1]"),
     ):
         assert call(ctx, name, *arguments) == 1
         assert ctx.ruri == f"sip:{user};tag=x?H=v"
@@ -39,17 +38,41 @@ def test_the_ruri_is_changed_part_by_part() -> None:
     assert ctx.ruri == "sip:bob:pass@h0.example:5061;tag=x?H=v"
 
 
-def test_a_ruri_without_host_keeps_having_none() -> None:
-    ctx = with_ruri("tel:+1555")
-    assert call(ctx, "sethost", "h.example") == -1
-    assert call(ctx, "setport", "5060") == -1
-    assert call(ctx, "prefix", "0") == 1
-    assert ctx.ruri == "tel:0+1555"
+@pytest.mark.parametrize(
+    ("uri", "name", "argument", "printed"),
+    [
+        ("sip:h.only", "strip", 3, "sip:h.only"),
+        ("sip:h.only", "prefix", "00", "sip:00@h.only"),
+        ("sip:bob@h", "strip", 10, "sip:h"),
+        ("tel:+1;x=y", "sethost", "h", "tel:+1@h;x=y"),
+        ("sip:bob@h:5061", "setport", "", "sip:bob@h"),
+        ("sip:bob@h", "sethostport", "h2:", "sip:bob@h2:"),
+        ("sip:bob@h", "setport", "x", "<null>"),
+        ("sip:bob@h", "sethost", "", "<null>"),
+        ("sip:bob:pw@h", "strip", 3, "<null>"),
+        ("sip:bob:pw@h", "strip_tail", -1, "<null>"),
+        ("tel:+1", "setport", "5060", "<null>"),
+    ],
+)
+def test_a_ruri_is_put_together_as_text_and_one_that_is_none_reads_as_null(
+    uri: str, name: str, argument: object, printed: str
+) -> None:
+    ctx = with_ruri(uri)
+    assert call(ctx, name, argument) == 1
+    assert expand(ctx, "$ru") == printed
 
 
-def test_a_port_that_is_none_is_refused() -> None:
+def test_an_empty_uri_restores_the_ruri_received() -> None:
+    ctx = with_ruri("sip:bob@h")
+    call(ctx, "seturi", "sip:other@h")
+    assert call(ctx, "seturi", "") == 1
+    assert ctx.ruri == "sip:bob@h"
+
+
+def test_an_advertised_port_that_is_none_changes_nothing() -> None:
     ctx = request()
-    assert [call(ctx, "setport", port) for port in ("x", "", "70000")] == [-1, -1, -1]
+    assert [call(ctx, "set_advertised_port", port) for port in ("5099", "x", "", "70000")] == [1, 1, 1, 1]
+    assert ctx.slots["advertised"] == [None, 5099]
 
 
 def test_the_destination() -> None:
@@ -76,7 +99,6 @@ def test_append_branch_of_a_uri_inherits_the_destination() -> None:
     ctx.dst_uri = "sip:10.0.0.1"
     assert call(ctx, "append_branch", "sip:x@y.example", "0.3") == 1
     assert (ctx.branches[0].dst_uri, ctx.branches[0].q, ctx.dst_uri) == ("sip:10.0.0.1", 300, "sip:10.0.0.1")
-    assert call(ctx, "append_branch", "nothing") == -1
     assert call(ctx, "append_branch", "sip:x@y.example", "2") == -1
 
 

@@ -25,7 +25,7 @@ from opensips_py.core.http.pool import Full, Unavailable, pool, settings
 from opensips_py.core.http.response import Response, TooLarge
 from opensips_py.core.http.url import HttpUrl, Origin
 from opensips_py.core.log import ERROR, log
-from opensips_py.core.operation import BUSY, LOST, READ, WRITE, Done, Operation
+from opensips_py.core.operation import BUSY, LOST, READ, WRITE, Done, DoneUnless, Operation
 from opensips_py.script.context import Value
 
 REFUSED, CONNECT_TIMEOUT, TRANSFER_TIMEOUT, INTERNAL = -1, -2, -3, -10
@@ -251,12 +251,11 @@ class Transfer(Operation):
             pool.put_back(connection)
         self._release()
         targets = self._targets
-        outputs: list[tuple[str, Value]] = [(targets.body, response.body.decode("latin-1"))]
+        outputs: list[tuple[str, Value]] = [] if targets.code is None else [(targets.code, response.status)]
+        outputs.append((targets.body, response.body.decode("latin-1")))
         if targets.content_type is not None:
             outputs.append((targets.content_type, response.content_type.decode("latin-1")))
-        if targets.code is not None:
-            outputs.append((targets.code, response.status))
-        return Done(1, outputs)
+        return DoneUnless.of(1, outputs, INTERNAL)
 
     def _fail(self, rc: int, reason: str) -> Done:
         scheme = "https" if self._origin.secure else "http"

@@ -7,7 +7,7 @@ import re
 from opensips_py.core.log import ERROR, log
 from opensips_py.modules.nathelper.declared import AvpName, module, nortpproxy_str, oldip_skip
 from opensips_py.script.context import Context, Source
-from opensips_py.script.declarations import B, F, L, O, R
+from opensips_py.script.declarations import B, F, L, Line, O, R
 from opensips_py.sip.edits import Deleted
 from opensips_py.sip.errors import ParseError
 from opensips_py.sip.headers import split_values
@@ -51,7 +51,7 @@ def _values(ctx: Context) -> list[tuple[int, str]]:
 
 
 @module.function(routes=R | O | B | L)
-def fix_nated_contact(ctx: Context, parameters: str | None = None) -> int:
+def fix_nated_contact(ctx: Context, parameters: Line | None = None) -> int:
     """Put the address that the message came from into its Contacts. ``parameters`` (``;name=value``) are added to their URIs.
 
     1 done, -1 there is no Contact, or one that cannot be read.
@@ -108,7 +108,7 @@ def add_rcv_param(ctx: Context, in_uri: int | None = None) -> int:
 
 
 @module.function(routes=R | O | F | B | L)
-def fix_nated_sdp(ctx: Context, flags: int, ip: str | None = None, lines: str | None = None) -> int:
+def fix_nated_sdp(ctx: Context, flags: int, ip: Line | None = None, lines: str | None = None) -> int:
     """Repair the SDP body: 1 done, -1 there is none.
 
     Flags (a sum): 1 add ``a=direction:active``; 2 media addresses (``c=``) become ``ip``, or the address that the message

@@ -13,7 +13,7 @@ from opensips_py.modules.registrar.declared import AvpNames, aor_of, module, reg
 from opensips_py.modules.usrloc import location
 from opensips_py.modules.usrloc.contact import Contact
 from opensips_py.script.context import Branch, Context
-from opensips_py.script.declarations import B, F, L, O, R, ReadVar, Static
+from opensips_py.script.declarations import B, F, L, Line, O, R, ReadVar, Static
 from opensips_py.script.posix_regex import RegexError, compile_regex
 from opensips_py.sip.errors import ParseError
 from opensips_py.sip.nameaddr import parse_nameaddrs
@@ -233,7 +233,7 @@ def _contacts(ctx: Context, table: str, aor: str | None) -> list[Contact]:
 
 
 @module.function(routes=R | F | O | B | L)
-def add_sock_hdr(ctx: Context, name: str) -> int:
+def add_sock_hdr(ctx: Context, name: Line) -> int:
     """Add a header that names the socket that the request came to (``proto:address:port``). 1 always."""
     socket = ctx.socket
     host = f"[{socket.host}]" if ":" in socket.host else socket.host

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from opensips_py.modules.sipmsgops.declared import module
 from opensips_py.script.context import Context
-from opensips_py.script.declarations import B, F, L, O, R
+from opensips_py.script.declarations import B, F, HeaderLines, L, Line, O, R
 from opensips_py.sip.edits import apply
 from opensips_py.sip.headers import kind_of
 
@@ -129,7 +129,7 @@ def remove_body_part(ctx: Context, kind: str | None = None, revert: str | None =
 
 
 @module.function(routes=ROFBL)
-def add_body_part(ctx: Context, text: str, kind: str, headers: str | None = None) -> int:
+def add_body_part(ctx: Context, text: str, kind: Line, headers: HeaderLines | None = None) -> int:
     """Add a part to the body; a message that has a body becomes, or stays, multipart."""
     extra = ""
     if headers:

@@ -9,7 +9,7 @@ from email.utils import formatdate
 from opensips_py.core.building import REPLY_HEADERS
 from opensips_py.modules.sipmsgops.declared import module
 from opensips_py.script.context import Context
-from opensips_py.script.declarations import B, E, F, L, O, Pattern, R
+from opensips_py.script.declarations import B, E, F, HeaderLines, L, Line, O, Pattern, R
 from opensips_py.script.pseudo_variables_uri import ruri_parts
 from opensips_py.sip.headers import Header, kind_of, split_values
 from opensips_py.sip.remembered import remembered
@@ -24,7 +24,7 @@ def _line(text: str) -> str:
 
 
 @module.function(routes=ROFBL)
-def append_hf(ctx: Context, text: str, header: str | None = None) -> int:
+def append_hf(ctx: Context, text: HeaderLines, header: str | None = None) -> int:
     """Add header lines at the end, or behind the first header with a name."""
     msg = ctx.msg
     anchor = None if header is None else msg.header(kind_of(header))
@@ -36,14 +36,14 @@ def append_hf(ctx: Context, text: str, header: str | None = None) -> int:
 
 
 @module.function(routes=ROFBL)
-def insert_hf(ctx: Context, text: str, header: str | None = None) -> int:
+def insert_hf(ctx: Context, text: HeaderLines, header: str | None = None) -> int:
     """Add header lines before the first header, or before the first one with a name."""
     ctx.msg.insert_header(_line(text), None if header is None else kind_of(header))
     return 1
 
 
 @module.function(routes=R | F | B)
-def append_urihf(ctx: Context, before: str, after: str) -> int:
+def append_urihf(ctx: Context, before: HeaderLines, after: HeaderLines) -> int:
     """Add a header made of text, the R-URI as received, and text."""
     ctx.msg.append_header(_line(before + ctx.msg.ruri + after))
     return 1
@@ -83,7 +83,7 @@ def is_present_hf(ctx: Context, name: str) -> int:
 
 
 @module.function(routes=R | F | B | E)
-def append_to_reply(ctx: Context, text: str) -> int:
+def append_to_reply(ctx: Context, text: HeaderLines) -> int:
     """Add header lines to every reply that is made here to this request."""
     ctx.slots[REPLY_HEADERS] = ctx.slots.get(REPLY_HEADERS, "") + _line(text)
     return 1
@@ -122,7 +122,7 @@ def is_privacy(ctx: Context, kind: str) -> int:
 
 
 @module.function(routes=O)
-def change_reply_status(ctx: Context, code: int, reason: str) -> int:
+def change_reply_status(ctx: Context, code: int, reason: Line) -> int:
     """Replace status code and phrase of the reply. -1 when a final reply would become provisional or the reverse."""
     msg = ctx.msg
     if msg.is_request or not 100 <= code <= 699 or (code < 200) != (msg.status < 200):
@@ -145,7 +145,7 @@ def list_hdr_has_option(ctx: Context, header: str, option: str) -> int:
 
 
 @module.function(routes=ROFBL)
-def list_hdr_add_option(ctx: Context, header: str, option: str) -> int:
+def list_hdr_add_option(ctx: Context, header: str, option: Line) -> int:
     """Add an option to a header that is a list, if it is not there. -1 when there is no such header."""
     found = ctx.msg.all(kind_of(header))
     if not found:
@@ -183,7 +183,7 @@ def ruri_has_param(ctx: Context, name: str, value: str | None = None) -> int:
 
 
 @module.function(routes=R | F | B | L)
-def ruri_add_param(ctx: Context, param: str) -> int:
+def ruri_add_param(ctx: Context, param: Line) -> int:
     """Add a parameter ``name[=value]`` to the R-URI, before its headers."""
     uri = ruri_parts(ctx)
     if uri is None:

@@ -15,7 +15,7 @@ from opensips_py.core.python_function import script_place
 from opensips_py.core.transaction import Transaction, answer_retransmission, commit, hold, look, release
 from opensips_py.modules.tm.declared import module
 from opensips_py.script.context import Context, RouteKind
-from opensips_py.script.declarations import B, F, L, O, Pattern, R
+from opensips_py.script.declarations import B, F, HeaderLines, L, Line, O, Pattern, R
 from opensips_py.tm import machine
 from opensips_py.tm.record import LOCAL_REPLY, RECEIVED, REPLIED_HERE, Record
 
@@ -29,7 +29,7 @@ def t_newtran(ctx: Context) -> int:
 
 
 @module.function(routes=R | F)
-def t_reply(ctx: Context, code: int, reason: str) -> int:
+def t_reply(ctx: Context, code: int, reason: Line) -> int:
     """Answer the request, making a transaction if there is none. 1 sent, -1 error or already answered.
 
     An ACK is not answered: the script ends.
@@ -38,7 +38,7 @@ def t_reply(ctx: Context, code: int, reason: str) -> int:
 
 
 @module.function(routes=R | F)
-def t_reply_with_body(ctx: Context, code: int, reason: str, body: str) -> int:
+def t_reply_with_body(ctx: Context, code: int, reason: Line, body: str) -> int:
     """t_reply() with a body; its Content-Type is added with append_to_reply()."""
     if ctx.msg.method == "ACK":
         return 0
@@ -116,7 +116,7 @@ def t_was_cancelled(ctx: Context) -> int:
 
 
 @module.function(routes=R)
-def t_add_cancel_reason(ctx: Context, reason: str) -> int:
+def t_add_cancel_reason(ctx: Context, reason: HeaderLines) -> int:
     """Set the Reason header of the CANCELs that this CANCEL causes: a whole header line, or only its value."""
     name, colon, value = reason.partition(":")
     ctx.slots["tm.cancel_reason"] = (value if colon and name.strip().lower() == "reason" else reason).strip()
@@ -124,7 +124,7 @@ def t_add_cancel_reason(ctx: Context, reason: str) -> int:
 
 
 @module.function(routes=R)
-def t_add_hdrs(ctx: Context, headers: str) -> int:
+def t_add_hdrs(ctx: Context, headers: HeaderLines) -> int:
     """Add header lines to everything that is sent for the transaction from now on: branches, ACK, CANCEL. -1 without one."""
     return change_record(ctx, lambda rec: setattr(rec, "headers", headers))
 

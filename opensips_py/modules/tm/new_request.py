@@ -7,7 +7,8 @@ from opensips_py.core.local_request import LocalRequest, NotSent
 from opensips_py.core.log import ERROR, log
 from opensips_py.modules.tm.declared import module
 from opensips_py.script.context import Context
-from opensips_py.script.declarations import B, F, L, O, R
+from opensips_py.script.declarations import B, F, L, Line, O, R
+from opensips_py.script.one_line import one_line
 
 CONTEXT_AVP = "uac_ctx"
 """AVP that carries the context string to local_route."""
@@ -16,10 +17,10 @@ CONTEXT_AVP = "uac_ctx"
 @module.function(routes=R | F | O | B | L)
 def t_new_request(
     ctx: Context,
-    method: str,
-    ruri: str,
-    from_address: str,
-    to_address: str,
+    method: Line,
+    ruri: Line,
+    from_address: Line,
+    to_address: Line,
     body: str | None = None,
     context: str | None = None,
 ) -> int:
@@ -34,7 +35,7 @@ def t_new_request(
         if not blank:
             log(ERROR, "tm", "t_new_request", "the body does not begin with a content type and a blank")
             return -1
-        headers = f"Content-Type: {content_type}\r\n"
+        headers = f"Content-Type: {one_line(content_type)}\r\n"
     try:
         socket = local_request.socket_for(ruri, ctx=ctx)
         local_request.send(
