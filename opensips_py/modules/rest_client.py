@@ -39,6 +39,12 @@ max_transfer_size = module.param("max_transfer_size", int, 0, doc="KB that a res
 max_body_size = module.param(
     "max_body_size", int, 10240, doc="KB that a response body may have where max_transfer_size is 0; 0: any"
 )
+max_header_size = module.param(
+    "max_header_size",
+    int,
+    64,
+    doc="KB that headers, informational responses, extensions of chunks and trailers may have ($rc -10); 0: any (ours)",
+)
 ssl_verifypeer = module.param("ssl_verifypeer", int, 1, doc="1: check the server's certificate")
 ssl_verifyhost = module.param("ssl_verifyhost", int, 1, doc="1: check that the certificate is for the host")
 ssl_capath = module.param(
@@ -70,6 +76,7 @@ def configure() -> None:
         curl_timeout,
         max_transfer_size,
         max_body_size,
+        max_header_size,
         max_host_transfers,
         max_waiting_transfers,
         idle_timeout,
@@ -89,6 +96,7 @@ def configure() -> None:
     pool.settings.idle_seconds = float(idle_timeout.value)
     pool.settings.idle_connections = max_idle_connections.value
     pool.settings.body = 1024 * (max_transfer_size.value or max_body_size.value)
+    pool.settings.around = 1024 * max_header_size.value
     connection.tls_settings.verify_peer = bool(ssl_verifypeer.value)
     connection.tls_settings.verify_host = bool(ssl_verifyhost.value)
     connection.tls_settings.ca_path = ssl_capath.value

@@ -5,11 +5,10 @@ from __future__ import annotations
 import ssl
 from functools import lru_cache
 
+from opensips_py.core.holding import READ_SIZE
 from opensips_py.core.http.url import Origin
 from opensips_py.core.operation import READ, WRITE
 from opensips_py.core.stream import Stream
-
-_CHUNK = 262144
 
 
 class TlsSettings:
@@ -41,7 +40,7 @@ def _context(verify_peer: bool, verify_host: bool, ca_path: str) -> ssl.SSLConte
 class _Tls:
     """A TLS session over memory: bytes in, bytes out."""
 
-    __slots__ = ("done", "incoming", "outgoing", "session", "unsent")
+    __slots__ = ("done", "ended", "incoming", "outgoing", "session", "unsent")
 
     def __init__(self, host: str) -> None:
         self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -49,6 +48,8 @@ class _Tls:
         self.session = context.wrap_bio(self.incoming, self.outgoing, server_hostname=host)
         self.unsent = b""
         self.done = False
+        self.ended = False
+        """The server has said that it sends no more."""
 
 
 class HttpConnection:
@@ -99,20 +100,21 @@ class HttpConnection:
         return True
 
     def _shake_hands(self, tls: _Tls) -> bool:
-        while True:
+        for _ in range(2):  # before and after what has come: a server that goes on and on gets no more of this turn
             try:
                 tls.session.do_handshake()
             except ssl.SSLWantReadError:
                 self._flush(tls)
                 if not self._fill(tls):
                     return False
-                continue
             except ssl.SSLError:
                 self._flush(tls)  # the alert that says why
                 raise
-            self._flush(tls)
-            tls.done = True
-            return True
+            else:
+                self._flush(tls)
+                tls.done = True
+                return True
+        return False
 
     def _flush(self, tls: _Tls) -> None:
         """Send what TLS wants to send, as far as it goes."""
@@ -131,7 +133,7 @@ class HttpConnection:
         sock = self.stream.sock
         assert sock is not None
         try:
-            data = sock.recv(_CHUNK)
+            data = sock.recv(READ_SIZE)
         except BlockingIOError:
             return False
         if data:
@@ -150,26 +152,53 @@ class HttpConnection:
             self._flush(tls)
             if tls.unsent:
                 raise BlockingIOError
-        count = tls.session.write(data[:_CHUNK])
+        count = tls.session.write(data[:READ_SIZE])
         self._flush(tls)
         return count
 
     def receive(self) -> bytes:
-        """What has come; empty at the end. Raises BlockingIOError when there is nothing, OSError when it is broken."""
+        """A portion of what has come; empty at the end. Raises BlockingIOError when there is nothing, OSError when it is broken.
+
+        Nothing is left behind that the descriptor would not tell of, but the end (:attr:`ended`).
+        """
         tls = self._tls
         if tls is None:
             assert self.stream.sock is not None
-            return self.stream.sock.recv(_CHUNK)
+            return self.stream.sock.recv(READ_SIZE)
         if tls.unsent:
             self._flush(tls)
-        while True:
-            try:
-                return tls.session.read(_CHUNK)
-            except ssl.SSLWantReadError:
-                if not self._fill(tls):
-                    raise BlockingIOError from None
-            except ssl.SSLZeroReturnError:
-                return b""
+        if tls.ended:
+            return b""
+        if not self._fill(tls):
+            raise BlockingIOError
+        return self._decrypted(tls)
+
+    @staticmethod
+    def _decrypted(tls: _Tls) -> bytes:
+        """All that the last portion gives."""
+        parts: list[bytes] = []
+        try:
+            while True:
+                data = tls.session.read(READ_SIZE)
+                if not data:
+                    tls.ended = True
+                    break
+                parts.append(data)
+        except ssl.SSLWantReadError:
+            if not parts:
+                raise BlockingIOError from None
+        except ssl.SSLZeroReturnError:
+            tls.ended = True
+        except ssl.SSLError:
+            if not parts:
+                raise
+            tls.ended = True  # cut off: what was there before it counts
+        return b"".join(parts)
+
+    @property
+    def ended(self) -> bool:
+        """The end has come with the last portion: there is nothing more to wait for."""
+        return self._tls is not None and self._tls.ended
 
     @property
     def flushed(self) -> bool:

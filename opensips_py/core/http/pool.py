@@ -47,6 +47,8 @@ class Settings:
     """Unused connections kept for one destination."""
     body: int = 10 * 1024 * 1024
     """Longest body in bytes; 0: any."""
+    around: int = 64 * 1024
+    """Bytes of headers, and of what else is beside the body; 0: any."""
 
 
 settings = Settings()

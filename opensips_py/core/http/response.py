@@ -1,14 +1,32 @@
-"""Collecting a response from its bytes (RFC 9112), over httptools' parser."""
+"""Collecting a response from its bytes (RFC 9112), over httptools' parser.
+
+What a server may send beside the body is limited: headers, informational responses before the final one (RFC 9110 15.2),
+extensions of chunks and trailers (RFC 9112 7.1). The parser keeps none of it, but the operation does, to hand it over.
+"""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import httptools
 
 _BODYLESS = frozenset((204, 304))
 
 
+PER_BYTE = 8
+"""Bytes around the body that are allowed for each of its own: chunks of one byte have five."""
+
+
 class TooLarge(Exception):
-    """The body is larger than allowed."""
+    """The response is larger than allowed; the text says what of it."""
+
+
+class Limits(NamedTuple):
+    """What a response may have, in bytes; 0: any."""
+
+    body: int = 0
+    around: int = 0
+    """Headers, and what else there is beside the body."""
 
 
 class Response:
@@ -18,8 +36,9 @@ class Response:
         "_body",
         "_framed",
         "_headers_done",
-        "_limit",
+        "_limits",
         "_parser",
+        "_received",
         "_size",
         "complete",
         "content_type",
@@ -27,9 +46,10 @@ class Response:
         "status",
     )
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limits: Limits) -> None:
         self._parser = httptools.HttpResponseParser(self)
-        self._limit = limit
+        self._limits = limits
+        self._received = 0
         self._body: list[bytes] = []
         self._size = 0
         self._headers_done = False
@@ -44,8 +64,9 @@ class Response:
     def feed(self, data: bytes) -> bool:
         """Take received bytes; True when the response is complete.
 
-        Raises httptools.HttpParserError when it is not HTTP, TooLarge when the body is longer than the limit.
+        Raises httptools.HttpParserError when it is not HTTP, TooLarge when it is longer than the limits.
         """
+        self._received += len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserCallbackError as error:
@@ -56,7 +77,15 @@ class Response:
             if not self.complete:
                 raise
             self.keep_alive = False  # whatever comes behind the response is no answer to us
+        if not self.complete:
+            self._check_around()
         return self.complete
+
+    def _check_around(self) -> None:
+        body, around = self._limits
+        more = PER_BYTE * self._size
+        if self._received - self._size > around + (min(more, body) if body else more) and around:
+            raise TooLarge(f"headers, or what else is beside the body, are longer than {around} bytes (max_header_size)")
 
     def end(self) -> bool:
         """The server has closed the connection. True when the response is complete: its body went on until then."""
@@ -99,8 +128,8 @@ class Response:
         if self.complete:
             return
         self._size += len(data)
-        if self._size > self._limit > 0:
-            raise TooLarge
+        if self._size > self._limits.body > 0:
+            raise TooLarge(f"the body is longer than {self._limits.body} bytes (max_transfer_size, max_body_size)")
         self._body.append(data)
 
     def on_message_complete(self) -> None:

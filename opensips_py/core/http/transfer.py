@@ -20,9 +20,10 @@ import time
 import httptools
 import msgspec
 
+from opensips_py.core.holding import Holding, TooMuch
 from opensips_py.core.http.connection import HttpConnection
 from opensips_py.core.http.pool import Full, Unavailable, pool, settings
-from opensips_py.core.http.response import Response, TooLarge
+from opensips_py.core.http.response import Limits, Response, TooLarge
 from opensips_py.core.http.url import HttpUrl, Origin
 from opensips_py.core.log import ERROR, log
 from opensips_py.core.operation import BUSY, LOST, READ, WRITE, Done, DoneUnless, Operation
@@ -76,7 +77,8 @@ class Transfer(Operation):
         self._entered = False
         self._queued = False
         self._retried = False
-        self._response = Response(settings.body)
+        self._response = Response(Limits(settings.body, settings.around))
+        self._holding = Holding(0, "")
         self._received: list[bytes] = []
         self._connect_by: float | None = None
         self._finish_by: float | None = None
@@ -98,6 +100,10 @@ class Transfer(Operation):
         if not entered:
             self._queued = True
             self.deadline = self._finish_by
+            try:
+                self._holding.wait_with(len(self._request))
+            except TooMuch:
+                return self._failure(BUSY)
             return None
         self._entered = True
         done = self._connect()
@@ -106,6 +112,7 @@ class Transfer(Operation):
 
     def go(self) -> None:
         """The pool has room for this transfer."""
+        self._holding.release()
         self._queued = False
         self._entered = True
         self._set_deadlines()
@@ -216,33 +223,42 @@ class Transfer(Operation):
         return self._receive(connection)
 
     def _receive(self, connection: HttpConnection) -> Done | None:
-        response = self._response
-        while True:
-            try:
-                data = connection.receive()
-            except BlockingIOError:
-                return None
-            except OSError as error:
-                if not self._received:
-                    return self._broken(connection, str(error))
-                return self._fail(INTERNAL, str(error))
-            if not data:
-                if response.end():
-                    break
-                if not self._received:
-                    return self._broken(connection, "connection closed without a response")
-                return self._fail(INTERNAL, "connection closed in the middle of the response")
-            try:
-                if response.feed(data):
-                    break
-            except TooLarge:
-                return self._fail(INTERNAL, f"the body is longer than {settings.body} bytes")
-            except httptools.HttpParserError as error:
-                return self._fail(INTERNAL, f"not HTTP: {error}")
-            self._received.append(data)
-            if self.journal is not None:
-                self.journal(data)
-        return self._finish(connection)
+        try:
+            data = connection.receive()
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            if not self._received:
+                return self._broken(connection, str(error))
+            return self._fail(INTERNAL, str(error))
+        if not data:
+            return self._ended(connection)
+        try:
+            if self._take(data):
+                return self._finish(connection)
+        except (TooLarge, TooMuch) as much:
+            return self._fail(INTERNAL, str(much))
+        except httptools.HttpParserError as error:
+            return self._fail(INTERNAL, f"not HTTP: {error}")
+        if self.journal is not None:
+            self.journal(data)
+        return self._ended(connection) if connection.ended else None
+
+    def _take(self, data: bytes) -> bool:
+        """A portion of the response; True when it is complete."""
+        self._holding.take(len(data))
+        if self._response.feed(data):
+            return True
+        self._received.append(data)
+        return False
+
+    def _ended(self, connection: HttpConnection) -> Done | None:
+        """The server sends no more."""
+        if self._response.end():
+            return self._finish(connection)
+        if not self._received:
+            return self._broken(connection, "connection closed without a response")
+        return self._fail(INTERNAL, "connection closed in the middle of the response")
 
     def _finish(self, connection: HttpConnection) -> Done:
         response = self._response
@@ -294,6 +310,7 @@ class Transfer(Operation):
             pool.close_connection(connection)
 
     def _release(self) -> None:
+        self._holding.release()
         self._drop()
         if self._queued:
             self._queued = False
@@ -328,8 +345,10 @@ class Transfer(Operation):
             op.deadline = op._finish_by = f.finish_by
             for data in (f.received, journal):
                 if data:
-                    op._received.append(data)
-                    op._response.feed(data)
+                    try:
+                        op._take(data)
+                    except (TooLarge, TooMuch, httptools.HttpParserError) as error:
+                        return _Unusable(op, str(error))
             return op
         for fd in fds:
             os.close(fd)
@@ -343,6 +362,18 @@ class _Lost(Transfer):
 
     def start(self) -> Done:
         return self._failure(LOST)
+
+
+class _Unusable(Transfer):
+    """A response that cannot be gone on with here."""
+
+    def __init__(self, found: Transfer, why: str) -> None:
+        super().__init__(found._origin, b"", found._targets)
+        self._connection, self._response, self._why = found._connection, found._response, why
+        found._connection = None
+
+    def start(self) -> Done:
+        return self._fail(INTERNAL, self._why)
 
 
 class RestGet(Transfer):
