@@ -70,6 +70,8 @@ class Engine:
         """The operation that the script of a transaction waits for."""
         self._tokens = parking.Tokens(this.slot, this.incarnation)
         self._epoch = status.epoch
+        self._journaled = 0
+        """Bytes of all journals of this process' operations."""
         self.stuck_lock: Callable[[], Any] = lambda: _nothing()
         """Context manager: the lock under which the attendant decides on a take-over of this process."""
 
@@ -343,6 +345,15 @@ class Engine:
             running.deadline = deadline
 
     def _journal(self, running: Running, data: bytes) -> None:
+        record = running.record
+        if record.lost:
+            return
+        if self._journaled + len(data) > parking.MOST_JOURNALED:
+            record.lost = True
+            self._write_again(running)
+            return
+        running.journaled_bytes += len(data)
+        self._journaled += len(data)
         key = parking.JOURNAL + running.token + running.journaled.to_bytes(4, "big")
         running.journaled += 1
         this.store.put(key, data)
@@ -406,7 +417,7 @@ class Engine:
         op, record = running.op, running.record
         op.refreeze = False
         record.fd_key = op.fd_key
-        record.operation = op.freeze()
+        record.operation = b"" if record.lost else op.freeze()
         fds = op.fds() if op.fd_key is None else []
         if fds:
             this.fd_keeper.keep(parking.fd_key(running.token), fds)
@@ -416,13 +427,19 @@ class Engine:
                 batch.put(*running.entry())
                 for n in range(running.journaled):
                     batch.delete(parking.JOURNAL + running.token + n.to_bytes(4, "big"))
-        running.journaled = 0
+        self._no_journal(running)
         if running.ctx is not None:
             record.context = b""
+
+    def _no_journal(self, running: Running) -> None:
+        self._journaled -= running.journaled_bytes
+        running.journaled = running.journaled_bytes = 0
 
     def _unwatch(self, running: Running) -> None:
         if self._running.pop(running.token, None) is None:
             return
+        self._journaled -= running.journaled_bytes
+        running.journaled_bytes = 0
         self._status.parked = len(self._running)
         if self._by_transaction:
             self._by_transaction.pop(running.record.transaction, None)
@@ -546,7 +563,9 @@ class Engine:
             return
         rows = store.scan(parking.JOURNAL + token)
         operation = Operation.registry[record.function]
-        if not fds and (record.has_fds or record.fd_key is not None):
+        if record.lost or (not fds and (record.has_fds or record.fd_key is not None)):
+            close_all(fds)
+            fds = []
             op: Operation = LostOperation()
         else:
             op = operation.thaw(record.operation, fds, b"".join(data for _, data in rows))
@@ -572,6 +591,8 @@ class Engine:
         # nobody is left to whom an operation of await() means anything: its request is answered at once
         done = Done(LOST) if parking.interrupted(record) else op.start()
         if done is None:
+            running.journaled_bytes = sum(len(data) for _, data in rows)
+            self._journaled += running.journaled_bytes
             self._watch(running)
             return
         self._finish(running, done, counted.ended_lost if done.rc == LOST else counted.ended)

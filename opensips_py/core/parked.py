@@ -53,6 +53,8 @@ class ParkedHead(msgspec.Struct, array_like=True):
     """What follows the route (``continuation.pack``); empty for launch()."""
     bound: bool = False
     """``Operation.bound``: it stays with its owner while that lives."""
+    lost: bool = False
+    """What has been read since is not in the store: another process could not go on, and ends it with LOST."""
     outers: list[tuple[bytes, bytes]] = []
     """Scripts that wait in line for this one to go on: the context of each, and what follows it."""
 
@@ -78,6 +80,8 @@ def interrupted(record: ParkedHead) -> bool:
     return record.continuation.startswith(b"interrupted\0")
 
 
+MOST_JOURNALED = 16 * 1024 * 1024
+"""Bytes that the journals of one process' operations may have in the store; operations beyond that are not handed over."""
 _PORTION = 2000
 """Rows read at a time: a reader that takes long keeps old pages of the store from being used again."""
 

@@ -25,6 +25,7 @@ class Running:
         "epoch",
         "fd",
         "journaled",
+        "journaled_bytes",
         "op",
         "place",
         "record",
@@ -46,7 +47,7 @@ class Running:
         self.wants = self.serial = 0
         self.timer: Any = None
         self.deadline: float | None = None
-        self.journaled = 0
+        self.journaled = self.journaled_bytes = 0
         self.place: Any = None
         """Where a script waits in line for it (``Reactor.here``); None: nothing of the route is left but its context."""
         self.done: Done | None = None

@@ -14,8 +14,9 @@ from ipc.lmdb_store import LmdbStore
 from opensips_py.core import engine
 from opensips_py.core import parked as parking
 from opensips_py.core.engine import Engine
-from opensips_py.core.operation import Done, Operation
+from opensips_py.core.operation import LOST, Done, Operation
 from opensips_py.core.process import this
+from opensips_py.script.parameters import Settings
 
 
 class Waiting(Operation):
@@ -159,3 +160,35 @@ def test_what_is_parked_by_a_process_that_is_taken_to_be_stuck_meanwhile_is_not_
     receiver.run(lambda: receiver.engine._parked(later))
     assert not receiver.drives(later.token)
     assert other.drives(later.token)
+
+
+def test_what_has_read_more_than_the_store_is_to_hold_is_not_handed_over(
+    store: LmdbStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parking, "MOST_JOURNALED", 1000)
+    program = SimpleNamespace(settings=Settings(), locate=lambda error: None)
+    monkeypatch.setattr(this, "program", program, raising=False)
+    one = Receiver(1)
+    small, big = _park(one, _open()), _park(one, _open())
+
+    def read(token: bytes, size: int) -> None:
+        journal = one.engine._running[token].op.journal
+        assert journal is not None
+        one.run(lambda: journal(bytes(size)))
+
+    read(small, 400)
+    for _ in range(5):
+        read(big, 300)  # 1,000 bytes are not exceeded by 400 + 2 * 300
+    rows = {token: sum(len(data) for _, data in store.scan(parking.JOURNAL + token)) for token in (small, big)}
+    assert rows == {small: 400, big: 0}, "incomplete, it would be taken for what has come"
+    done: list[int] = []
+    other = Receiver(2)
+    monkeypatch.setattr(other.engine, "_report", lambda result, route, text: done.append(result.rc))
+    one.taken_to_be_stuck()
+    other.take(small, _owner(store, small), _open())
+    other.take(big, _owner(store, big), _open())
+    assert done == [LOST]
+    assert other.drives(small)
+    read_before = one.engine._journaled
+    one.drives(small)  # it lets go
+    assert (read_before, one.engine._journaled) == (400, 0)
