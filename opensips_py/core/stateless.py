@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from opensips_py.core import building, destinations
+from opensips_py.core.log import WARNING, log
 from opensips_py.core.process import this
 from opensips_py.core.streams import tuning
 from opensips_py.script.context import Context
 from opensips_py.script.declarations import Module
 from opensips_py.sip.message import SipMessage
 from opensips_py.tm import identity
+from opensips_py.tm.settings import settings
 
 module = Module("sl", doc="Stateless replies (OpenSIPS module sl)")
 
@@ -53,6 +55,14 @@ def send(ctx: Context, code: int, reason: str, headers: str = "") -> int:
     if msg.method == "ACK":
         return 1
     data = building.reply(ctx, code, reason, to_tag=to_tag(msg) if code > 100 else None, headers=headers)
+    if 0 < settings.max_reply_factor * len(msg.raw) < len(data) and ctx.socket.proto == "udp":
+        log(
+            WARNING,
+            "sl",
+            "sl_reply",
+            f"a reply of {len(data)} bytes to {len(msg.raw)} bytes from {ctx.source.ip} is not sent: max_reply_factor",
+        )
+        return -1
     host, port = destinations.reply_address(ctx)
     send_it = this.send_open if ctx.flags & tuning.open_reply_flag else this.send
     if not send_it(ctx.socket, data, host, port):

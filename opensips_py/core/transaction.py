@@ -14,13 +14,15 @@ so a killed process leaves either the old or the new state, and a message is nev
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from time import monotonic
 from typing import Any
 
 from opensips_py.core.process import this
 from opensips_py.core.unsettled import unsettled
 from opensips_py.sip.message import SipMessage, note_source, reread
 from opensips_py.tm import identity, machine, rows
-from opensips_py.tm.record import LOCAL_SUCCESS, NEVER, OPEN_ONLY, RESTORE_CSEQ, Record, decode, encode
+from opensips_py.tm.record import LOCAL_SUCCESS, NEVER, OPEN_ONLY, RELIABLE, RESTORE_CSEQ, Record, decode, encode
+from opensips_py.tm.settings import settings
 
 RELAYED, ANSWERED, RENUMBERED = b"r", b"a", b"n"
 """First byte of what the ACK for a 2xx finds (the rest is the transaction's key): who made that reply.
@@ -216,7 +218,7 @@ def commit(tx: Transaction, fired: bytes | None = None, also: tuple[bytes, bytes
             tx.out.clear()
             tx.record = None
             unsettled.clear()
-            answer_retransmission(tx.key)
+            answer_retransmission(tx.key, len(rec.raw))
             return False
     tx.deadline, tx.done, tx.indexed = deadline, rec.done, bool(rec.index)
     send_out(tx)
@@ -278,12 +280,39 @@ def send_out(tx: Transaction) -> None:
                 tell(tx, refused)
 
 
-def answer_retransmission(key: bytes) -> bool:
-    """Send the last reply of transaction ``key`` again. False when there is no such transaction."""
+def answer_retransmission(key: bytes, size: int) -> bool:
+    """Send the last reply of transaction ``key`` again, because a request of ``size`` bytes asks for it. False: there is no such.
+
+    In a datagram, whose sender may be forged, at most once in T1/2, and not when it is much larger than what asks for it.
+    """
     data = this.store.get(key)
     if data is None:
         return False
     rec = decode(data)
-    if rec.reply:
-        this.send(this.sockets[rec.socket], rec.reply, rec.reply_host, rec.reply_port)
+    if not rec.reply:
+        return True
+    if not rec.flags & RELIABLE:
+        now = monotonic()
+        if now < rec.repeated_at + settings.t1 / 2 or 0 < settings.max_reply_factor * size < len(rec.reply):
+            return True
+        if not _note_repetition(key, now):
+            return True
+    this.send(this.sockets[rec.socket], rec.reply, rec.reply_host, rec.reply_port)
     return True
+
+
+def _note_repetition(key: bytes, now: float) -> bool:
+    """Whether the reply of a transaction may be repeated now: nobody else has just done so."""
+    tx = Transaction(key)
+    if not try_hold(tx):  # somebody works on it, and will be asked again
+        return False
+    rec = tx.record
+    if rec is None:
+        return False
+    try:
+        if now < rec.repeated_at + settings.t1 / 2:
+            return False
+        rec.repeated_at = now
+        return commit(tx)
+    finally:
+        release(tx)

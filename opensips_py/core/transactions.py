@@ -83,7 +83,7 @@ def new_transaction(ctx: Context) -> int:
     key = ctx.tx_key
     if key is None:
         key = key_of(msg, method)
-        if answer_retransmission(key):
+        if answer_retransmission(key, len(msg.raw)):
             return 0
     host, port = destinations.reply_address(ctx)
     source = ctx.source
@@ -183,6 +183,7 @@ def prepare() -> None:
     hooks.branches_come_later = "t_inject_branches" in program.called
     given = program.settings
     message_limits.configure(given)
+    settings.max_reply_factor = given.max_reply_factor
     hooks.accept_aliases = bool(given.tcp_accept_aliases)
     building.Identification.server = (given.server_header or DEFAULT_SERVER) if given.server_signature else ""
     messages.Identification.user_agent = (given.user_agent_header or DEFAULT_USER_AGENT) if given.server_signature else ""

@@ -167,6 +167,14 @@ PARAMETERS: dict[str, CoreParameter] = {
         _p("max_headers", "int", 512, "header lines that a received message may have; else 400 (ours)", low=32),
         _p("max_message_size", "int", 65535, "bytes that a received message may have; else 513 (ours)", low=1024, high=65535),
         _p("max_uri_length", "int", 2048, "bytes that a received R-URI may have; else 414 (ours)", low=64),
+        _p(
+            "max_reply_factor",
+            "int",
+            10,
+            "how many times as large as its request a reply may be that is sent without state over UDP, or once more from a "
+            "transaction: whoever is said to have sent the request may be the victim of another; 0: any size (ours)",
+            low=0,
+        ),
         _p("max_while_loops", "int", 100, "passes after which a while loop is left"),
         _p("maxbuffer", "int", 262144, "upper limit of a socket's receive buffer in bytes", least=1),
         _p("mem-group", "word", None, "group of memory statistics", _PYTHON_MEMORY),

@@ -60,6 +60,7 @@ def replied(rec: Record, code: int, data: bytes, now: float, *, local: bool) -> 
         rec.state = state
     rec.code = code
     rec.reply = data
+    rec.repeated_at = 0.0
     rec.flags = rec.flags | REPLIED_HERE if local else rec.flags & ~REPLIED_HERE
     if code < 200:
         return

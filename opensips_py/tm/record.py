@@ -178,6 +178,8 @@ class Record(msgspec.Struct, array_like=True):
     """Who is told of the replies to a request made here."""
     breadth: int = 0
     """How widely what comes back of its branches may be forked (RFC 5393, Max-Breadth); 0: as any request."""
+    repeated_at: float = 0.0
+    """When the last reply went out again because the request did."""
     failing: int = -1
     """Branch whose reply has won, while its failure route is suspended: nothing else decides meanwhile; -1: none is."""
 

@@ -25,6 +25,8 @@ class Settings:
     """A request without the cookie of RFC 3261 belongs to a transaction only if it has its R-URI."""
     via1_matching: bool = True
     """And only if it has its top Via; one with the cookie, if it has the address in it."""
+    max_reply_factor: int = 10
+    """How many times as large as its request a reply may be that nobody has made certain of; 0: any size."""
     max_loops: int = 1
     """How often a request may come here in the same way before it counts as one in a loop; 0: any number of times."""
     max_breadth: int = 60

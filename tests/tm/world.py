@@ -8,7 +8,7 @@ from types import CodeType
 from typing import Any
 
 from ipc.lmdb_store import LmdbStore
-from opensips_py.core import failure, forking, relay, reply_reception, timers, transactions
+from opensips_py.core import failure, forking, relay, reply_reception, timers, transaction, transactions
 from opensips_py.core.process import this
 from opensips_py.core.receive import receive_message
 from opensips_py.modules.tm import functions as tm_functions
@@ -68,7 +68,7 @@ class World:
         self.socket = ListenSocket(0, "udp", "127.0.0.1", 15060)
         for name, value in (("store", self.store), ("sockets", [self.socket]), ("handles", [Wire(self)])):
             monkeypatch.setattr(this, name, value, raising=False)
-        for place in (transactions, relay, forking, reply_reception, failure, tm_functions, injection):
+        for place in (transaction, transactions, relay, forking, reply_reception, failure, tm_functions, injection):
             monkeypatch.setattr(place, "monotonic", lambda: self.now)
         self._patch = monkeypatch
 

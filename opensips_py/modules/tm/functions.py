@@ -105,7 +105,7 @@ def t_check_trans(ctx: Context) -> int:
     key = transactions.find(ctx)
     if key is None:
         return -1
-    answer_retransmission(key)
+    answer_retransmission(key, len(ctx.msg.raw))
     return 0
 
 
