@@ -1,6 +1,7 @@
 # Everything is done by two commands: `make run` and `make test`.
 PY := .venv/bin/python
 PYTEST_ARGS ?=
+TEST_JOBS ?= 4
 CODE := opensips_py workers ipc scripts tests examples
 
 .DEFAULT_GOAL := help
@@ -18,13 +19,17 @@ prepare-test:
 run: prepare ## start the server on 127.0.0.1:5060 with an example script
 	@$(PY) -m scripts.demo
 
-test: prepare-test ## install what the tests need, run all tests
-	@$(PY) -m pytest $(PYTEST_ARGS)
+test: prepare-test ## install what the tests need, run all tests, several at a time (TEST_JOBS=4)
+	@echo "test: $(if $(PYTEST_ARGS),$(PYTEST_ARGS),all tests), $(TEST_JOBS) at a time"
+	@$(PY) -m pytest -n $(TEST_JOBS) --dist worksteal $(PYTEST_ARGS)
 
 lint: prepare-test ## style, strict types, import rules
+	@echo "lint: style"
 	@.venv/bin/ruff check $(CODE)
 	@.venv/bin/ruff format --check $(CODE)
+	@echo "lint: types"
 	@.venv/bin/mypy
+	@echo "lint: import rules"
 	@.venv/bin/lint-imports
 
 format: prepare-test ## format the code
@@ -53,10 +58,10 @@ bench: prepare-test ## CPU per request; against Kamailio where ../shared/bench i
 bench-script: prepare-test ## how long a long script takes to check, and a route beside Python written by hand
 	@$(PY) -m scripts.bench_script $(BENCH_ARGS)
 
-golden: prepare-test ## replay behaviour recorded from the C server
+golden: prepare-test ## replay behaviour recorded from the C server; the share that is as recorded
 	@$(PY) -m scripts.golden $(GOLDEN_ARGS)
 
-torture: prepare-test ## RFC 4475 messages
+torture: prepare-test ## RFC 4475 messages, to two scripts
 	@$(PY) -m scripts.torture $(TORTURE_ARGS)
 
 reference: prepare ## write docs/reference and docs/migration.md from the declarations in the code

@@ -84,6 +84,19 @@ class Mailboxes:
         waiting.append((packet, [dup(fd) for fd in fds]))
         return True
 
+    @property
+    def unsent(self) -> bool:
+        """Whether packets of this process wait for room in a box."""
+        return bool(self._waiting)
+
+    def has_mail(self, slot: int) -> bool:
+        """Whether a packet for ``slot`` has not been received yet."""
+        try:
+            self._readers[slot].recv(1, socket.MSG_PEEK)
+        except (BlockingIOError, InterruptedError):
+            return False
+        return True
+
     def _flush(self, slot: int) -> None:
         waiting, writer = self._waiting[slot], self._writers[slot]
         while waiting:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -73,7 +74,7 @@ class Replay:
         """The command line."""
         port = self._database.port
         client = f"mariadb -h127.0.0.1 -P{port} -u{USER} -p{PASSWORD} golden"
-        server = f"{self._preloaded.command()} -F -E -f {{cfg}}"
+        server = " ".join(map(shlex.quote, self._preloaded.command())) + " -F -E -f {cfg}"
         command = [sys.executable, "-u", str(CORPUS / "replay.py"), "--server", server, "--port-base", "23060"]
         return [*command, "--db", self._database.url, "--db-cli", client, *arguments]
 

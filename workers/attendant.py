@@ -240,6 +240,8 @@ class Attendant:
         self.reactor.call_soon(self._sample_load)
         self.reactor.call_soon(self._look_for_stopped)
         self.reactor.run()
+        for asked_again in (signal.SIGTERM, signal.SIGINT):  # Python restores what kills on its way out
+            signal.signal(asked_again, signal.SIG_IGN)
         return self._status
 
     def _signals(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from functools import partial
 
 from opensips_py.core.failure import interrupted
@@ -56,25 +57,33 @@ def run_startup_route() -> int:
 
 def _is_needed() -> bool:
     """Whether operations of any process are under way, or on their way to one: this one may have to take them, or to send what
-    comes of them over its connections."""
-    return any(this.counters.status(slot).parked for slot in range(len(this.kinds)))
+    comes of them over its connections.
+
+    Asked in this order: who resumes a script has counted down what is parked, and is busy until it has posted what is to be sent.
+    """
+    others = [this.counters.status(slot) for slot in range(len(this.kinds)) if slot != this.slot]
+    return any(status.parked for status in others) or any(status.busy_since_ns for status in others)
 
 
-def drain(child: Child) -> None:
+def drain(child: Child, has_work: Callable[[], bool] = lambda: False) -> None:
     """SIGTERM: refuse new requests, let parked operations end until the deadline, answer 503 to the rest.
 
-    As long as other processes have something parked, they may need this one: should they die, it takes that over. They have a
-    little longer than the deadline.
+    As long as other processes have something parked or run a script, they may need this one: should they die, it takes that over.
+    They have a little longer than the deadline. ``has_work``: whether there is something left to send.
     """
+    boxes = child.shared.mailboxes
     this.draining = True
     deadline = time.monotonic() + drain_seconds()
+
+    def is_sending() -> bool:
+        return has_work() or (boxes is not None and boxes.unsent)
 
     def look() -> None:
         late = time.monotonic() - deadline
         if late >= 0 and len(this.engine):
             this.engine.answer_parked(503, "Service Unavailable")
         idle = late >= 0 or len(this.engine) == 0
-        if idle and (late >= LAST_WORDS or not (_is_needed() or child.fd_line.unread)):
+        if idle and (late >= LAST_WORDS or not (_is_needed() or child.fd_line.unread or is_sending())):
             child.reactor.stop()
         else:
             child.reactor.call_at(time.monotonic() + 0.02, look)

@@ -294,6 +294,11 @@ class Connection:
         self._waiting.append(_Waiting(data, written))
         self._waiting_bytes += len(data)
 
+    @property
+    def has_unsent(self) -> bool:
+        """Whether messages wait for the connection to be established, or for the peer to read."""
+        return bool(self._waiting)
+
     def write(self, data: bytes | memoryview[int]) -> int:
         """Give bytes to the kernel; how many it has taken."""
         return self.sock.send(data)

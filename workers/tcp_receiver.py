@@ -65,7 +65,7 @@ def main(child: Child) -> None:
 
     def stop() -> None:
         receiver.acceptor.stop()
-        drain(child)
+        drain(child, receiver.has_work)
 
     child.watch_termination(stop)
     child.ready()
@@ -100,6 +100,10 @@ class TcpReceiver:
         """The process ends: hang up."""
         for connection in list(self.by_number.values()):
             connection.end("the server stops", retry=False, quiet=True)
+
+    def has_work(self) -> bool:
+        """Whether there is something to send, or has just come from another process."""
+        return self._boxes.has_mail(this.slot) or any(connection.has_unsent for connection in self.by_number.values())
 
     # --- new connections ----------------------------------------------------------------------------------------
 

@@ -9,16 +9,26 @@ import time
 FIRST, LAST = 20600, 31999
 """Below the kernel's ephemeral range, so that no outgoing connection takes a port between choice and use."""
 
-_next = FIRST + os.getpid() * 37 % (LAST - FIRST)
+
+def _share() -> tuple[int, int]:
+    """First and last port for this process: workers of pytest-xdist have ranges of their own."""
+    worker, workers = os.environ.get("PYTEST_XDIST_WORKER", ""), int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    size = (LAST + 1 - FIRST) // workers
+    first = FIRST + size * (int(worker.removeprefix("gw") or "0") % workers)
+    return first, first + size - 1
+
+
+_first, _last = _share()
+_next = _first + os.getpid() * 37 % (_last - _first)
 
 
 def free_port(kind: int = socket.SOCK_DGRAM, count: int = 1) -> int:
     """First of ``count`` successive ports that nobody uses now, for UDP or TCP."""
     global _next
-    for _ in range(LAST - FIRST):
+    for _ in range(_last - _first):
         port, _next = _next, _next + count
-        if _next + count > LAST:
-            _next = FIRST
+        if _next + count > _last + 1:
+            _next = _first
         if all(_is_free(kind, port + i) for i in range(count)):
             return port
     raise RuntimeError("no free port")

@@ -51,7 +51,8 @@ def preload() -> None:
     for package in (opensips_py, workers, ipc):
         for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
             if module.name not in _NOT_PRELOADED:
-                importlib.import_module(module.name)
+                with contextlib.suppress(ImportError):  # a server that needs it will say why
+                    importlib.import_module(module.name)
     setproctitle("opensips-py-preloaded")  # finds its place among arguments and environment when first called
     gc.collect()
     gc.freeze()
@@ -275,9 +276,9 @@ class Preloaded:
         """Fork a server."""
         return PreloadedProcess(self.path, arguments, directory=directory, stdin=stdin, output=output)
 
-    def command(self) -> str:
+    def command(self) -> list[str]:
         """The beginning of a command line that starts a server."""
-        return f"{sys.executable} -I -S {Path(__file__).with_name('preloaded_client.py')} {self.path}"
+        return [sys.executable, "-I", "-S", str(Path(__file__).with_name("preloaded_client.py")), self.path]
 
     def close(self) -> None:
         """End it, and all servers that it has forked and that somebody waits for."""
@@ -294,7 +295,10 @@ def serve(listener: int, owner: int) -> NoReturn:
     if arguments is None:
         sys.exit(0)
     sys.argv = ["opensips-py", *arguments]
-    sys.exit(launch())
+    status = launch()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)  # taking all that was imported apart would take longer than a short server lives
 
 
 if __name__ == "__main__":

@@ -52,6 +52,12 @@ def preloaded() -> Preloaded:
     return process
 
 
+def check(script: Path, option: str = "-C") -> subprocess.CompletedProcess[str]:
+    """Have a script checked."""
+    command = [*preloaded().command(), option, "-f", str(script)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+
 class MIError(Exception):
     """The server answered a management command with a JSON-RPC error, or not at all."""
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from scripts.testbed.server import Server
+from scripts.testbed.server import Server, check
 from tests.faults.observing import MODULES
 from tests.support.sip_client import SipClient
 
@@ -24,9 +23,7 @@ LINE = SCRIPT[: SCRIPT.index("BODY")].count("\n") + 1
 def _check(tmp_path: Path, body: str, option: str = "-C") -> subprocess.CompletedProcess[str]:
     path = tmp_path / "my.cfg"
     path.write_text(SCRIPT.replace("BODY", body))
-    return subprocess.run(
-        [sys.executable, "-m", "opensips_py", option, "-f", str(path)], capture_output=True, text=True, timeout=30
-    )
+    return check(path, option)
 
 
 ERRORS = {
@@ -70,9 +67,7 @@ def test_async_without_the_module_tm_is_refused(tmp_path: Path) -> None:
     path.write_text(
         SCRIPT.replace('loadmodule "tm.so"\nmodparam("tm", "wt_timer", 1)\n', "").replace("BODY", "async(sleep(1), resume);")
     )
-    done = subprocess.run(
-        [sys.executable, "-m", "opensips_py", "-C", "-f", str(path)], capture_output=True, text=True, timeout=30
-    )
+    done = check(path)
     assert done.returncode == 255
     assert "async() needs the module tm" in done.stderr and 'loadmodule "tm.so"' in done.stderr
 

@@ -43,7 +43,7 @@ def running(preloaded: Preloaded, tmp_path: Path) -> Iterator[subprocess.Popen[b
     script = tmp_path / "opensips.cfg"
     script.write_text(SCRIPT.replace("{port}", str(free_port())))
     with open(tmp_path / "log", "wb") as log:
-        command = [*preloaded.command().split(), "-F", "-f", "opensips.cfg"]
+        command = [*preloaded.command(), "-F", "-f", "opensips.cfg"]
         process = subprocess.Popen(command, stdout=log, stderr=log, cwd=tmp_path, start_new_session=True)
     end = time.monotonic() + 60
     while b"all processes are ready" not in (tmp_path / "log").read_bytes():
@@ -109,7 +109,7 @@ def test_the_end_of_the_preloaded_process_takes_all_servers_with_it(tmp_path: Pa
 @pytest.mark.parametrize(("text", "status"), [(SCRIPT.replace("{port}", "5060"), 0), ("no script", 255)])
 def test_a_check_says_the_same_with_the_same_status(preloaded: Preloaded, tmp_path: Path, text: str, status: int) -> None:
     results = []
-    for command in (preloaded.command().split(), [sys.executable, "-m", "opensips_py"]):
+    for command in (preloaded.command(), [sys.executable, "-m", "opensips_py"]):
         done = subprocess.run([*command, "-C", "-f", "-"], input=text.encode(), capture_output=True, cwd=tmp_path, timeout=60)
         results.append((done.returncode, done.stdout, re.sub(rb"(?m)^\w+ +\d+ [0-9:]+ \[\d+\] ", b"", done.stderr)))
     assert results[0] == results[1]
@@ -120,7 +120,7 @@ def test_environment_and_limits_are_those_of_the_caller(preloaded: Preloaded, tm
     startup = 'loadmodule "cfgutils.so"\nstartup_route { xlog("L_ERR", "colour $env(COLOUR)\\n"); }\n'
     (tmp_path / "opensips.cfg").write_text(SCRIPT.replace("{port}", str(free_port())) + startup)
     with open(tmp_path / "log", "wb") as log:
-        command = ["/bin/sh", "-c", f"ulimit -n 300; exec {preloaded.command()} -F -f opensips.cfg"]
+        command = ["/bin/sh", "-c", f"ulimit -n 300; exec {' '.join(preloaded.command())} -F -f opensips.cfg"]
         process = subprocess.Popen(command, stderr=log, stdout=log, cwd=tmp_path, env={"COLOUR": "green"}, start_new_session=True)
     try:
         end = time.monotonic() + 60

@@ -303,14 +303,33 @@ def test_a_server_that_stops_hangs_up_and_answers_what_is_under_way(tcp_server: 
 def test_a_server_that_stops_sends_over_tcp_what_is_under_way_in_udp_receivers(
     tcp_server: Start, client: Client, listener: Listener
 ) -> None:
+    callee = listener()
     running = tcp_server(
-        'loadmodule "cfgutils.so"\nroute { async(sleep(1), go); }\nroute[go] { $du = $hdr(X-To); t_relay(); }', workers=1
+        'loadmodule "exec.so"\nroute { async(exec("cat {tmp}/gate", , $avp(out)), go); }\n'
+        f'route[go] {{ $du = "sip:127.0.0.1:{callee.port};transport=tcp"; t_relay(); }}',
+        workers=1,
     )
-    callee, caller = listener(), client(running.address)
-    invite(caller, f"sip:127.0.0.1:{callee.port};transport=tcp", "MESSAGE")
+    os.mkfifo(running.tmp / "gate")
+    client(running.address).request("MESSAGE")
     end = time.monotonic() + 20
     while not running.mi("async_list")["Count"]:
         assert time.monotonic() < end
+    running.process.send_signal(signal.SIGTERM)
+    (running.tmp / "gate").write_text("open")
+    assert callee.accept().receive().method == "MESSAGE"
+
+
+def test_a_server_that_stops_sends_over_tcp_what_a_running_script_relays(
+    tcp_server: Start, client: Client, listener: Listener
+) -> None:
+    callee = listener()
+    running = tcp_server(
+        'loadmodule "cfgutils.so"\nroute { xlog("L_ERR", "begun\\n"); sleep(1); '
+        f'$du = "sip:127.0.0.1:{callee.port};transport=tcp"; t_relay(); }}',
+        workers=1,
+    )
+    client(running.address).request("MESSAGE")
+    running.wait_log("begun")
     running.process.send_signal(signal.SIGTERM)
     assert callee.accept().receive().method == "MESSAGE"
 

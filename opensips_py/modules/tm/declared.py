@@ -98,8 +98,22 @@ def _in_use() -> int:
 module.statistic("inuse_transactions", doc="transactions in the store now", gauge=_in_use)
 
 
-totals = memoryview(mmap.mmap(-1, identity.ENTRIES * 4)).cast("I")
+_totals: memoryview
 """Transactions made so far, by entry of the hash table (t_hash). Shared by all processes, which are forked later."""
+
+
+@module.on_config
+def _begin_totals() -> None:
+    global _totals
+    _totals = memoryview(mmap.mmap(-1, identity.ENTRIES * 4)).cast("I")
+
+
+_begin_totals()
+
+
+def totals() -> list[int]:
+    """Transactions made so far, by entry of the hash table."""
+    return _totals.tolist()
 
 
 class _Counting(transactions.Hooks):
@@ -110,12 +124,12 @@ class _Counting(transactions.Hooks):
     @staticmethod
     def created(key: bytes) -> None:
         _uas.cells[_uas.index] += 1
-        totals[identity.entry(key)] += 1
+        _totals[identity.entry(key)] += 1
 
     @staticmethod
     def created_here(key: bytes) -> None:
         _uac.add()
-        totals[identity.entry(key)] += 1
+        _totals[identity.entry(key)] += 1
 
     @staticmethod
     def answered(code: int, local: bool) -> None:

@@ -203,7 +203,8 @@ def t_hash() -> list[dict[str, int]]:
     current = [0] * identity.ENTRIES
     for key, _ in everyone():
         current[identity.entry(key)] += 1
-    return [{"index": i, "Current": current[i], "Total": totals[i]} for i in range(identity.ENTRIES)]
+    made = totals()
+    return [{"index": i, "Current": current[i], "Total": made[i]} for i in range(identity.ENTRIES)]
 
 
 @module.mi(
