@@ -15,6 +15,7 @@ from opensips_py.script import ast, commands, modules, statements, transformatio
 from opensips_py.script.check_calls import signature
 from opensips_py.script.context import RouteKind
 from opensips_py.script.declarations import Event, Function, MICommand, Module, ModuleParameter, Statistic
+from opensips_py.script.flag_words import FlagWord
 from opensips_py.script.parameters import LATER, PARAMETERS, REMOVED
 from opensips_py.script.printer import quoted
 from opensips_py.script.variable_syntax import VariableError
@@ -156,6 +157,17 @@ def _function(function: Function) -> Iterator[str]:
     elif function.waits:
         yield " _May wait._"
     yield "\n"
+    for parameter in function.parameters:
+        if parameter.words is not None:
+            yield f"\nFlags of `{parameter.name}`, by name (as since OpenSIPS 3.2, separated by commas), or as the "
+            yield "sum of these numbers:\n" if parameter.kind == "mask" else "row of these letters:\n"
+            yield from _table(("name", "", ""), (_flag(word) for word in parameter.words.words))
+
+
+def _flag(word: FlagWord) -> tuple[str, ...]:
+    if not word.argument:
+        return f"`{word.name}`", f"{word.value}", word.doc
+    return f"`{word.name}={word.argument}`", f"{word.value}{word.argument}", word.doc
 
 
 # --- variables and transformations -----------------------------------------------------------------------------------

@@ -26,8 +26,8 @@ ARMED_ROUTES = {
 
 FLAGS = {"flag": message_flags, "branch_flag": branch_flags}
 """Parameter kinds that name a flag, and where its name is kept."""
-
-
+_WORDS = re.compile(r"[a-z]+(?:-[a-z0-9]+)+(?:\s*,\s*[a-z0-9=-]+)*")
+"""Flags by name."""
 _NAMES = ("avp", "route", "event", "raised_event")
 FIXED_AVP = re.compile(r"\$\(?avp\(([^()$]+)\)\)?")
 """An AVP whose name is known when the script is loaded."""
@@ -196,7 +196,11 @@ class CallChecker:
                 hint = f"write {argument.value}" if argument.value.lstrip("-").isdigit() else form
                 if argument.value.startswith("$"):
                     hint = f"write {argument.value} without quotes"
+                elif _WORDS.fullmatch(argument.value):
+                    hint = f"names of flags came with OpenSIPS 3.2, here it is a number: {form}"
                 self.findings.error(argument, f"Param [{i}] expected to be an integer or variable", hint)
+        elif kind in ("mask", "letters"):
+            self._flags(i, argument, parameter, form)
         elif kind == "var":
             self._output(i, argument, form, parameter)
             if isinstance(argument, ast.Variable) and parameter.fault is not None:
@@ -238,6 +242,25 @@ class CallChecker:
                 fault = parameter.fault(argument.value, self.env.registry)
                 if fault is not None:
                     self.findings.error(argument, fault)
+
+    def _flags(self, i: int, argument: ast.Argument, parameter: Parameter, form: str) -> None:
+        """Flags: a number or letters, or names."""
+        words = parameter.words
+        assert words is not None
+        if not isinstance(argument, ast.String) or looks_like_format(argument.value):
+            if parameter.kind == "mask" and isinstance(argument, ast.String):
+                self.findings.error(
+                    argument, f"Param [{i}] expected to be an integer or variable", f"write {argument.value} without quotes"
+                )
+            self._expandable(argument)
+            return
+        text = argument.value
+        if parameter.kind == "mask" and text.lstrip("-").isdigit():
+            self.findings.error(argument, f"Param [{i}] expected to be an integer or variable", f"write {text}")
+        elif parameter.kind == "mask" or words.named(text):
+            fault = words.fault(text)
+            if fault is not None:
+                self.findings.error(argument, f"Param [{i}]: {fault}", words.hint(text))
 
     def _name(self, i: int, argument: ast.Argument, kind: str, form: str) -> None:
         """An AVP, a route or an event."""
@@ -314,7 +337,8 @@ def signature(function: Function) -> str:
     """``int code, str reason [, var output]`` for messages."""
     text = ""
     for parameter in function.parameters:
-        item = f"{parameter.kind} {parameter.name}".rstrip()
+        kind = {"mask": "int", "letters": "str"}.get(parameter.kind, parameter.kind)
+        item = f"{kind} {parameter.name}".rstrip()
         separator = ", " if text else ""
         text += f"[{separator}{item}]" if parameter.optional else separator + item
     return text

@@ -113,6 +113,8 @@ class CallCompiler(ValueCompiler):
             return self._number(argument)
         if kind == "regex":
             return self._regex(argument)
+        if parameter.words is not None:
+            return self._flags(argument, parameter)
         if parameter.guard == "lines":
             return self._header_lines(argument)
         value, nullable = self._text(argument)
@@ -138,6 +140,23 @@ class CallCompiler(ValueCompiler):
             judge = functools.partial(semantics.judged, parameter.fault, self.env.registry)
             value = self.call(self.bind(judge, "judged"), value)
         return value, True
+
+    def _flags(self, argument: ast.Argument, parameter: Parameter) -> tuple[py.expr, bool]:
+        """Flags by name become their bits or letters, as far as possible when the script is loaded."""
+        words, mask = parameter.words, parameter.kind == "mask"
+        assert words is not None
+        if mask and isinstance(argument, ast.String):
+            return self.const(words.mask_of(argument.value)), False
+        value, can_fail = self._number(argument) if mask and isinstance(argument, ast.Number) else self._given(argument, mask)
+        if isinstance(value, py.Constant):
+            return (value if mask else self.const(words.letters(str(value.value)))), False
+        return self.call(self.bind(words.mask if mask else words.letters, "flags"), value), mask or can_fail
+
+    def _given(self, argument: ast.Argument, raw: bool) -> tuple[py.expr, bool]:
+        """The value of a variable, or text."""
+        if raw and isinstance(argument, ast.Variable):
+            return self.read(argument)[0], True
+        return self._text(argument)
 
     def _number(self, argument: ast.Argument) -> tuple[py.expr, bool]:
         if isinstance(argument, ast.Number):

@@ -30,6 +30,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Generic, Protocol, TypeVar
 
 from opensips_py.script.context import Context, RouteKind, Value
+from opensips_py.script.flag_words import FlagWords
 from opensips_py.script.outputs import Out
 
 R, F, O, B, L, E, S, T, V = (  # noqa: E741  (the letters of the OpenSIPS manual)
@@ -63,7 +64,8 @@ ReadVar = Annotated[Var, "read"]
 Pattern = re.Pattern[str]
 Static = Annotated[str, "static"]
 """A literal that is not expanded. ``Annotated[str, "static", f]``: ``f(text, registry)`` tells when the script is checked
-what is wrong with it, or None. ``Annotated[str, "str", f]``: the same of a literal that stands where variables may, too."""
+what is wrong with it, or None. ``Annotated[str, "str", f]``: the same of a literal that stands where variables may, too.
+``Annotated[int, "mask", words]`` and ``Annotated[str, "letters", words]``: flags by name (see ``script.flag_words``)."""
 Line = Annotated[str, "line"]
 """Text that becomes part of a line of a message: with a line end or NUL in it the call fails with -1."""
 HeaderLines = Annotated[str, "lines"]
@@ -91,7 +93,7 @@ class Parameter:
 
     name: str
     kind: str
-    """One of ``int str var regex static varlist flag branch_flag avp route event raised_event``."""
+    """One of ``int str var regex static varlist flag branch_flag avp route event raised_event mask letters``."""
     optional: bool
     written: bool = True
     """False: a ``var`` that the function only reads."""
@@ -101,6 +103,8 @@ class Parameter:
     """A ``var`` that is an ``Out``, of a user's module: that it can be written is checked more strictly than OpenSIPS does."""
     guard: str = ""
     """Of a ``str`` one: ``line`` or ``lines`` when it becomes part of a line of a message, or lines of it."""
+    words: FlagWords | None = None
+    """Of a ``mask`` or ``letters`` one: its flags by name."""
 
 
 @dataclass(slots=True)
@@ -408,16 +412,27 @@ def parameters_of(call: Callable[..., Any], skip: int = 1) -> list[Parameter]:
         guard = kind if kind in ("line", "lines") else ""
         read = kind == "read"
         kind = "str" if guard else "var" if read else kind
-        out.append(Parameter(p.name, kind, optional, written=not read, fault=_fault(hint), own=is_output(hint), guard=guard))
+        fault, words = _fault(hint), _words(hint)
+        out.append(Parameter(p.name, kind, optional, not read, fault, own=is_output(hint), guard=guard, words=words))
     return out
 
 
 def _fault(hint: Any) -> Callable[[str, Any], str | None] | None:
     """The check of a literal that an annotation carries."""
+    check: Callable[[str, Any], str | None] | None = _extra(hint)
+    return None if isinstance(check, FlagWords) else check
+
+
+def _words(hint: Any) -> FlagWords | None:
+    """The flags that an annotation carries."""
+    words = _extra(hint)
+    return words if isinstance(words, FlagWords) else None
+
+
+def _extra(hint: Any) -> Any:
     for part in (hint, *typing.get_args(hint)):
         if typing.get_origin(part) is Annotated and len(typing.get_args(part)) > 2:
-            check: Callable[[str, Any], str | None] = typing.get_args(part)[2]
-            return check
+            return typing.get_args(part)[2]
     return None
 
 

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import re
+from typing import Annotated
 
 from opensips_py.core.log import ERROR, log
 from opensips_py.modules.nathelper.declared import AvpName, module, nortpproxy_str, oldip_skip
 from opensips_py.script.context import Context, Source
 from opensips_py.script.declarations import B, F, L, Line, O, R
+from opensips_py.script.flag_words import FlagWord, FlagWords
 from opensips_py.sip.edits import Deleted
 from opensips_py.sip.errors import ParseError
 from opensips_py.sip.headers import split_values
 from opensips_py.sip.nameaddr import parse_nameaddr
 
-ADD_DIRECTION, FIX_MEDIA, ADD_NORTPPROXY, FIX_ORIGIN = 1, 2, 4, 8
+ADD_DIRECTION, FIX_MEDIA, ADD_NORTPPROXY, FIX_ORIGIN, FIX_NULL = 1, 2, 4, 8, 16
 """Flags of fix_nated_sdp()."""
+CHANGES = FlagWords(
+    FlagWord("add-dir-active", ADD_DIRECTION, "add `a=direction:active`"),
+    FlagWord("rewrite-media-ip", FIX_MEDIA, "media addresses (`c=`) become `ip`, or the address that the message came from"),
+    FlagWord("add-no-rtpproxy", ADD_NORTPPROXY, "add `nortpproxy_str`"),
+    FlagWord("rewrite-origin-ip", FIX_ORIGIN, "the same as rewrite-media-ip for the address of `o=`"),
+    FlagWord("rewrite-null-ips", FIX_NULL, "0.0.0.0 (hold) is rewritten like other addresses"),
+)
 
 _HOST_AND_PORT = re.compile(r"(sips?:(?:[^@]*@)?)(\[[0-9A-Fa-f:.]+\]|[^\s:;?>]+)(?::[0-9]+)?", re.IGNORECASE).match
 _URI_END = re.compile(r"[?>]|\Z").search
@@ -108,11 +117,10 @@ def add_rcv_param(ctx: Context, in_uri: int | None = None) -> int:
 
 
 @module.function(routes=R | O | F | B | L)
-def fix_nated_sdp(ctx: Context, flags: int, ip: Line | None = None, lines: str | None = None) -> int:
+def fix_nated_sdp(ctx: Context, flags: Annotated[int, "mask", CHANGES], ip: Line | None = None, lines: str | None = None) -> int:
     """Repair the SDP body: 1 done, -1 there is none.
 
-    Flags (a sum): 1 add ``a=direction:active``; 2 media addresses (``c=``) become ``ip``, or the address that the message
-    came from; 4 add ``nortpproxy_str``; 8 the same as 2 for ``o=``. ``lines`` are added at the end.
+    ``lines`` are added at the end.
     """
     msg = ctx.msg
     kind = (msg.content_type or "").partition(";")[0].strip().lower()
@@ -120,6 +128,7 @@ def fix_nated_sdp(ctx: Context, flags: int, ip: Line | None = None, lines: str |
     if kind != "application/sdp" or not body:
         return -1
     address = (ip or ctx.source.ip).strip("[]")
+    null = flags & FIX_NULL
     family = "IP6" if ":" in address else "IP4"
     added = "a=direction:active\r\n" if flags & ADD_DIRECTION else ""
     for flag, pattern in _ADDRESS.items():
@@ -128,7 +137,7 @@ def fix_nated_sdp(ctx: Context, flags: int, ip: Line | None = None, lines: str |
                 old = dict.fromkeys(m[2] for m in pattern.finditer(body) if m[2] not in ("0.0.0.0", address))
                 added += "".join(f"{_NOTE[flag]}:{one}\r\n" for one in old)
             # 0.0.0.0 means hold (RFC 2543 B.5), not a place
-            body = pattern.sub(lambda m: m[0] if m[2] == "0.0.0.0" else f"{m[1]}{family} {address}", body)
+            body = pattern.sub(lambda m: m[0] if m[2] == "0.0.0.0" and not null else f"{m[1]}{family} {address}", body)
     if flags & ADD_NORTPPROXY:
         added += nortpproxy_str.value
     if lines:

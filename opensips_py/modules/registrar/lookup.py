@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 from opensips_py.core.functions_branches import MAX_BRANCHES
 from opensips_py.core.log import ERROR, WARNING, log
@@ -14,6 +14,7 @@ from opensips_py.modules.usrloc import location
 from opensips_py.modules.usrloc.contact import Contact
 from opensips_py.script.context import Branch, Context
 from opensips_py.script.declarations import B, F, L, Line, O, R, ReadVar, Static
+from opensips_py.script.flag_words import FlagWord, FlagWords
 from opensips_py.script.posix_regex import RegexError, compile_regex
 from opensips_py.sip.errors import ParseError
 from opensips_py.sip.nameaddr import parse_nameaddrs
@@ -34,6 +35,18 @@ class Flags(NamedTuple):
     user_agent: re.Pattern[str] | None
 
 
+LOOKUP_FLAGS = FlagWords(
+    FlagWord("no-branches", "b", "only the best contact, no branches"),
+    FlagWord("to-branches-only", "B", "all contacts become branches, the R-URI stays"),
+    FlagWord("branch", "r", "the branches are looked up, too"),
+    FlagWord("method-filtering", "m", "only contacts that take the method"),
+    FlagWord("ua-filtering", "u", "only user agents that match", "/regex/"),
+    FlagWord("case-insensitive", "i", "with ua-filtering: letters' case does not matter"),
+    FlagWord("extended-regexp", "e", "with ua-filtering: the expression is extended, as it is in any case"),
+    FlagWord("global", "g", "no effect: contacts of a cluster"),
+    FlagWord("max-ping-latency", "y", "no effect: answers to pings are not watched", "N"),
+    FlagWord("sort-by-latency", "Y", "no effect: answers to pings are not watched"),
+)
 _USER_AGENT = re.compile(r"u/((?:[^/\\]|\\.)*)/")
 
 
@@ -59,14 +72,12 @@ def read_flags(text: str) -> Flags | None:
 
 
 @module.function(routes=R | O | F)
-def lookup(ctx: Context, domain: Static, flags: str | None = None, aor: str | None = None) -> int:
+def lookup(
+    ctx: Context, domain: Static, flags: Annotated[str, "letters", LOOKUP_FLAGS] | None = None, aor: str | None = None
+) -> int:
     """Replace the R-URI by the contact with the highest q that is registered for it (or for ``aor``, a URI).
 
-    The others become branches.
-
-    Flags: ``b`` no branches; ``B`` branches only, the R-URI stays; ``r`` look the branches up, too; ``m`` only contacts that take
-    the method; ``u/regex/`` only user agents that match (``i`` whatever the case). 1 found, -1 none, -2 none takes the method,
-    -3 error.
+    The others become branches. 1 found, -1 none, -2 none takes the method, -3 error.
     """
     options = _NO_FLAGS
     if flags:

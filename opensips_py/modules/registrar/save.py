@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 from time import monotonic
+from typing import Annotated
 
 from ipc.store import StoreError
 from opensips_py.core import overload, stateless, streams, transactions
@@ -24,6 +25,7 @@ from opensips_py.modules.usrloc.declared import cseq_delay, matching_mode, nat_m
 from opensips_py.modules.usrloc.ordering import Contacts, TooManyAlike
 from opensips_py.script.context import Q_UNSPECIFIED, Context
 from opensips_py.script.declarations import O, R, Static
+from opensips_py.script.flag_words import FlagWord, FlagWords
 from opensips_py.sip.headers import kind_of
 from opensips_py.sip.message import ParseError, SipMessage
 from opensips_py.sip.nameaddr import NameAddr, parse_nameaddr
@@ -37,6 +39,22 @@ MALFORMED_EXPIRES = 3600
 
 MAX_USER_AGENT = 255
 """Characters of User-Agent that are kept: as many as OpenSIPS' table has room for."""
+
+SAVE_FLAGS = FlagWords(
+    FlagWord("memory-only", "m", "contacts are kept in memory, as they are in any case"),
+    FlagWord("no-reply", "r", "no reply is sent"),
+    FlagWord("max-contacts", "c", "at most so many contacts", "N"),
+    FlagWord("force-registration", "f", "with max-contacts: drop the oldest"),
+    FlagWord("min-expires", "e", "lowest expires", "N"),
+    FlagWord("max-expires", "E", "highest expires", "N"),
+    FlagWord("matching-mode", "M", "contacts are the same by URI (0), or by URI and Call-ID (1)", "N"),
+    FlagWord("path-off", "p0", "Path is stored, and never given back"),
+    FlagWord("path-lazy", "p1", "Path is stored, and given back if the user agent supports it"),
+    FlagWord("path-strict", "p2", "with a Path that the user agent does not support: 420"),
+    FlagWord("path-received", "v", "take `received` of Path"),
+    FlagWord("socket-header", "s", "the socket is that of the header `sock_hdr_name`"),
+    FlagWord("only-request-contacts", "o", "the reply lists only the contacts of the request"),
+)
 
 _FLAG = re.compile(r"([a-zA-Z])\(?([0-9]*)\)?")
 
@@ -89,13 +107,17 @@ def _bad(why: str) -> _Refusal:
 
 
 @module.function(routes=R | O)
-def save(ctx: Context, domain: Static, flags: str | None = None, aor: str | None = None, ownership_tag: str | None = None) -> int:
+def save(
+    ctx: Context,
+    domain: Static,
+    flags: Annotated[str, "letters", SAVE_FLAGS] | None = None,
+    aor: str | None = None,
+    ownership_tag: str | None = None,
+) -> int:
     """Take over what a REGISTER says about the contacts of the user in To (or of ``aor``, a URI), and answer it.
 
-    ``domain`` is the table, usually ``location``. Flags: ``r`` no reply; ``cN`` at most N contacts; ``f`` then drop the
-    oldest; ``eN`` ``EN`` lowest and highest expires; ``M0`` ``M1`` contacts are the same by URI, or by URI and Call-ID;
-    ``p0`` ``p1`` ``p2`` store Path, and give it back never, if supported, or refuse with 420; ``v`` take ``received`` of Path;
-    ``s`` socket from the header ``sock_hdr_name``; ``o`` list only the request's contacts in the reply; ``m`` memory only.
+    ``domain`` is the table, usually ``location``.
+
     1 done and answered 200, -2 refused and answered with an error, -1 neither.
     """
     if ownership_tag is not None:

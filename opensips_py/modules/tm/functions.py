@@ -16,6 +16,7 @@ from opensips_py.core.transaction import Transaction, answer_retransmission, com
 from opensips_py.modules.tm.declared import module
 from opensips_py.script.context import Context, RouteKind
 from opensips_py.script.declarations import B, F, HeaderLines, L, Line, O, Pattern, R
+from opensips_py.script.flag_words import FlagWord, FlagWords
 from opensips_py.tm import machine
 from opensips_py.tm.record import LOCAL_REPLY, RECEIVED, REPLIED_HERE, Record
 
@@ -48,13 +49,20 @@ def t_reply_with_body(ctx: Context, code: int, reason: Line, body: str) -> int:
     return transactions.reply(ctx, code, reason, body=body)
 
 
+RELAY_FLAGS = FlagWords(
+    FlagWord("no-auto-477", 2, "no error reply when nothing could be sent"),
+    FlagWord("no-dns-failover", 4, "only the first address of a name is tried"),
+    FlagWord("pass-reason-hdr", 8, "the Reason of a CANCEL is passed on"),
+    FlagWord("allow-no-cancel", 16, "follow `Request-Disposition: no-cancel`: a 2xx does not cancel the other branches"),
+)
+
+
 @module.function(routes=R | F)
-def t_relay(ctx: Context, flags: int | None = None, outbound_proxy: str | None = None) -> int:
+def t_relay(ctx: Context, flags: Annotated[int, "mask", RELAY_FLAGS] | None = None, outbound_proxy: str | None = None) -> int:
     """Forward the request to its R-URI (or $du, or ``proto:host:port``) and all branches.
 
     1 under way; the script ends after a retransmission or an error reply; -1 error, -2 bad message, -3 no destination or
-    already cancelled, -4 unresolvable, -6 send failed. Flags: 2 no error reply, 4 no DNS failover, 8 pass the Reason of a CANCEL,
-    0x10 follow ``Request-Disposition: no-cancel``: a 2xx does not cancel the other branches, theirs are relayed too.
+    already cancelled, -4 unresolvable, -6 send failed.
     """
     proxy = None
     if outbound_proxy is not None:
@@ -78,10 +86,11 @@ def _say(function: str, text: str) -> None:
 
 
 @module.function(routes=R | F)
-def t_replicate(ctx: Context, uri: str, flags: int | None = None) -> int:
+def t_replicate(ctx: Context, uri: str, flags: Annotated[int, "mask", RELAY_FLAGS] | None = None) -> int:
     """Send a copy of the request to the address of ``uri``, and one to that of each branch. Their replies are not relayed.
 
-    1 under way; the script ends after a retransmission; negative codes as those of t_relay(). Flags: 4 no DNS failover.
+    1 under way; the script ends after a retransmission; negative codes as those of t_relay().
+    Of the flags only no-dns-failover matters.
     """
     return relay.replicate(ctx, uri, flags or 0)
 
