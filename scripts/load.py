@@ -88,7 +88,8 @@ WORKS = {
     "mysql": Work(
         "MySQL",
         MYSQL_MODULES,
-        """avp_db_query("SELECT credit, SLEEP(0.05) FROM users WHERE uid='$fU'", "$avp(credit);$avp(slept)")""",
+        """avp_db_query("SELECT credit, SLEEP(0.05) FROM users WHERE uid='$(fU{s.escape.common})'", """
+        """"$avp(credit);$avp(slept)")""",
         400,
     ),
     "http": Work("HTTP", HTTP_MODULES, 'rest_get("http://127.0.0.1:{http}/d/50", $avp(body), $avp(type), $avp(code))', 400),

@@ -10,6 +10,7 @@ from opensips_py.script import ast, formats, known_modules
 from opensips_py.script.check_calls import CallChecker
 from opensips_py.script.check_codes import check_codes
 from opensips_py.script.check_flow import check_flow
+from opensips_py.script.check_injection import check_injection
 from opensips_py.script.check_reach import check_reach
 from opensips_py.script.context import RouteKind
 from opensips_py.script.diagnostics import Findings
@@ -56,6 +57,7 @@ class Checker(CallChecker):
         check_flow(script, self.env, self.findings)
         check_codes(script, self.findings)
         check_reach(script, self.env, self.findings)
+        check_injection(script, self.env, self.findings)
 
     def _deadlines(self, script: ast.Script) -> None:
         """Does ``async_timeout`` name functions that wait?"""

@@ -130,6 +130,21 @@ def _escape_common(text: str) -> Value:
     return text
 
 
+_SHELL = re.compile(r"[^A-Za-z0-9_@%+=:,./\x80-\xff-]")
+
+
+@transformation("s.escape.shell")
+def _escape_shell(text: str) -> Value:
+    """One word for a shell: backslashes before all but letters, digits and ``_@%+=:,./-``, without NUL and line ends.
+
+    Harmless in quotes too, where more backslashes stay in the text than are needed. An empty text is ``''``.
+    """
+    return _SHELL.sub(r"\\\g<0>", text.translate(_NOT_IN_WORDS)) or "''"
+
+
+_NOT_IN_WORDS = {0: None, 10: None, 13: None}
+
+
 @transformation("s.unescape.common")
 def _unescape_common(text: str) -> Value:
     """Backslashes of {s.escape.common} taken off."""
