@@ -110,12 +110,28 @@ def _hop(host: str, port: str | None, proto: str | None, secure: int) -> Hop | N
     return Hop(host.strip("[]"), number, proto, given)
 
 
+def over(hop: Hop, forced: ListenSocket | None) -> Hop:
+    """A next hop as it is reached from a forced socket, which decides the transport over anything that the URI says."""
+    if forced is None or hop.proto == forced.proto:
+        return hop
+    port = default_port(forced.proto) if hop.open & PORT_OPEN else hop.port
+    return Hop(hop.host, port, forced.proto, hop.open & ~TRANSPORT_OPEN)
+
+
+def forced_for(proxy: Hop | None, forced: ListenSocket | None) -> ListenSocket | None:
+    """The forced socket, unless an outbound proxy is given that says over which other transport it is reached."""
+    if proxy is None or forced is None or proxy.proto == forced.proto or proxy.open & TRANSPORT_OPEN:
+        return forced
+    return None
+
+
 def known_destinations(hop: Hop, preferred: ListenSocket | None, received_on: ListenSocket, draw: int = 0) -> Destinations | None:
     """Where a next hop leads, in the order to be tried, as far as this can be said at once.
 
     None: the DNS must be asked first (:func:`look_up`). Empty: no address, or no socket for its family or transport.
     ``draw`` decides where chance does (:func:`opensips_py.core.dns.location.locate`).
     """
+    hop = over(hop, preferred)
     known = _located.get((hop, preferred, received_on))
     if known is not None:
         return known

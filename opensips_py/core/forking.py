@@ -252,7 +252,7 @@ def _branch(ctx: Context, tx: Transaction, rec: Record, target: Branch, work: Fo
     hop = work.proxy or destinations.hop_of_uri(next_hop)
     if hop is None:
         return E_BAD_URI
-    forced = None if target.socket is None else this.sockets[target.socket]
+    forced = None if target.socket is None else destinations.forced_for(work.proxy, this.sockets[target.socket])
     found = destinations.known_destinations(hop, forced, ctx.socket, getrandbits(32))
     if found is None:
         # those of the destinations to come are looked up at the same time

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from opensips_py.core import building, relay, streams
 from opensips_py.core.core_module import module
-from opensips_py.core.destinations import hop_of_proxy
+from opensips_py.core.destinations import forced_for, hop_of_proxy
 from opensips_py.core.locating import destinations_of
 from opensips_py.core.log import ERROR, log
 from opensips_py.core.own_address import is_own_address
@@ -33,7 +33,7 @@ def send(ctx: Context, destination: str, headers: HeaderLines | None = None) -> 
     1 sent, -1 the destination is wrong or unresolvable, or it could not be sent.
     """
     hop = hop_of_proxy(destination)
-    found = () if hop is None else destinations_of(ctx, hop, ctx.send_socket)
+    found = () if hop is None else destinations_of(ctx, hop, forced_for(hop, ctx.send_socket))
     data = ctx.msg.raw
     headers = headers or ""
     if any(to.socket.proto != "udp" for to in found) and not ctx.msg.has("content-length"):

@@ -27,6 +27,7 @@ def destinations_of(
     While the DNS is asked the process serves others, and the transaction of ``ctx`` is not held (Engine.wait_cooperatively).
     """
     received_on = received_on or ctx.socket
+    hop = destinations.over(hop, preferred)
     known = destinations.known_destinations(hop, preferred, received_on, draw)
     if known is not None:
         return known
@@ -37,6 +38,7 @@ def destinations_of(
 
 def wait_for_destinations(hop: Hop, preferred: ListenSocket | None, received_on: ListenSocket) -> Destinations:
     """Where ``hop`` leads, on behalf of what has no context at hand; empty: nowhere."""
+    hop = destinations.over(hop, preferred)
     known = destinations.known_destinations(hop, preferred, received_on)
     if known is not None:
         return known
@@ -49,6 +51,7 @@ def when_located(
     hop: Hop, preferred: ListenSocket | None, received_on: ListenSocket, send: Callable[[Destinations], object]
 ) -> None:
     """Call ``send`` with where ``hop`` leads: at once when that is known, else when the DNS has answered. Never waits."""
+    hop = destinations.over(hop, preferred)
     known = destinations.known_destinations(hop, preferred, received_on)
     if known is not None:
         send(known)

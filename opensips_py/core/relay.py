@@ -126,7 +126,7 @@ def forward(ctx: Context, proxy: Hop | None = None) -> int:
     msg = ctx.msg
     via = identity.stateless_branch_id(msg.via.branch or msg.via.value, msg.via.sent_by, msg.method)
     # a retransmission has to take the same way (RFC 3263 4.4)
-    found = destinations_of(ctx, hop, ctx.send_socket, int(via[-8:], 16))
+    found = destinations_of(ctx, hop, destinations.forced_for(proxy, ctx.send_socket), int(via[-8:], 16))
     if not found:
         ctx.slots["tm.error"] = E_BAD_ADDRESS
         return -4

@@ -59,4 +59,4 @@ def acknowledge(tx: Transaction, rec: Record, n: int, reply: SipMessage) -> None
     if hop is None:
         prepare(())
     else:
-        when_located(hop, this.sockets[branch.socket], this.sockets[branch.socket], prepare)
+        when_located(hop, None, this.sockets[branch.socket], prepare)

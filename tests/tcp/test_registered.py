@@ -7,6 +7,8 @@ import signal
 import time
 from collections.abc import Callable
 
+import pytest
+
 from scripts.testbed.server import Server
 from tests.support.sip_client import SipClient
 from tests.support.sip_stream import SipStream
@@ -45,19 +47,19 @@ def script(interval: int = 0, tcp: int = 0) -> str:
     return REGISTRAR.replace("INTERVAL", str(interval)).replace("TCP)", f"{tcp})")
 
 
-def register(sip: SipStream, expires: int = 60) -> None:
+def register(sip: SipStream, expires: int = 60, parameter: str = ";transport=tcp") -> None:
     sip.send(
         "REGISTER sip:{server} SIP/2.0\nVia: SIP/2.0/TCP 10.1.1.1:5060;branch={branch}\nFrom: <sip:bob@b>;tag=1\n"
         "To: <sip:bob@b>\nCall-ID: {call_id}\nCSeq: 1 REGISTER\n"
-        f"Contact: <sip:bob@10.1.1.1:5060;transport=tcp>;expires={expires}\n\n"
+        f"Contact: <sip:bob@10.1.1.1:5060{parameter}>;expires={expires}\n\n"
     )
     assert sip.final().status == 200
 
 
-def call(caller: SipClient, phone: SipStream) -> None:
+def call(caller: SipClient, phone: SipStream, parameter: str = ";transport=tcp") -> None:
     caller.request("MESSAGE", "sip:bob@{server}")
     received = phone.receive()
-    assert received.ruri == "sip:bob@10.1.1.1:5060;transport=tcp"
+    assert received.ruri == f"sip:bob@10.1.1.1:5060{parameter}"
     phone.reply(received, 200)
     assert caller.final().status == 200
 
@@ -73,6 +75,17 @@ def test_a_registration_keeps_its_connection_also_in_another_process(tcp_server:
     running.wait_log("connections go on in another process")
     time.sleep(1.6)
     call(caller, phone)
+
+
+@pytest.mark.parametrize("parameter", ["", ";transport=udp", ";transport=TCP"])
+def test_a_phone_is_reached_over_what_it_registered_with(
+    tcp_server: Start, stream: Stream, client: Client, parameter: str
+) -> None:  # fmt: skip
+    running = tcp_server(script())
+    phone, caller = stream(running.address), client(running.address)
+    register(phone, parameter=parameter)
+    for _ in range(3):
+        call(caller, phone, parameter)
 
 
 def test_a_connection_ends_after_the_registration(tcp_server: Start, stream: Stream) -> None:

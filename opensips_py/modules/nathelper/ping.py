@@ -70,6 +70,8 @@ def _ping(contact: Contact, with_sip: bool, forced: ListenSocket | None) -> bool
         return this.send(socket, _request(contact, socket) if with_sip else _BYTES, ip, port)
 
     received_on = this.sockets[contact.socket]
+    if forced is None or forced.proto != received_on.proto:
+        forced = received_on  # it decides the transport
     known = known_destinations(hop, forced, received_on)
     if known is not None:
         return send(known)
