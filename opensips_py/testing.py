@@ -135,8 +135,8 @@ class Script:
         this.store = self._store
         this.fd_keeper = _Keeper()
         registry.attach(this.counters, place_row=1)
-        this.engine = Engine(status)
-        loaded.runtime = ScriptRuntime(this.engine)
+        this.engine = engine = Engine(status)
+        loaded.runtime = ScriptRuntime(engine)
         script_variables.clear()
         self._note_context(loaded)
         self._dispatcher = Dispatcher(mi_commands.modules())

@@ -9,6 +9,7 @@ import hypothesis
 import pytest
 
 from opensips_py.core.wiring import wire
+from opensips_py.modules import path, rr
 from scripts.testbed.dns_server import DnsServer
 from scripts.testbed.mariadb import MariaDB
 from scripts.testbed.server import Server
@@ -19,7 +20,10 @@ from tests.support.sip_client import SipClient
 # the same examples in every run, and no limit on the time of one: --hypothesis-profile=default looks for others
 hypothesis.settings.register_profile("fixed", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("fixed")
-wire()  # for tests of layers without a server
+# for tests of layers without a server: what a start does
+wire()
+rr.configure()
+path.configure()
 
 StartServer = Callable[..., Server]
 StartDns = Callable[..., DnsServer]

@@ -111,10 +111,10 @@ class Child:
             streams.mailboxes = self.shared.mailboxes
             streams.mailboxes.attach(self.reactor)
         registry.attach(self.shared.counters, place_row=this.slot)
-        this.engine = Engine(status)
+        this.engine = engine = Engine(status)
         unsettled.row = status
-        this.engine.stuck_lock = lambda: this.store.lock(stuck_key(this.slot))
-        this.program.runtime = ScriptRuntime(this.engine)
+        engine.stuck_lock = lambda: this.store.lock(stuck_key(this.slot))
+        this.program.runtime = ScriptRuntime(engine)
         variables.use(this.program.registry)
         this.control = self.control = ControlLine(self.shared.rundir.path, this.slot, self.reactor, self._command)
         reload.catch_up()

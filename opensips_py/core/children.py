@@ -16,7 +16,7 @@ import signal
 import time
 
 from opensips_py.core.operation import READ
-from opensips_py.core.process import this
+from opensips_py.core.process import NO_REACTOR, this
 
 SWEEP = 0.02
 """Seconds until children left alone are looked at together: most end just after their output, and watching each one would
@@ -181,7 +181,7 @@ def _watch(child: Child) -> None:
 
 def _watched() -> bool:
     """False in a process without a loop, where each call collects what has ended before."""
-    return hasattr(this, "reactor")
+    return this.reactor is not NO_REACTOR
 
 
 def _end_at(child: Child, signum: int, when: float) -> None:

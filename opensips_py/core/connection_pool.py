@@ -239,7 +239,7 @@ class ConnectionPool(Generic[C]):
         self._statistics.connections_idle.add()
         if self.idle_seconds:
             connection.idle_since = time.monotonic()
-            if self._closing is None and hasattr(this, "reactor"):
+            if self._closing is None:
                 self._closing = this.reactor.call_at(connection.idle_since + self.idle_seconds, self.close_idle)
 
     def close_idle(self) -> None:
@@ -337,7 +337,7 @@ class ConnectionPool(Generic[C]):
 
     def _look_again(self) -> None:
         """Try to connect when the pause is over, so that no operation has to find out."""
-        if not self._probing and hasattr(this, "reactor"):
+        if not self._probing:
             self._probing = True
             this.reactor.call_at(self._back_off.retry_at, self._probe)
 

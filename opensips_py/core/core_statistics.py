@@ -64,7 +64,7 @@ def collect(loaded: Iterable[Module]) -> None:
 
 def load() -> Module:
     """Group ``load`` for the process table as it is (``this.kinds``)."""
-    kinds = getattr(this, "kinds", [])
+    kinds = this.kinds
     receivers = [slot for slot, kind in enumerate(kinds) if kind.startswith(_RECEIVERS)]
     others = list(range(1, len(kinds)))
     module = Module("load", doc="Percentage of time that processes were busy")

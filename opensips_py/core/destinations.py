@@ -200,8 +200,7 @@ def through_sockets(targets: Sequence[Target], preferred: ListenSocket | None, r
 
 
 def _by_route() -> bool:
-    program = getattr(this, "program", None)
-    return program is not None and bool(program.settings.mhomed)
+    return bool(this.program.settings.mhomed)
 
 
 _probes: dict[tuple[int, int], sockets_api.socket] = {}
@@ -234,15 +233,15 @@ class _Abilities:
 
 def abilities() -> Abilities:
     """What can be sent over, of what the DNS offers."""
-    program = getattr(this, "program", None)
+    program = this.program
     kept = _Abilities
     if kept.sockets is not this.sockets or kept.program is not program:
         kept.sockets, kept.program = this.sockets, program
         served = {sock.proto for sock in this.sockets}
         ipv4 = any(":" not in sock.host for sock in this.sockets)
         ipv6 = any(":" in sock.host for sock in this.sockets)
-        try_ipv6 = not ipv4 or (program is not None and bool(program.settings.dns_try_ipv6))
-        naptr = program is None or bool(program.settings.dns_try_naptr)
+        try_ipv6 = not ipv4 or bool(program.settings.dns_try_ipv6)
+        naptr = bool(program.settings.dns_try_naptr)
         kept.known = Abilities(tuple(proto for proto in _PREFERENCE if proto in served), ipv4, ipv6 and try_ipv6, naptr)
     return kept.known
 

@@ -35,10 +35,7 @@ _nested = 0
 
 def wanted(name: str) -> bool:
     """Whether anybody would be told."""
-    program = getattr(this, "program", None)
-    if program is None:
-        return False
-    return name in program.event_routes or (subscriptions.possible() and subscriptions.any_of(name))
+    return name in this.program.event_routes or (subscriptions.possible() and subscriptions.any_of(name))
 
 
 def raise_event(name: str, parameters: Parameters) -> None:

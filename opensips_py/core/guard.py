@@ -22,8 +22,7 @@ def run_guarded(ctx: Context, route: Callable[[Context], int]) -> int:
 
 def report_error(error: BaseException, where: str = "") -> None:
     """Log an exception with the script line that it came from (or ``where``), and its Python traceback."""
-    program = getattr(this, "program", None)
-    place = program.locate(error) if program is not None else None
+    place = this.program.locate(error)
     at = f"{place[0]}:{place[1]}: " if place is not None else (f"{where}: " if where else "")
     if isinstance(error, StoreError):  # says all there is to say, and comes in numbers
         log(CRITICAL, "core", "run_route", f"{at}{error}")

@@ -121,19 +121,16 @@ def async_cancel(token: str) -> Later:
 
 def cancel_here(token: str) -> bool:
     """Control command: cancel the operation if it is this process that drives it."""
-    engine = getattr(this, "engine", None)  # the attendant has none
     key = bytes.fromhex(token)
-    if engine is None or not engine.drives(key):
+    if not this.engine.drives(key):
         return False
-    engine.cancel(key)
+    this.engine.cancel(key)
     return True
 
 
 def cancel_waiting_here(transaction: bytes) -> None:
     """Control command: the INVITE ``transaction`` has been cancelled and answered."""
-    engine = getattr(this, "engine", None)
-    if engine is not None:
-        engine.cancel_waiting_here(transaction)
+    this.engine.cancel_waiting_here(transaction)
 
 
 @module.mi("async_pools")

@@ -26,8 +26,7 @@ def is_own_address(host: str, port: int = 0) -> bool:
     """Whether ``host`` (a name, an address, IPv6 with or without brackets) with ``port`` (0: any) is this server."""
     global _answers
     answers = _answers
-    program = getattr(this, "program", None)
-    aliases = answers.aliases if program is None else program.aliases
+    aliases = this.program.aliases
     if answers.aliases is not aliases or answers.sockets is not this.sockets or len(answers.known) >= REMEMBERED:
         answers = _answers = _Answers(this.sockets, aliases)
     answer = answers.known.get((host, port))

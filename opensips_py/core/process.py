@@ -5,17 +5,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from opensips_py.script.context import ListenSocket
+from opensips_py.script import ast
+from opensips_py.script.context import Context, ListenSocket
+from opensips_py.script.environment import Environment
+from opensips_py.script.parameters import Settings
+from opensips_py.script.program import Program
+from opensips_py.script.variables import Registry
 
 if TYPE_CHECKING:
     from ipc.control import ControlLine
     from ipc.counters import Counters
     from ipc.store import Store
-    from opensips_py.core.engine import Engine
-    from opensips_py.script.program import Program
 
 
 class Reactor(Protocol):
@@ -64,6 +67,96 @@ class Reactor(Protocol):
         """Have the callback that paused at ``place`` end there, silently. The last thing that a callback does."""
 
 
+class NoReactor:
+    """Of a process without an event loop: one that only checks a script, the attendant before it starts. It calls nothing."""
+
+    beside: Callable[[], None] | None = None
+    running = False
+    paused = 0
+
+    def add(self, fd: int, wants: int, callback: Callable[[int], None]) -> None:
+        pass
+
+    def modify(self, fd: int, wants: int) -> None:
+        pass
+
+    def remove(self, fd: int, callback: Callable[[int], None] | None = None) -> None:
+        pass
+
+    def call_at(self, when: float, callback: Callable[[], None]) -> Any:
+        return None
+
+    def cancel(self, handle: Any) -> None:
+        pass
+
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        pass
+
+    def here(self) -> Any:
+        raise RuntimeError("nothing can pause without an event loop")
+
+    def pause(self) -> None:
+        raise RuntimeError("nothing can pause without an event loop")
+
+    def resume(self, place: Any) -> None:
+        pass
+
+    def unwind(self, place: Any) -> None:
+        pass
+
+
+NO_REACTOR: Reactor = NoReactor()
+
+
+class AsyncEngine(Protocol):
+    """What other layers ask of :class:`opensips_py.core.engine.Engine`, with operations as it knows them."""
+
+    def __len__(self) -> int:
+        """How many operations this process drives."""
+
+    def wait_cooperatively(self, ctx: Context, op: Any) -> Any: ...
+
+    def cancel_waiting(self, transaction: bytes) -> None: ...
+
+    def cancel_waiting_here(self, transaction: bytes) -> None: ...
+
+    def drives(self, token: bytes) -> bool: ...
+
+    def cancel(self, token: bytes) -> None: ...
+
+    def take_over(self, token: bytes, owner: bytes, fds: list[int]) -> None: ...
+
+    def answer_parked(self, code: int, reason: str) -> None: ...
+
+
+class NoEngine:
+    """Of a process that drives no operations: the attendant."""
+
+    def __len__(self) -> int:
+        return 0
+
+    def wait_cooperatively(self, ctx: Context, op: Any) -> Any:
+        raise RuntimeError("this process cannot wait for operations")
+
+    def cancel_waiting(self, transaction: bytes) -> None:
+        pass
+
+    def cancel_waiting_here(self, transaction: bytes) -> None:
+        pass
+
+    def drives(self, token: bytes) -> bool:
+        return False
+
+    def cancel(self, token: bytes) -> None:
+        pass
+
+    def take_over(self, token: bytes, owner: bytes, fds: list[int]) -> None:
+        raise RuntimeError("this process cannot go on with operations")
+
+    def answer_parked(self, code: int, reason: str) -> None:
+        pass
+
+
 class Unwound(BaseException):
     """Ends a paused callback whose work is no longer this process': only the reactor catches it, silently."""
 
@@ -86,8 +179,22 @@ class FdKeeper(Protocol):
     def drop(self, key: str) -> None: ...
 
 
+class NoFdKeeper:
+    """Of a process without an attendant: nobody keeps its descriptors."""
+
+    def keep(self, key: str, fds: list[int]) -> None:
+        pass
+
+    def drop(self, key: str) -> None:
+        pass
+
+
+NO_PROGRAM = Program("", ast.Script(), Environment(Settings(), Registry()))
+"""What runs before a script has been loaded: the defaults."""
+
+
 class Process:
-    """The running process. Attributes are set once, at its start."""
+    """The running process. Attributes are set once, at its start; until then they have these values."""
 
     slot: int = 0
     """Number of the process, its ID in MI ``ps``; a replacement of a dead worker gets the same slot."""
@@ -95,7 +202,7 @@ class Process:
     """Differs between two holders of one slot."""
     kind: str = "attendant"
     """Description as in ``ps``: ``attendant``, ``SIP receiver udp:127.0.0.1:5060``, ``timer``, ``MI FIFO``."""
-    kinds: list[str]
+    kinds: Sequence[str] = ()
     """``kind`` of every process, by slot; set before the fork."""
     counters: Counters
     """Statistics and status of all processes."""
@@ -105,12 +212,12 @@ class Process:
     """Command line of the server."""
     control: ControlLine
     """Channel to the attendant; not in the attendant itself."""
-    program: Program
+    program: Program = NO_PROGRAM
     """The compiled script with its settings and modules."""
     store: Store
-    reactor: Reactor
-    engine: Engine
-    fd_keeper: FdKeeper
+    reactor: Reactor = NO_REACTOR
+    engine: AsyncEngine = NoEngine()
+    fd_keeper: FdKeeper = NoFdKeeper()
     sockets: list[ListenSocket]
     handles: list[Handle]
     """In the order of ``sockets``."""
@@ -146,6 +253,4 @@ def unwatch(fd: int) -> None:
 
     The attendant may hold a duplicate, so that closing alone would not take it out of epoll.
     """
-    reactor = getattr(this, "reactor", None)
-    if reactor is not None:
-        reactor.remove(fd)
+    this.reactor.remove(fd)

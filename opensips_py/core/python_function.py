@@ -123,6 +123,5 @@ def writer(write: Callable[..., None]) -> Callable[..., None]:
 
 def script_place(frame: FrameType) -> str:
     """``file:line`` of the script statement that runs in ``frame``; empty when it is not one."""
-    program = getattr(this, "program", None)
-    place = None if program is None else program.place(frame.f_code, frame.f_lineno)
+    place = this.program.place(frame.f_code, frame.f_lineno)
     return "" if place is None else f"{place[0]}:{place[1]}"

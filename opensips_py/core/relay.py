@@ -110,7 +110,7 @@ def cancel(ctx: Context, invite: Transaction) -> int:
         commit(invite)
     finally:
         release(invite)
-    if early and hasattr(this, "engine"):
+    if early:
         this.engine.cancel_waiting(invite.key)
     if ctx.tx is not None:
         return transactions.reply(ctx, 200, "canceling")

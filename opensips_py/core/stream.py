@@ -168,10 +168,8 @@ class Stream:
 
     def keep(self, kind: str) -> None:
         """Have the attendant hold a duplicate, for the process that may have to go on with what happens on it."""
-        keeper = getattr(this, "fd_keeper", None)
-        if keeper is not None:
-            self.fd_key = f"{kind}:{this.slot}:{this.incarnation}:{next(_numbers)}"
-            keeper.keep(self.fd_key, [self.fd])
+        self.fd_key = f"{kind}:{this.slot}:{this.incarnation}:{next(_numbers)}"
+        this.fd_keeper.keep(self.fd_key, [self.fd])
 
     def close(self) -> None:
         """Close it here and in the fd store. Idempotent."""

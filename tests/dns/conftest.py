@@ -13,7 +13,7 @@ from opensips_py.core.dns.records import Answer, Question
 from opensips_py.core.dns.resolver import Resolver
 from opensips_py.core.operation import Done, Operation
 from opensips_py.core.plain_wait import drive
-from opensips_py.core.process import this
+from opensips_py.core.process import NO_REACTOR, this
 from opensips_py.script.parameters import Settings
 
 
@@ -27,7 +27,7 @@ class Asking:
         self.settings.dns_retr_no = 2
         self.resolver = Resolver()
         monkeypatch.setattr(this, "program", SimpleNamespace(settings=self.settings), raising=False)
-        monkeypatch.delattr(this, "reactor", raising=False)
+        monkeypatch.setattr(this, "reactor", NO_REACTOR)
         monkeypatch.setattr(resolver_module._own, "resolver", self.resolver)
 
     def set(self, **settings: Any) -> None:

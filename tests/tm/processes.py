@@ -92,6 +92,12 @@ class Answer(Operation):
         return cls(int(state))
 
 
+def engine() -> Engine:
+    """The engine of the process that runs."""
+    assert isinstance(this.engine, Engine)
+    return this.engine
+
+
 class SimulatedProcess:
     """One receiver."""
 

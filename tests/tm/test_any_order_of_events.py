@@ -27,7 +27,7 @@ from opensips_py.core.transactions import new_transaction, reply
 from opensips_py.script.context import Branch, Context
 from opensips_py.sip.message import SipMessage
 from opensips_py.tm.states import Uac
-from tests.tm.processes import Answer, Sent, SimulatedServer
+from tests.tm.processes import Answer, Sent, SimulatedServer, engine
 from tests.tm.world import UAC, reply_to, request
 
 CODES = st.sampled_from([100, 180, 183, 200, 202, 302, 404, 408, 486, 487, 503, 603])
@@ -93,7 +93,7 @@ class Call(RuleBasedStateMachine):
             if ctx.msg.method != method:
                 return relay.relay(ctx)
             if before.startswith("suspend"):
-                return this.engine.suspend(ctx, Answer.new(), before.replace(" ", "_"), None, "")
+                return engine().suspend(ctx, Answer.new(), before.replace(" ", "_"), None, "")
             if before != "nothing" and new_transaction(ctx) <= 0:
                 return 0
             if before == "183":
@@ -111,13 +111,13 @@ class Call(RuleBasedStateMachine):
             return code if code >= 0 else reply(ctx, 500, "Not relayed")
 
         def once_more(ctx: Context) -> int:
-            return this.engine.suspend(ctx, Answer.new(), "suspend", None, "")
+            return engine().suspend(ctx, Answer.new(), "suspend", None, "")
 
         def failed(ctx: Context) -> int:
             if failure == "nothing":
                 return 1
             if failure.startswith("suspend"):
-                return this.engine.suspend(ctx, Answer.new(), "failed_later", None, "")
+                return engine().suspend(ctx, Answer.new(), "failed_later", None, "")
             return after_failure(ctx)
 
         def after_failure(ctx: Context) -> int:

@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 
 from opensips_py.core import relay
-from opensips_py.core.process import this
 from opensips_py.core.transactions import reply
 from opensips_py.script.context import Context
-from tests.tm.processes import Answer, SimulatedServer
+from tests.tm.processes import Answer, SimulatedServer, engine
 from tests.tm.world import UAC, UAS1, find, reply_to, request, summary
 
 PLACES = range(14)
@@ -62,7 +61,7 @@ def test_a_process_that_dies_anywhere_in_a_suspending_script_leaves_no_caller_al
     server = fresh(0)
 
     def main(ctx: Context) -> int:
-        return this.engine.suspend(ctx, Answer.new(), "go_on", None, "")
+        return engine().suspend(ctx, Answer.new(), "go_on", None, "")
 
     server.script(main, request_go_on=lambda ctx: reply(ctx, 200, "Done"))
     out, _ = server.perform([(0, server.datagram(request(method), UAC))], (), (0, place))
@@ -89,7 +88,7 @@ def test_a_script_that_suspends_behind_its_reply_leaves_nothing(fresh: Callable[
 
     def main(ctx: Context) -> int:
         reply(ctx, 486, "Busy")
-        return this.engine.suspend(ctx, Answer.new(), "go_on", None, "")
+        return engine().suspend(ctx, Answer.new(), "go_on", None, "")
 
     server.script(main, request_go_on=lambda ctx: 1)
     assert summary(server.perform([(0, server.datagram(request("INVITE"), UAC))])[0]) == ["100>UAC", "486>UAC"]

@@ -103,8 +103,7 @@ class Current:
 
     def get(self) -> Configuration:
         """Read what has changed."""
-        program = getattr(this, "program", None)
-        settings = None if program is None else program.settings
+        settings = this.program.settings
         now = time.monotonic()
         if self._configuration is None or settings is not self._settings or now >= self._look_at:
             self._look_at = now + LOOK_AGAIN
@@ -118,12 +117,12 @@ class Current:
         return self._configuration
 
     @staticmethod
-    def _load(settings: Settings | None) -> Configuration:
+    def _load(settings: Settings) -> Configuration:
         try:
             with open(RESOLV_CONF, encoding="latin-1") as file:
                 found = read(file.read())
         except OSError as error:
-            if settings is None or not settings.dns_servers:
+            if not settings.dns_servers:
                 log(WARNING, "core", "dns", f"{RESOLV_CONF}: {error.strerror}; asking 127.0.0.1")
             found = Configuration()
-        return found if settings is None else adapt(found, settings)
+        return adapt(found, settings)

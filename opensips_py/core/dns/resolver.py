@@ -245,8 +245,7 @@ class Resolver:
 
     @staticmethod
     def _measure(question: Question, seconds: float) -> None:
-        program = getattr(this, "program", None)
-        threshold = 0 if program is None else program.settings.exec_dns_threshold
+        threshold = this.program.settings.exec_dns_threshold
         if threshold and seconds * 1e6 >= threshold:
             _slow.add()
             took = round(seconds * 1e6)
@@ -261,9 +260,7 @@ class Resolver:
 
     def _watch(self) -> None:
         """Have the reactor call :meth:`run` in time."""
-        reactor = getattr(this, "reactor", None)
-        if reactor is None:
-            return
+        reactor = this.reactor
         if self._epoll is not None and self._watched is not reactor:
             reactor.add(self._epoll.fileno(), READ, lambda events: self.run())
             self._watched, self._timer = reactor, None

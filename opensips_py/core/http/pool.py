@@ -319,7 +319,7 @@ class HttpPool:
             self._look_later(min((one.idle[0].idle_since for one in self.destinations.values() if one.idle), default=None))
 
     def _look_later(self, oldest: float | None = None) -> None:
-        if not self._pruning and hasattr(this, "reactor"):
+        if not self._pruning:
             self._pruning = True
             now = time.monotonic()
             this.reactor.call_at(max((oldest or now) + settings.idle_seconds, now + _PRUNE_PAUSE), self.prune)
