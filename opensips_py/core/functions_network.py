@@ -105,6 +105,11 @@ def socket_named(text: str) -> ListenSocket | None:
     return None
 
 
+def socket_of_host(host: str) -> ListenSocket | None:
+    """The first listening socket with this address."""
+    return next((sock for sock in this.sockets if sock.host == host.strip()), None)
+
+
 @module.function(routes=ALL)
 def force_send_socket(ctx: Context, name: str) -> int:
     """Send the request from this socket, ``[proto:]host[:port]``. -1 when the server does not listen on it."""

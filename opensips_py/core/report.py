@@ -16,16 +16,16 @@ _DUMMY = (
     b"From: <sip:from@dummy.com>;tag=1\r\n"
     b"To: <sip:to@dummy.com>\r\n"
     b"Call-ID: dummy-1\r\n"
-    b"CSeq: 1 DUMMY\r\n"
-    b"Content-Length: 0\r\n\r\n"
+    b"CSeq: 1 DUMMY\r\n\r\n"
 )
 
-_SOURCE = Source("127.0.0.1", 5060)
+_SOURCE = Source("0.0.0.0", 0, "")
+"""It came from nowhere."""
 _NOTHING_FOLLOWS = Detached()
 
 
 def report_context(kind: RouteKind = RouteKind.REQUEST) -> Context:
     """A context of its own, with no AVPs and no transaction, over the dummy request."""
-    ctx = Context(parse(_DUMMY), _SOURCE, this.sockets[0], kind)
+    ctx = Context(parse(_DUMMY), _SOURCE, this.sockets[0], kind, q=0)
     ctx.continuation = _NOTHING_FOLLOWS
     return ctx

@@ -295,6 +295,8 @@ class RouteCompiler(CallCompiler):
             else:
                 function = semantics.OPERATORS[_COMPOUND[op]]
                 value, kind = self.call(self.bind(function, function.__name__), current, value), NUMBER
+        if isinstance(node.value, ast.Variable) and self.env.variable(target).takes_text:
+            value = self.call(self.bind(semantics.text_of, "text_of"), value)
         put = [*self._put(target, value, kind, replace=op == ":="), self._ok()]
         if not fallible and _takes_everything(target):
             return [*before, *put]

@@ -25,8 +25,8 @@ a string."""
 
 _SCRIPT_VARIABLE = re.compile(r"\$var\(([A-Za-z0-9_.-]+)\)\Z")
 _RETURN_CODE = re.compile(r"\$(?:rc|retcode|\((?:rc|retcode)\))\Z")
-_PORT = re.compile(r"\$(?:rp|op|dp|\((?:rp|op|dp)\))\Z")
-"""Ports of URIs are text to ``+`` (recorded behaviour), and numbers otherwise."""
+_PORT = re.compile(r"\{\s*(uri|via)\.port\s*\}((?:\{\s*s\.int\s*\})?\))\Z", re.IGNORECASE)
+"""A port that a URI or Via lacks is NULL, but 0 in sums (recorded behaviour): there the transformation ``port_or_0`` is read."""
 _ORDER: dict[str, type[py.cmpop]] = {"<": py.Lt, ">": py.Gt, "<=": py.LtE, ">=": py.GtE}
 _COMPARE: dict[str, type[py.cmpop]] = {"==": py.Eq, "!=": py.NotEq, **_ORDER}
 _TEXT_ORDER = {"<": semantics.before_text, ">": semantics.after_text, "<=": semantics.upto_text, ">=": semantics.from_text}
@@ -110,14 +110,11 @@ class ValueCompiler(CodeBuilder):
         return self.bind(self.env.variable(node).get, node.text, ("get", node.text))
 
     def _arithmetic(self, node: ast.Arithmetic) -> tuple[py.expr, str]:
-        left, left_kind = self.value(node.left)
-        right, right_kind = self.value(node.right)
+        left, left_kind = self._operand(node.left)
+        right, right_kind = self._operand(node.right)
         operator: Callable[..., str | int] = semantics.OPERATORS[node.op]
-        if node.op == "+":
-            if right_kind == NUMBER and not isinstance(node.right, ast.Variable):
-                operator = semantics.add_number
-            elif _PORT.match(getattr(node.left, "text", "")):
-                operator = semantics.add_to_text
+        if node.op == "+" and right_kind == NUMBER and not isinstance(node.right, ast.Variable):
+            operator = semantics.add_number
         if isinstance(left, py.Constant) and isinstance(right, py.Constant):
             try:
                 folded = operator(_literal(left), _literal(right))
@@ -128,10 +125,14 @@ class ValueCompiler(CodeBuilder):
         sums = node.op != "+" or left_kind == NUMBER or operator is semantics.add_number
         kind = NUMBER if sums else TEXT if left_kind == TEXT else ANY
         if node.op in ("+", "-") and isinstance(right, py.Constant) and right_kind == NUMBER:
-            if _PORT.match(getattr(node.left, "text", "")) and node.op == "+":
-                return self.call(self.bind(semantics.add_number, "add_number"), self.const(None), right), kind
             return self._small_step(node.op, left, right), kind
         return slow, kind
+
+    def _operand(self, node: ast.Expression) -> tuple[py.expr, str]:
+        if isinstance(node, ast.Variable) and _PORT.search(node.text):
+            text = _PORT.sub(r"{\1.port_or_0}\2", node.text)
+            return self.call(self.bind(self.env.registry.variable(text).get, text, ("get", text)), self.name("ctx")), ANY
+        return self.value(node)
 
     def _small_step(self, op: str, left: py.expr, right: py.Constant) -> py.expr:
         """``$x + 1`` without a call, for a plain number that stays within 32 bits."""
@@ -211,6 +212,8 @@ class ValueCompiler(CodeBuilder):
         left, left_kind = self.value(node.left)
         right = node.right
         match right:
+            case ast.Null() if isinstance(left, py.Constant):
+                return self.const((left.value is None) == (node.op == "=="))
             case ast.Null():
                 return self.compare(left, py.Is() if node.op == "==" else py.IsNot(), self.const(None))
             case ast.Network():

@@ -66,7 +66,13 @@ class Environment:
 
     def variable(self, node: ast.Variable) -> Variable:
         """Compile a variable; raises VariableError."""
-        return self.registry.variable(node.text)
+        return self._registry(node, node.text).variable(node.text)
+
+    def _registry(self, node: ast.Node, text: str) -> Registry:
+        """The variables as they are for a text of ``node``: ``$(cfg_line{…})`` has the number of its line."""
+        if "cfg_" not in text and "argv" not in text:
+            return self.registry
+        return self.registry.at(node.line, node.file, self.argv)
 
     def constant(self, node: ast.Variable) -> str | int | None:
         """The value of a variable that is fixed when the script is loaded (``$cfg_line``, ``$argv(x)``), or None."""
@@ -102,12 +108,13 @@ class Environment:
 
     def format(self, node: ast.String) -> str | Callable[[Context], str]:
         """Compile a format string to print; raises VariableError."""
-        return formats.compile_format(self.text(node), self.registry)
+        text = self.text(node)
+        return formats.compile_format(text, self._registry(node, text))
 
     def parameter(self, node: ast.String) -> tuple[str | Callable[[Context], str | None], bool]:
         """Compile a format string for a function parameter; the flag says that it can be NULL."""
         text = self.text(node)
-        compiled = formats.compile_string(text, self.registry)
+        compiled = formats.compile_string(text, self._registry(node, text))
         if isinstance(compiled, str):
             return compiled, False
         return compiled, len(formats.split_format(text, self.registry)) == 1

@@ -24,6 +24,18 @@ class FlagNames:
             self.names.append(name)
         return 1 << self.names.index(name)
 
+    def known(self, names: list[str]) -> int | None:
+        """The bits of names that the script uses; None when it does not use one of them.
+
+        For names that come up while the server runs: a new one would mean something else in another process.
+        """
+        flags = 0
+        for name in names:
+            if name not in self.names:
+                return None
+            flags |= 1 << self.names.index(name)
+        return flags
+
     def text(self, flags: int) -> str:
         """The names of the flags that are set, latest name first, as ``$mf`` prints them."""
         return " ".join(name for i, name in reversed(list(enumerate(self.names))) if flags >> i & 1)

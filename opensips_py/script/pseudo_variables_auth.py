@@ -5,7 +5,7 @@ from __future__ import annotations
 from opensips_py.script.context import Context, Value
 from opensips_py.script.variable_kinds import scalar
 from opensips_py.sip.params import parse_params, unquote
-from opensips_py.sip.uri import uri_or_none
+from opensips_py.sip.uri import loose_uri
 
 
 def credentials(ctx: Context) -> dict[str, str]:
@@ -18,10 +18,13 @@ def credentials(ctx: Context) -> dict[str, str]:
     for kind in kinds if msg.method == "REGISTER" else reversed(kinds):
         value = msg.value(kind)
         if value is not None:
-            scheme, _, rest = value.strip().partition(" ")
-            if scheme.lower() != "digest":
+            words = value.split(None, 1)
+            if len(words) < 2 or words[0].lower() != "digest":
                 return {}
-            return {name: unquote(text) for name, text in parse_params(rest, ",").items() if text is not None}
+            params = parse_params(words[1], ",")
+            if None in params.values():  # a name without a value: OpenSIPS reads nothing of them
+                return {}
+            return {name: unquote(text) for name, text in params.items() if text is not None}
     return {}
 
 
@@ -66,7 +69,5 @@ def _ad(ctx: Context) -> Value:
 def _accounted(ctx: Context) -> Value:
     """User to be charged: ``user@host`` of From."""
     address = ctx.msg.from_
-    uri = None if address is None else uri_or_none(address.uri)
-    if uri is None or uri.host is None:
-        return None
-    return uri.host if uri.user is None else f"{uri.user}@{uri.host}"
+    uri = None if address is None else loose_uri(address.uri)
+    return None if uri is None else f"{uri.user or ''}@{uri.host or ''}"

@@ -9,7 +9,8 @@ from opensips_py.script.variable_kinds import listed, scalar
 from opensips_py.sip.errors import ParseError
 from opensips_py.sip.headers import split_values
 from opensips_py.sip.nameaddr import NameAddr, parse_nameaddr
-from opensips_py.sip.uri import uri_or_none
+from opensips_py.sip.params import unquote
+from opensips_py.sip.uri import loose_uri
 
 
 @scalar("fu", "from")
@@ -64,7 +65,7 @@ def _header(kind: str) -> Callable[[Context], NameAddr | None]:
 
 
 def _declare(header: str, source: Callable[[Context], NameAddr | None], uri: str, user: str, domain: str, name: str) -> None:
-    """Variables of the parts of an address; an empty name is not declared."""
+    """Variables of the parts of an address: names with blanks between them, or none."""
 
     def read_uri(ctx: Context) -> Value:
         address = source(ctx)
@@ -72,12 +73,12 @@ def _declare(header: str, source: Callable[[Context], NameAddr | None], uri: str
 
     def read_user(ctx: Context) -> Value:
         address = source(ctx)
-        parts = None if address is None else uri_or_none(address.uri)
+        parts = None if address is None else loose_uri(address.uri)
         return None if parts is None else parts.user
 
     def read_domain(ctx: Context) -> Value:
         address = source(ctx)
-        parts = None if address is None else uri_or_none(address.uri)
+        parts = None if address is None else loose_uri(address.uri)
         return None if parts is None else parts.host
 
     def read_name(ctx: Context) -> Value:
@@ -91,11 +92,11 @@ def _declare(header: str, source: Callable[[Context], NameAddr | None], uri: str
         (name, read_name, "Display name"),
     ):
         if variable:
-            scalar(variable, doc=f"{part} in {header}.")(read)
+            scalar(*variable.split(), doc=f"{part} in {header}.")(read)
 
 
-_declare("From", _from, "", "fU", "fd", "fn")
-_declare("To", _to, "", "tU", "td", "tn")
+_declare("From", _from, "", "fU from.user", "fd from.domain", "fn")
+_declare("To", _to, "", "tU to.user", "td to.domain", "tn")
 _declare("P-Preferred-Identity", _header("p-preferred-identity"), "pu", "pU", "pd", "pn")
 _declare("P-Asserted-Identity", _header("p-asserted-identity"), "ai", "", "", "")
 _declare("Remote-Party-ID", _header("remote-party-id"), "re", "", "", "")
@@ -170,4 +171,5 @@ def _field(address: NameAddr, field: str) -> Value:
         return address.display or None
     if field == "params":
         return address.tail or None
-    return address.params.get(field) if field in _FIELDS else None
+    value = address.params.get(field) if field in _FIELDS else None
+    return None if value is None else unquote(value)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Sequence
 
-from opensips_py.script.context import Context, Value
+from opensips_py.script.context import Context, Value, ValueRefused
 from opensips_py.script.flag_names import branch_flags, message_flags
-from opensips_py.script.variable_kinds import Access, Index, Number, Text, built, indexed, keyed, listed, scalar
+from opensips_py.script.variable_kinds import Access, Index, Number, Text, built, indexed, keyed, list_of, listed, scalar
 from opensips_py.script.variable_syntax import VariableError
 from opensips_py.sip.headers import LWS, kind_of
 
@@ -49,12 +50,6 @@ def _cl(ctx: Context) -> Value:
     return ctx.msg.content_length
 
 
-@scalar("cT")
-def _content_type(ctx: Context) -> Value:
-    """Content-Type."""
-    return ctx.msg.content_type
-
-
 @scalar("ua")
 def _ua(ctx: Context) -> Value:
     """User-Agent."""
@@ -88,8 +83,8 @@ def _mi(ctx: Context) -> Value:
 
 @scalar("msg.is_request")
 def _is_request(ctx: Context) -> Value:
-    """1 for a request, 0 for a reply."""
-    return int(ctx.msg.is_request)
+    """``true`` (1) for a request, ``false`` (0) for a reply."""
+    return TRUE if ctx.msg.is_request else FALSE
 
 
 @scalar("msg.type")
@@ -156,18 +151,71 @@ def body_parts(ctx: Context) -> list[tuple[str, str]]:
 
 @built("rb", argument="optional")
 def _rb(argument: Text | None, index: Index) -> Access:
-    """Body as received, or its part of a content type."""
-    if argument is None and index is None:
-        return Access(lambda ctx: ctx.msg.body or None)
+    """Body as received, or its part of a content type. NULL when the message has no Content-Length."""
+
+    def whole(ctx: Context) -> Value:
+        return None if ctx.msg.content_length is None else ctx.msg.body or None
+
+    if argument is None and index in (None, "*"):
+        return Access(whole)
 
     def values(ctx: Context, name: str | None) -> Sequence[Value]:
-        parts = body_parts(ctx)
+        parts = [] if ctx.msg.content_length is None or not has_content_type(ctx) else body_parts(ctx)
         if name is None:
             return [text for _, text in parts]
         wanted = name.strip().lower()
         return [text for kind, text in parts if kind == wanted]
 
-    return Access(indexed(values, argument, index))
+    return Access(indexed(values, argument, index), values=list_of(values, argument))
+
+
+_media_type = re.compile(r"[^\s/;]+/[^\s/;]+\s*(?:;.*)?", re.DOTALL).fullmatch
+
+
+def has_content_type(ctx: Context) -> bool:
+    """Whether the Content-Type can be read; a message without one counts as one that has."""
+    given = ctx.msg.content_type
+    return given is None or _media_type(given) is not None
+
+
+KNOWN_TYPES = {
+    "text": {"plain"},
+    "message": {"cpim", "sipfrag", "external-body"},
+    "multipart": {"related", "mixed"},
+    "application": {
+        *("sdp", "isup", "cpl+xml", "pidf+xml", "rlmi+xml", "lpidf+xml", "xpidf+xml", "watcherinfo+xml", "rs-metadata+xml"),
+    },
+}
+"""Media types that OpenSIPS tells apart; others are ``type/unknown`` where ``$cT`` is asked for the parts of a body."""
+
+
+def known_type(kind: str) -> str:
+    """The name that a part's media type has in ``$cT``."""
+    main, _, sub = kind.partition("/")
+    if main not in KNOWN_TYPES:
+        return "unknown/unknown"
+    return kind if sub in KNOWN_TYPES[main] else f"{main}/unknown"
+
+
+@built("cT")
+def _content_type(argument: Text | None, index: Index) -> Access:
+    """Content-Type; ``[i]`` is the type of a body part, ``[*]`` the Content-Type and those of all parts."""
+    if index is None:
+        return Access(lambda ctx: ctx.msg.content_type)
+
+    def values(ctx: Context, name: str | None) -> Sequence[Value]:
+        if ctx.msg.content_type is None or not has_content_type(ctx):
+            return ()
+        return [known_type(kind) for kind, _ in body_parts(ctx)]
+
+    if index != "*":
+        return Access(indexed(values, None, index), values=lambda ctx: values(ctx, None))
+
+    def every(ctx: Context) -> Value:
+        types = values(ctx, None)
+        return ",".join([ctx.msg.content_type or "", *map(str, types)]) if types else None
+
+    return Access(every, values=lambda ctx: values(ctx, None))
 
 
 @scalar("mf")
@@ -203,14 +251,19 @@ def _msg_flag(argument: Text | None, index: Index) -> Access:
         return TRUE if ctx.flags & mask else FALSE
 
     def put(ctx: Context, value: Value) -> None:
-        ctx.flags = ctx.flags | mask if value and value != "0" else ctx.flags & ~mask
+        if not isinstance(value, int):
+            raise ValueRefused("a flag is 0 or 1")
+        ctx.flags = ctx.flags | mask if value else ctx.flags & ~mask
 
     return Access(get, put)
 
 
 @built("branch.flag", argument="required")
 def _branch_flag(argument: Text | None, index: Index) -> Access:
-    """A branch flag of the R-URI, or of the appended branch ``[i]``, counted from 1; writable with 0 and 1."""
+    """A flag of the appended branch ``[i]``, counted from 0; NULL without such a branch. Writable with 0 and 1.
+
+    The flags of the R-URI are in ``$bf``; as in OpenSIPS, ``$branch.flag`` does not show them.
+    """
     try:
         mask = branch_flags.mask(_flag_name(argument))
     except ValueError as error:
@@ -222,18 +275,15 @@ def _branch_flag(argument: Text | None, index: Index) -> Access:
 
     def get(ctx: Context) -> Value:
         i = which(ctx)
-        if i == 0:
-            return TRUE if ctx.branch_flags & mask else FALSE
-        if not 0 < i <= len(ctx.branches):
+        if not 0 <= i < len(ctx.branches):
             return None
-        return TRUE if ctx.branches[i - 1].flags & mask else FALSE
+        return TRUE if ctx.branches[i].flags & mask else FALSE
 
     def put(ctx: Context, value: Value) -> None:
-        i, on = which(ctx), bool(value) and value != "0"
-        if i == 0:
-            ctx.branch_flags = ctx.branch_flags | mask if on else ctx.branch_flags & ~mask
-        elif 0 < i <= len(ctx.branches):
-            branch = ctx.branches[i - 1]
-            branch.flags = branch.flags | mask if on else branch.flags & ~mask
+        i = which(ctx)
+        if not isinstance(value, int) or not 0 <= i < len(ctx.branches):
+            raise ValueRefused("a flag is 0 or 1, of a branch that has been appended")
+        branch = ctx.branches[i]
+        branch.flags = branch.flags | mask if value else branch.flags & ~mask
 
     return Access(get, put)

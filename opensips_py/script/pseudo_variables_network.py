@@ -21,20 +21,27 @@ def _sp(ctx: Context) -> Value:
 
 @scalar("proto", "pr")
 def _proto(ctx: Context) -> Value:
-    """Transport that the message came by."""
-    return ctx.source.proto
+    """Transport that the message came by; where there is none, the text ``<null>``, as in OpenSIPS."""
+    return ctx.source.proto or "<null>"
+
+
+def received_on(ctx: Context) -> ListenSocket | None:
+    """The socket that the message came in by; None for the message of a route that runs without one."""
+    return ctx.socket if ctx.source.proto else None
 
 
 @scalar("Ri")
 def _ri(ctx: Context) -> Value:
     """Address that the message was received on."""
-    return ctx.socket.host
+    socket = received_on(ctx)
+    return None if socket is None else socket.host
 
 
 @scalar("Rp")
 def _rp(ctx: Context) -> Value:
     """Port that the message was received on."""
-    return ctx.socket.port
+    socket = received_on(ctx)
+    return None if socket is None else socket.port
 
 
 @scalar("af")
@@ -43,7 +50,7 @@ def _af(ctx: Context) -> Value:
     return "INET6" if ":" in ctx.source.ip else "INET"
 
 
-FIELDS = ("proto", "ip", "port", "tag", "advertised_ip", "advertised_port", "forced_proto", "af")
+FIELDS = ("proto", "ip", "port", "tag", "advertised_ip", "advertised_port", "forced_proto", "af", "anycast")
 
 
 def socket_text(socket: ListenSocket) -> str:
@@ -52,8 +59,10 @@ def socket_text(socket: ListenSocket) -> str:
     return f"{socket.proto}:{host}:{socket.port}"
 
 
-def socket_field(socket: ListenSocket, field: str | None) -> Value:
+def socket_field(socket: ListenSocket | None, field: str | None) -> Value:
     """One of :data:`FIELDS` of a socket, or the whole as text for None."""
+    if socket is None:
+        return None
     if field is None:
         return socket_text(socket)
     if field in ("proto", "forced_proto"):
@@ -68,6 +77,8 @@ def socket_field(socket: ListenSocket, field: str | None) -> Value:
         return socket.advertised_host
     if field == "advertised_port":
         return socket.advertised_port
+    if field == "anycast":
+        return 0  # no socket is: OpenSIPS has this for its clusters
     return "INET6" if ":" in socket.host else "INET"
 
 
@@ -84,4 +95,4 @@ def check_field(argument: Text | None) -> str | None:
 def _socket_in(argument: Text | None, index: Index) -> Access:
     """Socket that the message was received on, or a field of it."""
     field = check_field(argument)
-    return Access(lambda ctx: socket_field(ctx.socket, field))
+    return Access(lambda ctx: socket_field(received_on(ctx), field))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Mapping
 
 from opensips_py.script.context import Context, RouteKind, Value
-from opensips_py.script.variable_kinds import Access, Index, Text, built, keyed, scalar
+from opensips_py.script.variable_kinds import Access, Index, Text, VariableKind, built, keyed, scalar
 from opensips_py.script.variable_syntax import VariableError
 
 
@@ -87,39 +88,58 @@ def _time(ctx: Context, form: str) -> Value:
     return time.strftime(form) or None
 
 
+def constants(line: int, file: str, argv: Mapping[str, str]) -> dict[str, VariableKind]:
+    """``$cfg_line``, ``$cfg_file`` and ``$argv(name)`` for a line of a script that was started with ``argv``."""
+
+    def named(argument: Text | None, index: Index) -> Access:
+        value = argv.get(argument) if isinstance(argument, str) else None
+        return Access(lambda ctx: value)
+
+    return {
+        "cfg_line": VariableKind("cfg_line", lambda argument, index: Access(lambda ctx: line), "no"),
+        "cfg_file": VariableKind("cfg_file", lambda argument, index: Access(lambda ctx: file), "no"),
+        "argv": VariableKind("argv", named, "required"),
+    }
+
+
 _COLOURS = {"s": 0, "r": 1, "g": 2, "y": 3, "b": 4, "p": 5, "c": 6, "w": 7, "x": 9}
 
 
 @built("C", argument="required")
 def _colour(argument: Text | None, index: Index) -> Access:
-    """Terminal colour: foreground and background letter of ``s r g y b p c w x``, upper case for bright."""
+    """Terminal colour: foreground and background letter of ``s r g y b p c w x``.
+
+    Upper case asks for a bright foreground, which comes out the first time only that the variable is read, as in OpenSIPS.
+    """
     if not isinstance(argument, str) or len(argument) != 2 or any(c.lower() not in _COLOURS for c in argument):
         raise VariableError("$C needs two colours out of s r g y b p c w x, for text and background: $C(rx)")
     fore, back = argument[0], argument[1]
-    text = f"\x1b[{int(fore.isupper())};3{_COLOURS[fore.lower()]};4{_COLOURS[back.lower()]}m"
-    return Access(lambda ctx: text)
+    codes = f"3{_COLOURS[fore.lower()]};4{_COLOURS[back.lower()]}m"
+    bright = [f"\x1b[1;{codes}"] if fore.isupper() else []
+    return Access(lambda ctx: bright.pop() if bright else f"\x1b[0;{codes}")
 
 
-def _error(name: str, variable: str, doc: str) -> None:
+def _error(name: str, variable: str, doc: str, absent: str | int) -> None:
     def read(ctx: Context) -> Value:
         error = ctx.slots.get("error")
-        value: Value = None if error is None else error.get(name)
+        value: Value = absent if error is None else error.get(name)
         return value
 
     scalar(variable, doc=doc)(read)
 
 
-for _name, _doc in (
-    ("class", "In error_route: class of the error."),
-    ("level", "In error_route: how serious the error is."),
-    ("info", "In error_route: what is wrong."),
-    ("rcode", "In error_route: status code recommended for a reply."),
-    ("rreason", "In error_route: reason phrase recommended for a reply."),
+_absent: str | int
+for _name, _doc, _absent in (
+    ("class", "In error_route: class of the error; 0 without one.", 0),
+    ("level", "In error_route: how serious the error is; 0 without one.", 0),
+    ("info", "In error_route: what is wrong; empty when nothing is.", ""),
+    ("rcode", "In error_route: status code recommended for a reply; 0 without an error.", 0),
+    ("rreason", "In error_route: reason phrase recommended for a reply; empty without an error.", ""),
 ):
-    _error(_name, f"err.{_name}", _doc)
+    _error(_name, f"err.{_name}", _doc, _absent)
 
 
-# $cfg_file, $cfg_line and $argv(name) are constants: the compiler puts them in; here they have their names only.
+# $cfg_file, $cfg_line and $argv(name) are constants: the compiler puts them in (constants()); here they have their names only.
 
 
 @scalar("cfg_file")

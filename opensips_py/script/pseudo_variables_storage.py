@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from opensips_py.script.context import Context, Value
-from opensips_py.script.variable_kinds import Access, Getter, Index, Setter, Text, built
+from opensips_py.script.context import Context, Value, ValueRefused
+from opensips_py.script.variable_kinds import Access, Getter, Index, NumericText, Setter, Text, built
 from opensips_py.script.variable_syntax import VariableError
 
 script_variables: dict[str, Value] = {}
@@ -16,9 +16,11 @@ NameOf = Callable[[Context], str]
 
 
 def stored(value: str | int) -> str | int:
-    """A value as a variable keeps it: a number with its own text becomes a plain number."""
+    """A value as a variable keeps it: a number with a text of its own becomes a plain one, or the text if that is what it is."""
     kind = value.__class__
-    return value if kind is str or kind is int else int(value)
+    if kind is str or kind is int:
+        return value
+    return str(value) if kind is NumericText else int(value)
 
 
 @built("var", argument="required")
@@ -56,8 +58,20 @@ def _avp(argument: Text | None, index: Index) -> Access:
     if argument is None:
         raise VariableError("$avp needs a name")
     name_of = _name(argument)
+
+    def afresh(put: Setter) -> Setter:
+        """``:=``: every value goes, then the new one is written."""
+
+        def assign(ctx: Context, value: Value) -> None:
+            ctx.avps.pop(name_of(ctx), None)
+            if value is not None:
+                put(ctx, value)
+
+        return assign
+
     if index is None:
-        return Access(_top(argument), _push(argument), _replace(argument), _all(argument))
+        push = _push(argument)
+        return Access(_top(argument), push, afresh(push), _all(argument))
     if index == "*":
         values = _all(argument)
 
@@ -72,13 +86,17 @@ def _avp(argument: Text | None, index: Index) -> Access:
 
         return Access(get_all, put_all, put_all, values)
     if index == "append":
+        push = _push(argument)
 
         def append(ctx: Context, value: Value) -> None:
-            if value is not None:
+            if value is None:
+                push(ctx, None)
+            else:
                 ctx.avps.setdefault(name_of(ctx), []).insert(0, stored(value))
 
-        return Access(_top(argument), append)
-    return _element(name_of, index)
+        return Access(_top(argument), append, afresh(append))
+    get, put = _element(name_of, index)
+    return Access(get, put, afresh(put))
 
 
 def _name(argument: Text) -> NameOf:
@@ -124,21 +142,6 @@ def _push(argument: Text) -> Setter:
     return put
 
 
-def _replace(argument: Text) -> Setter:
-    name_of = _name(argument)
-
-    def assign(ctx: Context, value: Value) -> None:
-        name = name_of(ctx)
-        if value is None:
-            ctx.avps.pop(name, None)
-        elif stack := ctx.avps.get(name):
-            stack[-1] = stored(value)
-        else:
-            ctx.avps[name] = [stored(value)]
-
-    return assign
-
-
 def _all(argument: Text) -> Callable[[Context], Sequence[Value]]:
     name_of = _name(argument)
 
@@ -148,7 +151,9 @@ def _all(argument: Text) -> Callable[[Context], Sequence[Value]]:
     return values
 
 
-def _element(name_of: NameOf, index: Index) -> Access:
+def _element(name_of: NameOf, index: Index) -> tuple[Getter, Setter]:
+    """Reading and writing the value at an index; one that is not there cannot be written."""
+
     def position(ctx: Context, stack: list[str | int]) -> int:
         """Place in the list (top last) of the element that the script's index means, or -1."""
         i = index(ctx) if callable(index) else index
@@ -167,15 +172,13 @@ def _element(name_of: NameOf, index: Index) -> Access:
         name = name_of(ctx)
         stack = ctx.avps.get(name) or []
         place = position(ctx, stack)
-        if value is None:
-            if place >= 0:
-                del stack[place]
-                if not stack:
-                    del ctx.avps[name]
-        elif place >= 0:
+        if value is not None:
+            if place < 0:
+                raise ValueRefused(f"$avp({name}) has no value with that index")
             stack[place] = stored(value)
-        else:
-            stack.append(stored(value))
-            ctx.avps[name] = stack
+        elif place >= 0:
+            del stack[place]
+            if not stack:
+                del ctx.avps[name]
 
-    return Access(get, put)
+    return get, put

@@ -4,30 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from opensips_py.script.context import Q_UNSPECIFIED, Context, Value
+from opensips_py.script.context import Q_UNSPECIFIED, Context, Value, ValueRefused
 from opensips_py.script.one_line import one_line
-from opensips_py.script.variable_kinds import Getter, scalar
-from opensips_py.sip.uri import Uri, uri_or_none
+from opensips_py.script.variable_kinds import Getter, NumericText, scalar
+from opensips_py.sip.uri import Uri, loose_uri
 
 
-def _line(value: Value) -> str:
-    """A value as text; ValueRefused when it would end the line that it will stand in."""
-    text = str(value)
+def text_for_uri(value: Value) -> str:
+    """A value that becomes a URI or a part of one; ValueRefused unless it is a text, of one line (a number is none here)."""
+    text = value.text if isinstance(value, NumericText) else value
+    if not isinstance(text, str):
+        raise ValueRefused(f"a text is expected, not {'NULL' if value is None else f'the number {value}'}")
     one_line(text)
     return text
 
 
 def _set_ruri(ctx: Context, value: Value) -> None:
-    ctx.new_uri = None if value is None else _line(value)
+    uri = text_for_uri(value)
+    if uri:
+        ctx.new_uri, ctx.q = uri, Q_UNSPECIFIED
+    else:
+        ctx.new_uri = None
 
 
-@scalar("ru", "ruri", write=_set_ruri)
+@scalar("ru", "ruri", write=_set_ruri, takes_text=True)
 def _ruri(ctx: Context) -> Value:
-    """Request-URI; writable, NULL restores the received one. NULL while it is not a URI."""
+    """Request-URI; writable, which resets its q; an empty text restores it as received. NULL while it is not a URI."""
     uri = ctx.new_uri
     if uri is None:
-        return ctx.msg.ruri or None
-    return uri if uri_or_none(uri) is not None else None
+        uri = ctx.msg.ruri
+    return uri if loose_uri(uri) is not None else None
 
 
 def with_user(uri: Uri, user: str | None) -> str:
@@ -35,10 +41,13 @@ def with_user(uri: Uri, user: str | None) -> str:
     return str(uri._replace(user=user) if user else uri._replace(user=None, password=None))
 
 
-def with_port(uri: Uri, port: Value) -> str:
-    """``uri`` with another port; what is no port removes it."""
-    number = int(port) if isinstance(port, int) or (isinstance(port, str) and port.isascii() and port.isdigit()) else None
-    return str(uri._replace(port=number))
+def with_port(uri: Uri, port: str) -> str:
+    """``uri`` with a text as its port, whether it is one or not; without when there is none."""
+    if uri.host is None or not port:
+        return str(uri._replace(port=None))
+    head = str(uri._replace(port=None, params_text="", headers_text=""))
+    tail = str(uri._replace(port=None))[len(head) :]
+    return f"{head}:{port}{tail}"
 
 
 def protocol_of(uri: Uri) -> str:
@@ -49,15 +58,15 @@ def protocol_of(uri: Uri) -> str:
 def ruri_parts(ctx: Context) -> Uri | None:
     """The current R-URI taken apart; None when it is no URI, or in a reply."""
     uri = ctx.new_uri
-    return uri_or_none(ctx.msg.ruri if uri is None else uri)
+    return loose_uri(ctx.msg.ruri if uri is None else uri)
 
 
 def _original(ctx: Context) -> Uri | None:
-    return uri_or_none(ctx.msg.ruri)
+    return loose_uri(ctx.msg.ruri)
 
 
 def _destination(ctx: Context) -> Uri | None:
-    return None if ctx.dst_uri is None else uri_or_none(ctx.dst_uri)
+    return None if ctx.dst_uri is None else loose_uri(ctx.dst_uri)
 
 
 Source = Callable[[Context], "Uri | None"]
@@ -82,7 +91,10 @@ def _host(source: Source) -> Getter:
 def _port(source: Source) -> Getter:
     def read(ctx: Context) -> Value:
         uri = source(ctx)
-        return None if uri is None else uri.effective_port
+        if uri is None:
+            return None
+        port = uri.port
+        return uri.effective_port if port is None else NumericText(port, str(port))
 
     return read
 
@@ -95,26 +107,40 @@ def _protocol(source: Source) -> Getter:
     return read
 
 
+def _present(uri: Uri | None, what: str) -> Uri:
+    if uri is None:
+        raise ValueRefused(f"there is no {what} to change")
+    return uri
+
+
 def _set_user(ctx: Context, value: Value) -> None:
-    uri = ruri_parts(ctx)
-    if uri is not None:
-        ctx.new_uri = with_user(uri, None if value is None else _line(value))
+    uri = _present(ruri_parts(ctx), "R-URI")
+    user = "" if value is None else text_for_uri(value)
+    if not user and uri.password is None:
+        ctx.new_uri = str(uri._replace(user=None))
+    else:  # a password alone is left as it is: such a URI is none, as in OpenSIPS
+        ctx.new_uri = str(uri._replace(user=user))
 
 
 def _set_host(ctx: Context, value: Value) -> None:
-    uri = ruri_parts(ctx)
-    if uri is not None and value is not None:
-        ctx.new_uri = str(uri._replace(host=_line(value)))
+    ctx.new_uri = str(_present(ruri_parts(ctx), "R-URI")._replace(host=text_for_uri(value)))
+
+
+def _port_text(value: Value) -> str:
+    """The text of a port to be written, whatever it is."""
+    if value is None:
+        return ""
+    return str(value) if isinstance(value, int) else text_for_uri(value)
 
 
 def _set_port(ctx: Context, value: Value) -> None:
-    uri = ruri_parts(ctx)
-    if uri is not None:
-        ctx.new_uri = with_port(uri, value)
+    ctx.new_uri = with_port(_present(ruri_parts(ctx), "R-URI"), _port_text(value))
 
 
-scalar("rU", "ruri.user", write=_set_user, doc="User of the R-URI; NULL or an empty text removes it.")(_user(ruri_parts))
-scalar("rd", "ruri.domain", write=_set_host, doc="Host of the R-URI.")(_host(ruri_parts))
+scalar("rU", "ruri.user", write=_set_user, takes_text=True, doc="User of the R-URI; NULL or an empty text removes it.")(
+    _user(ruri_parts)
+)
+scalar("rd", "ruri.domain", write=_set_host, takes_text=True, doc="Host of the R-URI.")(_host(ruri_parts))
 scalar("rp", write=_set_port, doc="Port of the R-URI, or the usual one of its transport; NULL removes it.")(_port(ruri_parts))
 scalar("rP", doc="Transport of the R-URI.")(_protocol(ruri_parts))
 scalar("oU", doc="User of the R-URI as received.")(_user(_original))
@@ -123,55 +149,54 @@ scalar("op", doc="Port of the R-URI as received.")(_port(_original))
 scalar("oP", doc="Transport of the R-URI as received.")(_protocol(_original))
 
 
-@scalar("ou")
+@scalar("ou", "ouri")
 def _ou(ctx: Context) -> Value:
-    """Request-URI as received."""
-    return ctx.msg.ruri or None
+    """Request-URI as received; NULL when it is not a URI."""
+    uri = ctx.msg.ruri
+    return uri if loose_uri(uri) is not None else None
+
+
+MAX_Q = 1000
 
 
 def _set_q(ctx: Context, value: Value) -> None:
-    if value is None:
-        ctx.q = Q_UNSPECIFIED
-    elif isinstance(value, int):
-        ctx.q = int(value)
+    if not isinstance(value, int):
+        raise ValueRefused("a q is a number, in thousandths")
+    ctx.q = min(int(value), MAX_Q)
 
 
 @scalar("ru_q", write=_set_q)
 def _ru_q(ctx: Context) -> Value:
-    """q of the R-URI in thousandths."""
-    return None if ctx.q == Q_UNSPECIFIED else ctx.q
+    """q of the R-URI in thousandths, 1000 at most; -1 when it has none. NULL in a reply."""
+    return ctx.q if ctx.msg.is_request else None
 
 
 def _set_du(ctx: Context, value: Value) -> None:
-    ctx.dst_uri = None if value is None or value == "" else _line(value)
+    ctx.dst_uri = None if value is None else text_for_uri(value) or None
 
 
-@scalar("du", "duri", write=_set_du)
+@scalar("du", "duri", write=_set_du, takes_text=True)
 def _du(ctx: Context) -> Value:
     """Where the request is sent to instead of its R-URI."""
     return ctx.dst_uri
 
 
 def _set_dd(ctx: Context, value: Value) -> None:
-    uri = _destination(ctx)
-    if uri is not None and value is not None:
-        ctx.dst_uri = str(uri._replace(host=_line(value)))
+    ctx.dst_uri = str(_present(_destination(ctx), "$du")._replace(host=text_for_uri(value)))
 
 
 def _set_dp(ctx: Context, value: Value) -> None:
-    uri = _destination(ctx)
-    if uri is not None:
-        ctx.dst_uri = with_port(uri, value)
+    ctx.dst_uri = with_port(_present(_destination(ctx), "$du"), _port_text(value))
 
 
-scalar("dd", write=_set_dd, doc="Host of the destination ($du).")(_host(_destination))
+scalar("dd", write=_set_dd, takes_text=True, doc="Host of the destination ($du).")(_host(_destination))
 scalar("dp", write=_set_dp, doc="Port of the destination ($du).")(_port(_destination))
 scalar("dP", doc="Transport of the destination ($du).")(_protocol(_destination))
 
 
 def q_text(q: int) -> str:
     """q in thousandths as it stands in a Contact: ``0.7``; empty when there is none."""
-    if q == Q_UNSPECIFIED:
+    if q < 0:
         return ""
     return f"{q / 1000:.3f}".rstrip("0").rstrip(".")
 
@@ -187,18 +212,19 @@ def q_value(text: str) -> int | None:
 
 @scalar("ds")
 def _ds(ctx: Context) -> Value:
-    """The appended branches as a Contact header."""
-    if not ctx.branches:
+    """The destinations as a Contact header: the R-URI, if it has been changed, and the appended branches."""
+    entries = [] if ctx.new_uri is None or not ctx.msg.is_request else [(ctx.new_uri, ctx.q)]
+    entries += [(branch.uri, branch.q) for branch in ctx.branches]
+    if not entries:
         return None
-    entries = [f"<{b.uri}>" + (f";q={q_text(b.q)}" if b.q != Q_UNSPECIFIED else "") for b in ctx.branches]
-    return "Contact: " + ", ".join(entries)
+    return "Contact: " + ", ".join(f"<{uri}>" + (f";q={q_text(q)}" if q >= 0 else "") for uri, q in entries)
 
 
 def _set_path(ctx: Context, value: Value) -> None:
-    ctx.path = None if value is None else _line(value)
+    ctx.path = None if value is None else text_for_uri(value)
 
 
-@scalar("path", write=_set_path)
+@scalar("path", write=_set_path, takes_text=True)
 def _path(ctx: Context) -> Value:
     """Route set for the request (Path, RFC 3327)."""
     return ctx.path

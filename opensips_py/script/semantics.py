@@ -16,6 +16,7 @@ from typing import Any
 
 from opensips_py.script.context import Context, Value, ValueRefused
 from opensips_py.script.posix_regex import RegexError, compile_regex
+from opensips_py.script.variable_kinds import NumericText
 
 MAX_DEPTH = 100
 """Nesting of ``route()`` calls."""
@@ -47,6 +48,8 @@ def add(left: Value, right: Value) -> str | int:
         if right is None:
             return left
         return left + str(right)
+    if left.__class__ is NumericText:
+        return str(left) if right is None else str(left) + str(right)
     if isinstance(left, int) and isinstance(right, int):
         return wrap(int(left) + int(right))
     raise EvaluationError(_complain("+", left, right))
@@ -54,14 +57,9 @@ def add(left: Value, right: Value) -> str | int:
 
 def add_number(left: Value, right: int) -> int:
     """``+`` with a number literal on the right: it has no text to append to a string."""
-    if isinstance(left, int):
+    if isinstance(left, int) and left.__class__ is not NumericText:
         return wrap(int(left) + right)
     raise EvaluationError(_complain("+", left, right))
-
-
-def add_to_text(left: Value, right: Value) -> str | int:
-    """``+`` with a variable on the left that counts as text although it has a number (``$rp``)."""
-    return add(None if left is None else str(left), right)
 
 
 def _complain(op: str, left: Value, right: Value) -> str:
@@ -153,6 +151,8 @@ OPERATORS = {
 
 def joined(left: Value, right: Value) -> str | int:
     """``+=``: both numbers or both strings."""
+    if left.__class__ is NumericText and right is not None:
+        return str(left) + right if isinstance(right, str) else wrap(int(left) + int(right))
     if left is None or right is None or isinstance(left, str) != isinstance(right, str):
         raise EvaluationError(_complain("+=", left, right))
     return add(left, right)

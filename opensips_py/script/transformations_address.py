@@ -51,6 +51,12 @@ def _uri_port(text: str) -> Value:
     return None if uri is None else uri.port
 
 
+@transformation("uri.port_or_0", doc="")
+def _uri_port_in_sums(text: str) -> Value:
+    uri = loose_uri(text)
+    return None if uri is None else uri.port or 0
+
+
 @transformation("uri.param", str)
 def _uri_param(text: str, name: str) -> Value:
     """Value of a URI parameter; an empty text when it has none."""
@@ -151,6 +157,12 @@ for _name, _attribute, _doc in (
     ("comment", "comment", "Comment"),
 ):
     _via(_name, _attribute, _doc)
+
+
+@transformation("via.port_or_0", doc="")
+def _via_port_in_sums(text: str) -> Value:
+    via = top_via(text)
+    return None if via is None else via.port or 0
 
 
 @transformation("via.params")

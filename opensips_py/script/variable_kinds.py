@@ -10,12 +10,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from opensips_py.script.context import Context, Value
+from opensips_py.script.context import Context, Value, ValueRefused
 from opensips_py.script.declarations import VariableClass
 from opensips_py.script.variable_syntax import VariableError
 
 Getter = Callable[[Context], Value]
 Setter = Callable[[Context, Value], None]
+"""Writes a value; raises ValueRefused when the variable does not take it: nothing has changed then."""
 Text = str | Callable[[Context], "str | None"]
 """An argument: its text, or what computes it when it contains variables."""
 Index = int | str | Getter | None
@@ -36,7 +37,14 @@ class Number(int):
         return self.text
 
     def __repr__(self) -> str:
-        return f"Number({int(self)}, {self.text!r})"
+        return f"{type(self).__name__}({int(self)}, {self.text!r})"
+
+
+class NumericText(Number):
+    """A text that is compared and calculated with as a number, but that ``+`` joins as a text: a port that a URI names."""
+
+    def __bool__(self) -> bool:
+        return True
 
 
 class Access(NamedTuple):
@@ -48,6 +56,8 @@ class Access(NamedTuple):
     """The operator ``:=`` where it differs from ``=``."""
     values: Callable[[Context], Sequence[Value]] | None = None
     """All values, for ``for ($var(i) in $(…[*]))``; None: the one that ``get`` gives."""
+    takes_text: bool = False
+    """Only texts can be written, and so can the number in a variable, which has a text; a number by itself has none."""
 
 
 @dataclass(slots=True)
@@ -66,14 +76,16 @@ CORE: dict[str, VariableKind] = {}
 """Variables of the core by name, filled by the ``pseudo_variables_*`` files."""
 
 
-def scalar(*names: str, write: Setter | None = None, doc: str | None = None) -> Callable[[Getter], Getter]:
+def scalar(
+    *names: str, write: Setter | None = None, takes_text: bool = False, doc: str | None = None
+) -> Callable[[Getter], Getter]:
     """Declare variables with one value and no argument. An index has no meaning for them and is ignored.
 
     ``doc`` stands in for the docstring of a function that serves several variables.
     """
 
     def declare(read: Getter) -> Getter:
-        access = Access(read, write)
+        access = Access(read, write, takes_text=takes_text)
         for name in names:
             CORE[name] = VariableKind(name, lambda argument, index: access, "no", doc=doc or (read.__doc__ or "").strip())
         return read
@@ -102,7 +114,7 @@ def listed(*names: str, argument: str = "no") -> Callable[[Lister], Lister]:
 
     def declare(read: Lister) -> Lister:
         def build(text: Text | None, index: Index) -> Access:
-            return Access(indexed(read, text, index), values=_values(read, text))
+            return Access(indexed(read, text, index), values=list_of(read, text))
 
         for name in names:
             CORE[name] = VariableKind(name, build, argument, doc=(read.__doc__ or "").strip())
@@ -111,22 +123,30 @@ def listed(*names: str, argument: str = "no") -> Callable[[Lister], Lister]:
     return declare
 
 
-def _values(read: Lister, argument: Text | None) -> Callable[[Context], Sequence[Value]]:
+def list_of(read: Lister, argument: Text | None) -> Callable[[Context], Sequence[Value]]:
+    """What reads all values of a list-like variable with this argument."""
     if argument is None or isinstance(argument, str):
         return lambda ctx: read(ctx, argument)
     return lambda ctx: read(ctx, argument(ctx))
 
 
+def joined(values: Sequence[Value]) -> str:
+    """All values as one text; what is NULL leaves a gap, but not at the start (recorded behaviour)."""
+    texts = ["" if value is None else str(value) for value in values]
+    first = next((i for i, text in enumerate(texts) if text), len(texts))
+    return ", ".join(texts[first:])
+
+
 def indexed(read: Lister, argument: Text | None, index: Index) -> Getter:
     """The getter of element ``index`` of a list-like variable."""
-    values = _values(read, argument)
+    values = list_of(read, argument)
     if index is None:
         index = 0
     if index == "*":
 
         def get_all(ctx: Context) -> Value:
             every = values(ctx)
-            return ", ".join(map(str, every)) if every else None
+            return joined(every) if every else None
 
         return get_all
     if isinstance(index, int):
@@ -167,8 +187,9 @@ def keyed(
 
             def put(ctx: Context, value: Value) -> None:
                 name = dynamic(ctx)
-                if name is not None and write is not None:
-                    write(ctx, name, value)
+                if name is None or write is None:
+                    raise ValueRefused("the name in parentheses is NULL")
+                write(ctx, name, value)
 
             return Access(get, None if write is None else put)
 

@@ -6,12 +6,14 @@ names, arguments, indexes and transformations are resolved once, when the script
 
 from __future__ import annotations
 
+import copy
 import difflib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from opensips_py.script import pseudo_variables
 from opensips_py.script.context import Context, Value, ValueRefused
 from opensips_py.script.declarations import Module, ModuleTransformation
+from opensips_py.script.pseudo_variables_process import constants
 from opensips_py.script.transformations import compile_transformation
 from opensips_py.script.variable_kinds import (
     CORE,
@@ -39,13 +41,14 @@ CONTEXTS = {
 class Variable:
     """A variable as it stands in a script. ``get(ctx)`` reads it; ``set(ctx, value)`` is the operator ``=``."""
 
-    __slots__ = ("assign", "get", "name", "set", "text", "values", "writable")
+    __slots__ = ("assign", "get", "name", "set", "takes_text", "text", "values", "writable")
 
     def __init__(self, text: str, name: str, access: Access) -> None:
         self.text = text
         """Source text; the same text gives an equal variable in every process."""
         self.name = name
         self.writable = access.set is not None
+        self.takes_text = access.takes_text
         self.get: Getter = access.get
         self.set: Setter = access.set or self._refuse
         self.assign: Setter = access.assign or self.set
@@ -85,6 +88,13 @@ class Registry:
         for cls in module.variables.values():
             self.kinds[cls.name] = kind_of_class(cls)
         self._compiled.clear()
+
+    def at(self, line: int, file: str, argv: Mapping[str, str]) -> Registry:
+        """The same variables, with those that are constants in a line of the script having their values."""
+        there = copy.copy(self)
+        there.kinds = self.kinds | constants(line, file, argv)
+        there._compiled = {}
+        return there
 
     def argument(self, name: str) -> str | None:
         """How ``$name`` takes an argument (``no``, ``optional``, ``required``), or None when there is no such variable."""

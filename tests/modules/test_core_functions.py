@@ -12,7 +12,7 @@ from opensips_py.core import functions, own_address
 from opensips_py.core.process import this
 from opensips_py.script.context import Context, ListenSocket
 from opensips_py.script.flag_names import FlagNames
-from tests.support.script_context import SOCKET, expand, put, request, value, variable, with_ruri
+from tests.support.script_context import SOCKET, expand, refused, request, value, variable, with_ruri
 
 
 def call(ctx: Context, name: str, *arguments: object) -> int:
@@ -90,7 +90,7 @@ def test_append_branch_copies_the_ruri_and_resets_what_belongs_to_it() -> None:
     assert call(ctx, "append_branch") == 1
     branch = ctx.branches[0]
     assert (branch.uri, branch.dst_uri, branch.q, branch.flags) == (ctx.msg.ruri, "sip:10.0.0.1", 500, 3)
-    assert expand(ctx, "$du $ru_q") == "<null> <null>"
+    assert expand(ctx, "$du $ru_q") == "<null> -1"
     assert call(ctx, "isbflagset", 3) == -1
 
 
@@ -266,5 +266,5 @@ def test_send_sends_the_message_as_it_came_with_more_headers(peer: socket.socket
 
 def test_a_variable_that_names_no_branch_is_null() -> None:
     ctx = request()
-    put(ctx, "$(branch(uri)[3])", "sip:x@y")
+    assert refused(ctx, "$(branch(uri)[3])", "sip:x@y")
     assert value(ctx, "$(branch(uri)[3])") is None

@@ -371,7 +371,7 @@ def test_return_code_is_there_for_who_reads_it(scripts: Scripts, statements: str
 )
 @pytest.mark.parametrize("target", ["$var(x)", "$avp(x)", "$(avp(x)[0])"])
 def test_a_command_or_condition_is_assigned_as_a_number(scripts: Scripts, target: str, value: str, assigned: str) -> None:
-    body = f'$var(five) = 5; $var(text) = "1000"; $var(name) = "five"; {target} = {value}; xlog("$rc {target}");'
+    body = f'$avp(x) = 9; $var(five) = 5; $var(text) = "1000"; $var(name) = "five"; {target} = {value}; xlog("$rc {target}");'
     extra = "route[five] { return(5); }\nroute[minus] { return(-3); }\nroute[plain] { $var(y) = 2; }\n"
     assert scripts.logged(body, extra) == [f"1 {assigned}"]
 
@@ -431,3 +431,34 @@ def test_assert_false_stops_the_script(scripts: Scripts) -> None:
     run = scripts.run(prog)
     assert run.runtime.lines == ["one"]
     assert [text for _, text in run.runtime.problems] == ["ASSERTION FAILED - b"]
+
+
+@pytest.mark.parametrize(
+    ("statement", "logged"),
+    [
+        ("$ru = NULL;", "-1 sip:bob@127.0.0.1:5060"),
+        ("$rU = 5;", "-1 sip:bob@127.0.0.1:5060"),
+        ("$var(n) = 5; $rU = $var(n);", "1 sip:5@127.0.0.1:5060"),
+        ('$dd = "h";', "-1 sip:bob@127.0.0.1:5060"),
+        ('$rp += "3";', "1 sip:bob@127.0.0.1:50603"),
+        ("$rp += 3;", "1 sip:bob@127.0.0.1:5063"),
+        ("$var(x) = $rp + 3;", "-1 sip:bob@127.0.0.1:5060"),
+        ('$ru = "sip:h"; $var(x) = $rp + 3;', "1 sip:h"),
+    ],
+)
+def test_a_variable_that_does_not_take_a_value_gives_minus_1(scripts: Scripts, statement: str, logged: str) -> None:
+    assert scripts.logged(f'{statement} xlog("$rc $ru");') == [logged]
+
+
+@pytest.mark.parametrize(
+    ("uri", "total"),
+    [("sip:h", "1"), ("sip:h:5", "6"), ("sip:h:0", "1"), ("nothing", "-")],
+)
+def test_a_port_that_a_uri_lacks_is_0_in_sums(scripts: Scripts, uri: str, total: str) -> None:
+    body = f'$var(u) = "{uri}"; $var(n) = "-"; $var(n) = $(var(u){{uri.port}}) + 1; xlog("$var(n)");'
+    assert scripts.logged(body) == [total]
+
+
+def test_the_number_of_a_line_can_be_transformed(scripts: Scripts) -> None:
+    body = '$var(n) = $(cfg_line{s.len}) + 1;\nxlog("$var(n) $(cfg_line{s.fill.left,0,4})"); if ($cfg_line == NULL) xlog("NULL");'
+    assert scripts.logged(body) == ["2 0007"]

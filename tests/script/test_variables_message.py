@@ -6,9 +6,11 @@ import copy
 
 import pytest
 
+from opensips_py.core.process import this
+from opensips_py.core.report import report_context
 from opensips_py.script.context import RouteKind
 from opensips_py.sip.message import parse
-from tests.support.script_context import SDP, expand, put, request, value
+from tests.support.script_context import SDP, SOCKET, expand, put, refused, request, value
 
 
 @pytest.mark.parametrize(
@@ -28,7 +30,7 @@ from tests.support.script_context import SDP, expand, put, request, value
         ("[$hdr(Subject)] [$hdr(s)]", "[<null>] [short subject]"),
         ("$hdr_name $(hdr_name[-1])", "Via Content-Length"),
         ("$di $dip $dir", "sip:div@d.example full no-answer"),
-        ("$msg.type $msg.is_request $rs $rr", "request 1 <null> <null>"),
+        ("$msg.type $msg.is_request $rs $rr", "request true <null> <null>"),
         ("$(rb{s.len}) $(rb(application/sdp){s.len}) $rb(text/plain)", f"{len(SDP) + 11} {len(SDP) + 11} <null>"),
         ("$rT $rc", "request_route 1"),
     ],
@@ -110,11 +112,97 @@ def test_flags_print_their_names() -> None:
     assert expand(ctx, "$mf $msg.flag(TEST_A)") == "TEST_B TEST_A true"
     put(ctx, "$msg.flag(TEST_A)", 0)
     assert value(ctx, "$mf") == "TEST_B"
+    assert refused(ctx, "$msg.flag(TEST_A)", "true")
+    assert refused(ctx, "$msg.flag(TEST_B)", None)
+    assert value(ctx, "$mf") == "TEST_B"
+
+
+def test_branch_flags_are_those_of_the_appended_branches() -> None:
+    ctx = request()
+    assert refused(ctx, "$branch.flag(TEST_A)", 1)
+    assert value(ctx, "$branch.flag(TEST_A)") is None
+    put(ctx, "$branch", "sip:b@h")
     put(ctx, "$branch.flag(TEST_A)", 1)
-    assert expand(ctx, "$bf $branch.flag(TEST_A)") == "TEST_A true"
+    assert expand(ctx, "$(branch.flag(TEST_A)[0]) $(branch(flags)[0]) $(branch.flag(TEST_A)[1]) [$bf]") == "true TEST_A <null> []"
+    assert refused(ctx, "$(branch(flags)[0])", "no-such-flag")
 
 
 def test_the_number_of_a_message_stays() -> None:
     ctx = request()
     first = value(ctx, "$mi")
     assert value(copy.copy(ctx), "$mi") == first != value(request(), "$mi")
+
+
+MULTIPART = """\
+INVITE sip:b@h SIP/2.0
+Via: SIP/2.0/UDP h;branch=z9hG4bK1
+From: <tel:+1555;isub=4>;tag=1
+To: urn:nena:service:sos
+Call-ID: 1
+CSeq: 1 INVITE
+Contact: <sip:a@h>, "Two" <sip:b@h>;q=0.5;methods="INVITE, BYE", <sip:c@h>
+Authorization: Digest\tusername="al", realm="r"
+Content-Type: multipart/mixed;boundary="b 2"
+Content-Length: *
+
+--b 2
+Content-Type: text/plain
+
+one
+--b 2
+Content-Type: application/ISUP;version=x
+
+two
+--b 2
+Content-Type: image/png
+
+three
+--b 2--
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "printed"),
+    [
+        ("$cT", 'multipart/mixed;boundary="b 2"'),
+        ("$(cT[0]) $(cT[1]) $(cT[-1]) $(cT[3])", "text/plain application/isup unknown/unknown <null>"),
+        ("$(cT[*])", 'multipart/mixed;boundary="b 2",text/plain,application/isup,unknown/unknown'),
+        ("$(rb(application/isup))", "two"),
+        ("$(rb[0]) $(rb[-1])", "one three"),
+        ("$Au $fU $from.user [$from.domain]", "+1555@ +1555 +1555 [<null>]"),
+        ("$to.user $to.domain $td", "<null> sos sos"),
+        ("$aU $ar", "al r"),
+        ("$(ct.fields(name)[*])", '"Two", '),
+        ("$(ct.fields(methods)[1])", "INVITE, BYE"),
+        ("$err.class $err.level $err.rcode [$err.info] [$err.rreason]", "0 0 0 [] []"),
+        ("$socket_in(anycast)", "0"),
+    ],
+)
+def test_values_that_opensips_gives(text: str, printed: str) -> None:
+    assert expand(request(MULTIPART), text) == printed
+
+
+@pytest.mark.parametrize(
+    ("headers", "text", "printed"),
+    [
+        (
+            "Content-Type: garbage\nContent-Length: *",
+            "$cT $(cT[0]) $(cT[*]) $rb $(rb[0]) $(rb[*])",
+            "garbage <null> <null> x <null> x",
+        ),
+        ("Content-Type: text/plain", "$rb $(rb[0]) $rb(text/plain)", "<null> <null> <null>"),
+        ("Authorization: Digest username=alice, realm\nContent-Length: *", "$aU $ar", "<null> <null>"),
+        ("Authorization: Basic username=alice\nContent-Length: *", "$aU", "<null>"),
+    ],
+)
+def test_what_cannot_be_read_is_null(headers: str, text: str, printed: str) -> None:
+    message = f"MESSAGE sip:b@h SIP/2.0\nVia: SIP/2.0/UDP h\n{headers}\n\nx"
+    assert expand(request(message), text) == printed
+
+
+def test_a_message_that_came_from_nowhere_has_no_socket() -> None:
+    this.sockets = [SOCKET]
+    ctx = report_context(RouteKind.STARTUP)
+    assert expand(ctx, "$si $sp $pr $Ri $Rp $socket_in $socket_in(af) $socket_out $cl $ru_q") == (
+        "0.0.0.0 0 <null> <null> <null> <null> <null> <null> <null> 0"
+    )

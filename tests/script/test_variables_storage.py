@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from opensips_py.script import pseudo_variables_storage
-from tests.support.script_context import expand, put, request, value, variable
+from opensips_py.script.context import Value
+from tests.support.script_context import expand, put, refused, request, value, variable
 
 
 @pytest.fixture(autouse=True)
@@ -60,14 +61,43 @@ def test_append_adds_below() -> None:
     assert expand(ctx, "$(avp(s)[*])") == "top, bottom"
 
 
-def test_colon_equals_replaces_the_top_and_with_null_deletes_all() -> None:
+@pytest.mark.parametrize(
+    ("target", "new", "left", "taken"),
+    [
+        ("$avp(s)", "B", "B", True),
+        ("$avp(s)", None, "<null>", True),
+        ("$(avp(s)[*])", "B", "B", True),
+        ("$(avp(s)[append])", "B", "B", True),
+        ("$(avp(s)[append])", None, "<null>", True),
+        ("$(avp(s)[0])", "B", "<null>", False),
+        ("$(avp(s)[3])", None, "<null>", True),
+    ],
+)
+def test_colon_equals_deletes_all_values_first(target: str, new: Value, left: str, taken: bool) -> None:
     ctx = request()
     put(ctx, "$avp(s)", "a")
     put(ctx, "$avp(s)", "b")
-    variable("$avp(s)").assign(ctx, "B")
-    assert expand(ctx, "$(avp(s)[*])") == "B, a"
-    variable("$avp(s)").assign(ctx, None)
-    assert value(ctx, "$avp(s)") is None
+    assert refused(ctx, target, new, replacing=True) != taken
+    assert expand(ctx, "$(avp(s)[*])") == left
+
+
+@pytest.mark.parametrize(
+    ("target", "new", "left", "taken"),
+    [
+        ("$(avp(s)[0])", "B", "B, a", True),
+        ("$(avp(s)[-1])", "A", "b, A", True),
+        ("$(avp(s)[2])", "c", "b, a", False),
+        ("$(avp(s)[2])", None, "b, a", True),
+        ("$(avp(s)[append])", "c", "b, a, c", True),
+        ("$(avp(s)[append])", None, "a", True),
+    ],
+)
+def test_a_value_at_an_index_is_written(target: str, new: Value, left: str, taken: bool) -> None:
+    ctx = request()
+    put(ctx, "$avp(s)", "a")
+    put(ctx, "$avp(s)", "b")
+    assert refused(ctx, target, new) != taken
+    assert expand(ctx, "$(avp(s)[*])") == left
 
 
 def test_a_number_is_not_the_string_of_its_digits() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from opensips_py.script.context import Value
-from tests.support.script_context import expand, put, request, value, with_ruri
+from tests.support.script_context import expand, put, refused, request, value, with_ruri
 
 
 def test_parts_of_the_ruri() -> None:
@@ -31,7 +31,11 @@ def test_parts_of_other_uris(uri: str, printed: str) -> None:
     ("text", "new", "uri"),
     [
         ("$ru", "sip:x@y", "sip:x@y"),
-        ("$ru", None, "sip:bob@biloxi.example:5080;transport=udp;lr?X=1"),
+        ("$ru", "", "sip:bob@biloxi.example:5080;transport=udp;lr?X=1"),
+        ("$rU", "a:pw:x", None),
+        ("$rp", "abc", None),
+        ("$rp", 70000, None),
+        ("$rp", 0, "sip:bob@biloxi.example:0;transport=udp;lr?X=1"),
         ("$rU", "carol", "sip:carol@biloxi.example:5080;transport=udp;lr?X=1"),
         ("$rU", None, "sip:biloxi.example:5080;transport=udp;lr?X=1"),
         ("$rd", "h.example", "sip:bob@h.example:5080;transport=udp;lr?X=1"),
@@ -53,7 +57,7 @@ def test_a_ruri_that_is_none_reads_as_null() -> None:
 
 def test_parts_of_the_destination_are_written_only_when_there_is_one() -> None:
     ctx = request()
-    put(ctx, "$dd", "h.example")
+    assert refused(ctx, "$dd", "h.example")
     assert value(ctx, "$du") is None
     put(ctx, "$du", "sip:10.0.0.1:5080")
     put(ctx, "$dd", "h.example")
@@ -67,9 +71,51 @@ def test_parts_of_the_destination_are_written_only_when_there_is_one() -> None:
 
 def test_q_is_in_thousandths() -> None:
     ctx = request()
-    assert value(ctx, "$ru_q") is None
+    assert value(ctx, "$ru_q") == -1
     put(ctx, "$ru_q", 500)
     assert value(ctx, "$ru_q") == 500
+    assert refused(ctx, "$ru_q", "0.3")
+    assert refused(ctx, "$ru_q", None)
+    assert value(ctx, "$ru_q") == 500
+    put(ctx, "$ru_q", 2000)
+    assert value(ctx, "$ru_q") == 1000
+    put(ctx, "$ru", "sip:other@h")
+    assert value(ctx, "$ru_q") == -1
+
+
+@pytest.mark.parametrize(
+    ("uri", "printed"),
+    [
+        ("urn:service:sos.fire", "urn:service:sos.fire <null> sos.fire 5060"),
+        ("sip:+1;npdi;rn=+2@gw;user=phone;x=%22", "sip:+1;npdi;rn=+2@gw;user=phone;x=%22 +1;npdi;rn=+2 gw 5060"),
+        ('sip:+1@gw;x="q;r"', 'sip:+1@gw;x="q;r" +1 gw 5060'),
+        ("sip:u@h:0", "sip:u@h:0 u h 0"),
+        ("sip:u@@h", "<null> <null> <null> <null>"),
+        ("sip:u@h:99999", "<null> <null> <null> <null>"),
+    ],
+)
+def test_a_ruri_that_is_none_is_null(uri: str, printed: str) -> None:
+    ctx = with_ruri(uri)
+    assert expand(ctx, "$ru $rU $rd $rp") == printed
+    assert expand(ctx, "$ouri $oU $od $op") == printed
+
+
+@pytest.mark.parametrize("text", ["$ru", "$rU", "$rd", "$rp", "$du", "$path", "$branch"])
+@pytest.mark.parametrize("hostile", ["sip:a@h\r\nX: y", "a\nb", "a\0b"])
+def test_what_ends_a_line_gets_into_no_uri(text: str, hostile: str) -> None:
+    ctx = request()
+    assert refused(ctx, text, hostile)
+    assert expand(ctx, "$ru $du $path $branch") == expand(request(), "$ru $du $path $branch")
+
+
+@pytest.mark.parametrize("text", ["$ru", "$rU", "$rd", "$du", "$branch"])
+def test_a_number_is_no_uri(text: str) -> None:
+    assert refused(request(), text, 5)
+
+
+@pytest.mark.parametrize("text", ["$dd", "$dp"])
+def test_parts_of_the_destination_need_one(text: str) -> None:
+    assert refused(request(), text, "5070")
 
 
 def test_branches() -> None:
@@ -91,8 +137,13 @@ def test_branches() -> None:
 
 def test_the_outgoing_socket_is_one_of_the_servers() -> None:
     ctx = request()
-    assert value(ctx, "$socket_out") is None
+    assert expand(ctx, "$socket_out $fs") == "udp:192.0.2.10:5070 <null>"
     put(ctx, "$socket_out", "udp:192.0.2.10:5070")
     assert expand(ctx, "$socket_out $socket_out(port)") == "udp:192.0.2.10:5070 5070"
     put(ctx, "$socket_out", "udp:192.0.2.99:5070")
     assert value(ctx, "$socket_out(ip)") == "192.0.2.10"
+    put(ctx, "$fs", None)
+    assert expand(ctx, "$socket_out(port) $fs") == "5070 <null>"
+    put(ctx, "$fs", "192.0.2.10")
+    assert value(ctx, "$fs") == "udp:192.0.2.10:5070"
+    assert refused(ctx, "$fs", 5)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from opensips_py.core import functions
 from opensips_py.core.process import this
 from opensips_py.script import variables
-from opensips_py.script.context import Context, ListenSocket, RouteKind, Source, Value
+from opensips_py.script.context import Context, ListenSocket, RouteKind, Source, Value, ValueRefused
 from opensips_py.script.declarations import Module
 from opensips_py.script.formats import compile_format
 from opensips_py.script.variables import Registry, Variable, compile_variable
@@ -96,6 +96,16 @@ def value(ctx: Context, text: str) -> Value:
 def put(ctx: Context, text: str, new: Value) -> None:
     """Write a variable."""
     variable(text).set(ctx, new)
+
+
+def refused(ctx: Context, text: str, new: Value, *, replacing: bool = False) -> bool:
+    """Write a variable with ``=`` (or ``:=``); whether it does not take the value."""
+    target = variable(text)
+    try:
+        (target.assign if replacing else target.set)(ctx, new)
+    except ValueRefused:
+        return True
+    return False
 
 
 def expand(ctx: Context, text: str) -> str:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from opensips_py.core.transaction import look
 from opensips_py.modules.tm.declared import fr_inv_timeout, fr_timeout, module
 from opensips_py.modules.tm.functions import change_record, reply_code
-from opensips_py.script.context import Context, RouteKind, Value
+from opensips_py.script.context import Context, RouteKind, Value, ValueRefused
+from opensips_py.script.pseudo_variables_storage import stored
+from opensips_py.script.variable_kinds import Number
 from opensips_py.tm.settings import settings
 
 
@@ -38,31 +40,46 @@ def _id(ctx: Context, argument: str | None, index: int | str | None) -> Value:
 
 
 def _seconds(value: float) -> int | str:
-    return int(value) if value == int(value) else str(value)
+    if value != int(value):
+        return str(value)
+    return int(value) if value >= 0 else Number(int(value), str(int(value) + 2**64))  # OpenSIPS prints it without its sign
+
+
+def _timeout(value: Value, default: int) -> float:
+    """Seconds to be set."""
+    if value is None:
+        return float(default)
+    if not isinstance(value, int):
+        raise ValueRefused("a number of seconds is expected")
+    return float(int(value))
 
 
 def _set_fr(ctx: Context, argument: str | None, index: int | str | None, value: Value) -> None:
-    seconds = int(value) if value is not None else fr_timeout.value
-    ctx.slots["tm.fr"] = float(seconds)
-    change_record(ctx, lambda rec: setattr(rec, "fr", float(seconds)))
+    seconds = _timeout(value, fr_timeout.value)
+    ctx.slots["tm.fr"] = seconds
+    change_record(ctx, lambda rec: setattr(rec, "fr", seconds))
 
 
 def _set_fr_inv(ctx: Context, argument: str | None, index: int | str | None, value: Value) -> None:
-    seconds = int(value) if value is not None else fr_inv_timeout.value
-    ctx.slots["tm.fr_inv"] = float(seconds)
-    change_record(ctx, lambda rec: setattr(rec, "fr_inv", float(seconds)))
+    seconds = _timeout(value, fr_inv_timeout.value)
+    ctx.slots["tm.fr_inv"] = seconds
+    change_record(ctx, lambda rec: setattr(rec, "fr_inv", seconds))
 
 
 @module.variable("T_fr_timeout", write=_set_fr)
 def _fr(ctx: Context, argument: str | None, index: int | str | None) -> Value:
-    """fr_timeout of this transaction, in seconds. NULL sets the default."""
+    """fr_timeout of this transaction, in seconds; 0 in startup_route. NULL sets the default."""
+    if ctx.route_kind is RouteKind.STARTUP:
+        return 0
     rec = None if ctx.tx is None else look(ctx.tx)
     return _seconds(ctx.slots.get("tm.fr", settings.fr_timeout) if rec is None else rec.fr)
 
 
 @module.variable("T_fr_inv_timeout", write=_set_fr_inv)
 def _fr_inv(ctx: Context, argument: str | None, index: int | str | None) -> Value:
-    """fr_inv_timeout of this transaction, in seconds. NULL sets the default."""
+    """fr_inv_timeout of this transaction, in seconds; 0 in startup_route. NULL sets the default."""
+    if ctx.route_kind is RouteKind.STARTUP:
+        return 0
     rec = None if ctx.tx is None else look(ctx.tx)
     return _seconds(ctx.slots.get("tm.fr_inv", settings.fr_inv_timeout) if rec is None else rec.fr_inv)
 
@@ -81,8 +98,8 @@ def _branch_avps(ctx: Context) -> dict[str, list[str | int]]:
 
 
 def _set_bavp(ctx: Context, argument: str | None, index: int | str | None, value: Value) -> None:
-    if argument is None:
-        return
+    if argument is None or ctx.branch_index < 0:
+        raise ValueRefused("$bavp belongs to a branch, and this route runs for none")
     avps = _branch_avps(ctx)
     values = avps.setdefault(argument, [])
     if value is None:
@@ -92,11 +109,11 @@ def _set_bavp(ctx: Context, argument: str | None, index: int | str | None, value
         elif 0 <= at < len(values):
             del values[-1 - at]
     elif index == "append":
-        values.insert(0, value)
+        values.insert(0, stored(value))
     elif isinstance(index, int) and 0 <= index < len(values):
-        values[-1 - index] = value
+        values[-1 - index] = stored(value)
     else:
-        values.append(value)
+        values.append(stored(value))
     if not values:
         del avps[argument]
 
