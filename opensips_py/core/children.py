@@ -15,6 +15,7 @@ import select
 import signal
 import time
 
+from opensips_py.core.child_places import places
 from opensips_py.core.operation import READ
 from opensips_py.core.process import NO_REACTOR, this
 
@@ -69,6 +70,7 @@ class Child:
             if pid == 0:
                 return False
             self.status = status
+            places.reaped()
         return True
 
     def signal_group(self, signum: int) -> None:
@@ -110,7 +112,9 @@ def spawn(command: bytes, environment: dict[bytes, bytes], stdin: int | None, st
         setsigdef=_DEFAULT_SIGNALS,
     )
     try:
-        return Child(pid, os.pidfd_open(pid))
+        child = Child(pid, os.pidfd_open(pid))
+        places.take()
+        return child
     except OSError:
         os.killpg(pid, signal.SIGKILL)
         os.waitpid(pid, 0)

@@ -4,6 +4,9 @@ Its input is a memory file (memfd), written whole before the program starts: the
 can deadlock with reading, and nothing to hand over. Output comes through pipes. All that is waited for (the pipes, the
 pidfd) hangs in one epoll descriptor, the one that the engine watches.
 
+The number of programs is limited (:mod:`child_places`): beyond it, calls in async() and launch() wait until another program ends,
+within their deadline. A plain call would hold up the process meanwhile, in which nothing could end: it is refused.
+
 Another process gets pipes and pidfd and, in the journal, what was read. It is not the program's parent: see
 ``children.status_of_orphan`` for how it learns the exit status.
 """
@@ -18,15 +21,18 @@ import time
 import msgspec
 
 from opensips_py.core import children
+from opensips_py.core.child_places import places
 from opensips_py.core.children import Child, Orphan
+from opensips_py.core.holding import VALUE, Holding, TooMuch
 from opensips_py.core.log import ERROR, WARNING, log
-from opensips_py.core.operation import LOST, Done, DoneUnless, Operation
+from opensips_py.core.operation import BUSY, LOST, Done, DoneUnless, Operation
 from opensips_py.core.process import unwatch
 from opensips_py.script.context import Value
 
 _CHUNK = 65536
-_READS_PER_TURN = 16
+_READS_PER_TURN = 4
 """Chunks read in one go, so that a program that never stops writing does not keep the worker from its other work."""
+_STACKS = ("$avp(", "$(avp(")
 _SLACK = 0.001
 """Timers count in milliseconds."""
 
@@ -54,6 +60,8 @@ class _Frozen(msgspec.Struct, array_like=True):
     streams: list[str]
     """Open pipes, ``out`` and ``err``, in the order of the descriptors; the pidfd comes after them."""
     read: dict[str, bytes]
+    waiting: tuple[bytes, bytes, dict[bytes, bytes]] | None = None
+    """Command, input and environment of a program that has not been started yet."""
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -81,6 +89,10 @@ class ExecOperation(Operation):
         self._epoll: select.epoll | None = None
         self._kill_at: float | None = None
         self._grace_until: float | None = None
+        self._queued = False
+        self._promised = False
+        """There is a place for the program."""
+        self._holding = Holding(0, "")
 
     # --- beginning ----------------------------------------------------------------------------------------------
 
@@ -88,6 +100,33 @@ class ExecOperation(Operation):
         if self._child is not None:  # thawed
             self._watch()
             return self.advance()
+        if not places.free:
+            return self._wait()
+        return self._run()
+
+    def _wait(self) -> Done | None:
+        """Too many programs run."""
+        if self.mode == "plain":
+            places.refuse()
+            return Done(BUSY)
+        try:
+            self._holding.wait_with(len(self._command) + len(self._stdin))
+        except TooMuch:
+            places.refuse()
+            return Done(BUSY)
+        self._queued = places.wait(self)
+        if self._limits.seconds > 0:
+            self.deadline = time.monotonic() + self._limits.seconds
+        return None if self._queued else Done(BUSY)
+
+    def go(self) -> None:
+        """Another program has ended."""
+        self._queued, self._promised = False, True
+        self._holding.release()
+        if self.changed is not None:
+            self.changed()
+
+    def _run(self) -> Done | None:
         wanted = [stream for stream, text in self._variables.items() if text is not None]
         try:
             self._spawn(wanted)
@@ -137,6 +176,13 @@ class ExecOperation(Operation):
 
     def advance(self) -> Done | None:
         child = self._child
+        if self._queued:
+            return None
+        if self._promised:
+            self._promised = False
+            places.promised()
+            self.refreeze = True
+            return self._run()
         if child is None or self._epoll is None:
             return Done(-1)
         for fd, stream in list(self._pipes.items()):
@@ -168,13 +214,25 @@ class ExecOperation(Operation):
                 self._close_pipe(fd)
                 return True
             chunks.append(data)
-            self._size += len(data)
+            self._size += len(data) + (VALUE * data.count(b"\n") if self._is_stack(stream) else 0)
             if self.journal is not None:
                 self.journal((b"o" if stream == "out" else b"e") + len(data).to_bytes(4, "big") + data)
-            if self._size > self._limits.output > 0:
+            if self._size > self._limits.output > 0 or not self._may_hold(len(data)):
                 return False
             if len(data) < 4096:  # a pipe gives all it has: the next read would be in vain, or the end, which wakes us
                 return True
+        return True
+
+    def _is_stack(self, stream: str) -> bool:
+        """Each line becomes a value of an AVP."""
+        text = self._variables[stream]
+        return text is not None and text.startswith(_STACKS)
+
+    def _may_hold(self, size: int) -> bool:
+        try:
+            self._holding.take(size)
+        except TooMuch:
+            return False
         return True
 
     def _ended(self) -> Done:
@@ -189,7 +247,12 @@ class ExecOperation(Operation):
 
     def _too_much(self) -> Done:
         text = self._command.decode("latin-1")
-        log(WARNING, "exec", "exec", f"[{text}] killed: more than {self._limits.output} bytes of output")
+        log(
+            WARNING,
+            "exec",
+            "exec",
+            f"[{text}] killed: more than {self._limits.output} bytes of output, or async_memory is exhausted",
+        )
         self.close()
         return Done(-1)
 
@@ -205,7 +268,7 @@ class ExecOperation(Operation):
             lines = output.split("\n")
             if not lines[-1]:
                 lines.pop()
-            if not text.startswith(("$avp(", "$(avp(")):
+            if not text.startswith(_STACKS):
                 lines = lines[-1:]
             outputs += [(text, line) for line in lines]
         return DoneUnless.of(rc, outputs, rc)
@@ -216,7 +279,8 @@ class ExecOperation(Operation):
         now = time.monotonic() + _SLACK
         child = self._child
         if child is None:
-            return Done(-1)
+            self._leave()
+            return Done(BUSY)
         if self._grace_until is not None and now >= self._grace_until:
             return self._ended() if self._needs_status() else self._result(1)
         if self._kill_at is not None and now >= self._kill_at:
@@ -237,13 +301,25 @@ class ExecOperation(Operation):
 
     def close(self) -> None:
         child, self._child = self._child, None
+        self._leave()
         self._release()
         if child is not None:
             child.signal_group(signal.SIGKILL)
             children.reap_later(child)
 
+    def _leave(self) -> None:
+        """Do not wait for a place any more."""
+        self._holding.release()
+        if self._queued:
+            self._queued = False
+            places.leave(self)
+        elif self._promised:
+            self._promised = False
+            places.give_back()
+
     def forget(self) -> None:
         child, self._child = self._child, None
+        self._leave()
         self._release()
         if child is not None:
             children.reap_later(child, tell=True)
@@ -279,12 +355,18 @@ class ExecOperation(Operation):
                 deadline=self.deadline,
                 streams=list(self._pipes.values()),
                 read={stream: b"".join(chunks) for stream, chunks in self._read.items()},
+                waiting=(self._command, self._stdin, self._environment) if self._queued or self._promised else None,
             )
         )
 
     @classmethod
     def thaw(cls, state: bytes, fds: list[int], journal: bytes) -> Operation:
         f = _decode(state)
+        if f.waiting is not None:
+            for fd in fds:
+                os.close(fd)
+            command, stdin, environment = f.waiting
+            return cls(command, stdin, f.out, f.err, environment, f.limits)
         op = cls(b"(taken over)", b"", f.out, f.err, {}, f.limits)
         op.mode = f.mode
         if len(fds) != len(f.streams) + 1:

@@ -11,9 +11,10 @@ no variable, ``async()``      nothing                                           
 no variable, ``launch()``     the end of the program                                 1 for exit status 0, else -1
 ============================  =====================================================  ===========================
 
--1 whenever the program cannot be started or writes more than
-``max_output_size``. With ``rc_from_exit_status``, calls with a variable wait for the program's end too and return as
-``launch()`` does. A program that outlives its call goes on alone, and is reaped when it ends.
+-1 whenever the program cannot be started or writes more than ``max_output_size``. A process runs at most ``max_children``
+programs at the same time; beyond that ``async()`` and ``launch()`` wait for one of them to end, within their time limit, and
+-4 is returned to plain calls and when ``max_waiting_programs`` calls wait already. With ``rc_from_exit_status``, calls with a
+variable wait for the program's end too and return as ``launch()`` does. A program that outlives its call goes on alone, and is reaped when it ends.
 
 A plain call gives a variable the whole output, with its line ends, as one value. In ``async()``, ``await()`` and
 ``launch()`` each line is one assignment: an AVP becomes a stack with the last line on top, any other variable keeps the
@@ -29,6 +30,8 @@ from __future__ import annotations
 import os
 import re
 
+from opensips_py.core import child_places
+from opensips_py.core.child_places import places
 from opensips_py.core.log import ERROR, log
 from opensips_py.core.program_run import ExecOperation, Limits
 from opensips_py.script import variables
@@ -50,7 +53,22 @@ rc_from_exit_status = module.param(
     "rc_from_exit_status", int, 0, doc="1: with an output variable too, $rc is 1 for exit status 0 and -1 for any other"
 )
 max_output_size = module.param(
-    "max_output_size", int, 16384, doc="KB of output that a program may write, else it is killed ($rc -1); 0: any"
+    "max_output_size",
+    int,
+    16384,
+    doc="KB of output that a program may write, else it is killed ($rc -1); a line for an AVP counts 128 bytes more; 0: any",
+)
+max_children = module.param(
+    "max_children",
+    int,
+    256,
+    doc="programs that one process may have at the same time, those that run on alone included; 0: any number (ours)",
+)
+max_waiting_programs = module.param(
+    "max_waiting_programs",
+    int,
+    4096,
+    doc="calls in async() and launch() of one process that may wait for another program to end; more: $rc -4 (ours)",
 )
 output_grace = module.param(
     "output_grace",
@@ -58,6 +76,9 @@ output_grace = module.param(
     1000,
     doc="milliseconds for which output is awaited when the program has ended and its output is still open",
 )
+
+for _stat in (child_places.running, child_places.waiting, child_places.refused):
+    module.statistics[_stat.name] = _stat
 
 _limits = Limits()
 _environment: dict[bytes, bytes] = {}
@@ -70,9 +91,10 @@ _ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
 def configure() -> None:
     """Read the parameters once."""
     global _limits
-    for parameter in (time_to_kill, max_output_size, output_grace):
+    for parameter in (time_to_kill, max_output_size, output_grace, max_children, max_waiting_programs):
         if parameter.value < 0:
             raise ConfigError(f"exec: {parameter.name} is {parameter.value}; it cannot be negative")
+    places.most, places.queue = max_children.value, max_waiting_programs.value
     _limits = Limits(
         seconds=float(time_to_kill.value),
         output=max_output_size.value * 1024,

@@ -13,8 +13,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from opensips_py.core import children
-from opensips_py.core.operation import LOST, READ, Done
+from opensips_py.core import children, program_run
+from opensips_py.core.child_places import Places
+from opensips_py.core.operation import BUSY, LOST, READ, Done
 from opensips_py.core.program_run import ExecOperation, Limits
 from opensips_py.modules.exec import given_environment
 from tests.operations.driving import Driver, Taker, drive, run, spin
@@ -317,3 +318,80 @@ def test_what_the_reactor_watches_is_removed_before_it_is_closed(process: Simple
     process.reactor.add(driver.op.fileno(), READ, lambda events: None)
     driver.op.close()
     assert process.reactor._callbacks == {} and not process.errors
+
+
+# --- how many programs run at the same time -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def two_places(monkeypatch: pytest.MonkeyPatch) -> Iterator[Places]:
+    made = Places()
+    made.most, made.queue = 2, 2
+    for module in (children, program_run):
+        monkeypatch.setattr(module, "places", made)
+    yield made
+    spin(until=lambda: children.reap_left() == 0)
+    assert (made.taken, made._promised, len(made._waiting)) == (0, 0, 0)
+
+
+def test_calls_beyond_the_limit_wait_for_a_program_to_end(two_places: Places, tmp_path: Path) -> None:
+    fifo = tmp_path / "go"
+    os.mkfifo(fifo)
+    drivers = [Driver(program(f"read x < {fifo}; echo {n}", out="$avp(out)")) for n in range(4)]
+    assert (two_places.taken, [driver.op.fds() == [] for driver in drivers]) == (2, [False, False, True, True])
+    assert Driver(program("echo", out="$avp(out)")).result == Done(BUSY)
+    assert run(program("echo", out="$avp(out)"), "plain") == Done(BUSY)
+    while any(driver.result is None for driver in drivers):
+        with contextlib.suppress(OSError), open(os.open(fifo, os.O_WRONLY | os.O_NONBLOCK), "w") as writer:
+            writer.write("x\n")
+        spin(0.01)
+        for driver in drivers:
+            driver.turn(0.01)
+            assert two_places.taken <= 2
+    assert [driver.result for driver in drivers] == [Done(1, [("$avp(out)", str(n))]) for n in range(4)]
+
+
+def test_programs_that_nobody_waits_for_hold_their_places(two_places: Places) -> None:
+    for _ in range(2):
+        assert run(program("exec sleep 0.2"), "plain") == Done(1)
+    assert run(program("true"), "plain") == Done(BUSY)
+    spin(until=lambda: two_places.taken == 0)
+    assert run(program("true"), "plain") == Done(1)
+
+
+@pytest.mark.parametrize("how", ["close", "expire", "forget"])
+def test_a_call_that_waits_no_more_leaves_the_line(two_places: Places, how: str) -> None:
+    first = [Driver(program("exec sleep 5", out="$avp(out)")) for _ in range(2)]
+    waiter, behind = Driver(program("echo no", out="$avp(out)")), Driver(program("echo yes", out="$avp(out)"))
+    getattr(waiter.op, how)()
+    first[0].op.close()
+    spin(until=lambda: behind.woken)
+    if how == "close":  # the same of one that was told to go
+        behind.op.close()
+    else:
+        assert drive(behind) == [Done(1, [("$avp(out)", "yes")])]
+    first[1].op.close()
+
+
+def test_a_call_that_waits_goes_on_in_another_process(two_places: Places, taker: Callable[[], Taker]) -> None:
+    first = [Driver(program("exec sleep 5", out="$avp(out)")) for _ in range(2)]
+    waiter = Driver(program("cat; echo $X", "in\n", out="$avp(out)", environment={**ENVIRONMENT, b"X": b"y"}))
+    other = taker()
+    other.hand_over("exec", waiter.state, [], b"")
+    assert other.result() == Done(1, [("$avp(out)", "in"), ("$avp(out)", "y")])
+    waiter.op.forget()
+    for one in first:
+        one.op.close()
+
+
+def test_the_deadline_holds_while_a_call_waits(two_places: Places) -> None:
+    first = [Driver(program("exec sleep 5", out="$avp(out)")) for _ in range(2)]
+    assert run(program("echo", out="$avp(out)", limits=Limits(seconds=0.1))) == Done(BUSY)
+    for one in first:
+        one.op.close()
+
+
+def test_lines_count_more_than_their_bytes_where_each_becomes_a_value() -> None:
+    lines_ = "yes '' | head -n 10000"
+    assert run(program(lines_, out="$avp(out)", limits=Limits(output=1 << 20))) == Done(-1)
+    assert run(program(lines_, out="$var(out)", limits=Limits(output=1 << 20))).rc == 1
