@@ -247,12 +247,8 @@ class ExecOperation(Operation):
 
     def _too_much(self) -> Done:
         text = self._command.decode("latin-1")
-        log(
-            WARNING,
-            "exec",
-            "exec",
-            f"[{text}] killed: more than {self._limits.output} bytes of output, or async_memory is exhausted",
-        )
+        text = f"[{text}] killed: more than {self._limits.output} bytes of output (or of async_memory)"
+        log(WARNING, "exec", "exec", text)
         self.close()
         return Done(-1)
 

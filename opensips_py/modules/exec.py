@@ -14,7 +14,8 @@ no variable, ``launch()``     the end of the program                            
 -1 whenever the program cannot be started or writes more than ``max_output_size``. A process runs at most ``max_children``
 programs at the same time; beyond that ``async()`` and ``launch()`` wait for one of them to end, within their time limit, and
 -4 is returned to plain calls and when ``max_waiting_programs`` calls wait already. With ``rc_from_exit_status``, calls with a
-variable wait for the program's end too and return as ``launch()`` does. A program that outlives its call goes on alone, and is reaped when it ends.
+variable wait for the program's end too and return as ``launch()`` does. A program that outlives its call goes on alone, and
+is reaped when it ends.
 
 A plain call gives a variable the whole output, with its line ends, as one value. In ``async()``, ``await()`` and
 ``launch()`` each line is one assignment: an AVP becomes a stack with the last line on top, any other variable keeps the
