@@ -8,7 +8,7 @@ from __future__ import annotations
 from opensips_py.core import traffic
 from opensips_py.script.parameters import Settings
 from opensips_py.sip.errors import ParseError
-from opensips_py.sip.message import SipMessage
+from opensips_py.sip.message import BadMessage, SipMessage
 
 _SHORTEST_HEADER = 4
 """Bytes of a header that has a name, a colon and a line end."""
@@ -53,4 +53,4 @@ def check(msg: SipMessage) -> None:
 
 def _refusal(msg: SipMessage, code: int, reason: str) -> ParseError:
     traffic.large_msgs.add()
-    return ParseError(reason, None if msg.method == "ACK" else msg, code)
+    return ParseError(reason, code) if msg.method == "ACK" else BadMessage(reason, msg, code)

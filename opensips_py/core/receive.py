@@ -16,7 +16,7 @@ from opensips_py.core.request_script import REQUEST as REQUEST_SCRIPT
 from opensips_py.core.request_script import ErrorRoute
 from opensips_py.core.transactions import hooks
 from opensips_py.script.context import Context, ListenSocket, RouteKind, Source
-from opensips_py.sip.message import ParseError, note_source, parse
+from opensips_py.sip.message import BadMessage, ParseError, note_source, parse
 
 REQUEST = RouteKind.REQUEST
 limits = message_limits.Limits
@@ -85,16 +85,15 @@ def _receive(data: bytes, addr: tuple[str, int], socket: ListenSocket) -> None:
 
 def _refuse(error: ParseError, ip: str, port: int, socket: ListenSocket) -> None:
     """A message that is not SIP, or bad SIP."""
-    msg = error.message
+    msg = error.message if isinstance(error, BadMessage) else None
     log(NOTICE, "core", "receive_msg", f"bad message from {ip}:{port}: {error.reason}")
     _bad_headers.add()
-    if msg is None or not msg.is_request:
-        if msg is None or msg.is_request:
-            _error_requests.add()
-        else:
-            _error_replies.add()
+    if msg is not None and not msg.is_request:
+        _error_replies.add()
         return
     _error_requests.add()
+    if msg is None:
+        return
     note_source(msg, ip, port)
     ctx = Context(msg, Source(ip, port, socket.proto), socket)
     code, reason = _note(ctx, error)
@@ -118,9 +117,11 @@ def _error_of(head: bytes, code: int, reason: str) -> ParseError:
     if not head:
         return ParseError(reason)
     try:
-        return ParseError(reason, parse(head), code)
-    except ParseError as error:  # that it has more faults does not matter
-        return ParseError(reason, error.message, code)
+        return BadMessage(reason, parse(head), code)
+    except BadMessage as error:  # that it has more faults does not matter
+        return BadMessage(reason, error.message, code)
+    except ParseError:
+        return ParseError(reason, code)
 
 
 PARSER, SCRIPT = 1, 4

@@ -123,6 +123,18 @@ _name = itemgetter(0)
 _kind = KINDS.__getitem__
 
 
+class BadMessage(ParseError):
+    """A message that is not SIP but can be answered with ``code``.
+
+    ``message`` is the request as far as it could be read: it has what a reply needs, a request line and a usable top Via
+    (RFC 3261 8.2.6).
+    """
+
+    def __init__(self, reason: str, message: SipMessage, code: int = 400) -> None:
+        super().__init__(reason, code)
+        self.message = message
+
+
 def parse(raw: bytes) -> SipMessage:
     """Read a message.
 
@@ -262,7 +274,7 @@ def _refuse(msg: SipMessage, reason: str) -> NoReturn:
             msg.via = parse_via(msg.values("via")[0])
         except ParseError:
             raise ParseError(reason) from None
-        raise ParseError(reason, msg)
+        raise BadMessage(reason, msg)
     raise ParseError(reason)
 
 
@@ -277,7 +289,7 @@ def _refuse_via(msg: SipMessage, error: ParseError, value: str) -> NoReturn:
             raise error from None
         via.value = top
         msg.via = via
-        raise ParseError(f"version {version.strip(LWS)} is not supported", msg, 505)
+        raise BadMessage(f"version {version.strip(LWS)} is not supported", msg, 505)
     raise error
 
 
@@ -320,8 +332,10 @@ def reread(raw: bytes) -> SipMessage:
     """
     try:
         return parse(raw)
-    except ParseError as error:
-        return error.message or _take_as_it_is(raw)
+    except BadMessage as error:
+        return error.message
+    except ParseError:
+        return _take_as_it_is(raw)
 
 
 _NOWHERE = "SIP/2.0/UDP 0.0.0.0"

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from opensips_py.sip.digest import parse_credentials
 from opensips_py.sip.forward import build_forward
-from opensips_py.sip.message import ParseError, SipMessage, note_source, parse
+from opensips_py.sip.message import BadMessage, ParseError, SipMessage, note_source, parse
 from opensips_py.sip.nameaddr import parse_nameaddrs
 from opensips_py.sip.reply import build_reply, strip_top_via
 from opensips_py.sip.uri import parse_uri, same_uri
@@ -63,10 +63,11 @@ def put_to_use(msg: SipMessage) -> None:
 def test_damaged_messages(raw: bytes) -> None:
     try:
         msg = parse(raw)
-    except ParseError as error:
-        if error.message is not None:
-            assert error.message.is_request
-            build_reply(error.message, error.code, "No")
+    except BadMessage as error:
+        assert error.message.is_request
+        build_reply(error.message, error.code, "No")
+        return
+    except ParseError:
         return
     put_to_use(msg)
 
