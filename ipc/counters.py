@@ -64,6 +64,8 @@ class SlotStatus(ctypes.Structure):
     """time.monotonic_ns() when it last found the queue of its socket empty."""
     watching_since_ns: int
     """time.monotonic_ns() since when it is woken for its socket; 0: it has left that to others."""
+    timers_ns: int
+    """time.monotonic_ns() when it last looked for timers that are due; 0: that is not for it to do."""
 
 
 SlotStatus._fields_ = [(name, ctypes.c_int64) for name in SlotStatus.__annotations__]

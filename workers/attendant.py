@@ -39,7 +39,7 @@ from opensips_py.script.context import RouteKind
 from opensips_py.script.declarations import ConfigError, MIError
 from opensips_py.script.program import Program
 from opensips_py.tm import identity
-from workers import sip_receiver, tcp_receiver, timer
+from workers import sip_receiver, tcp_receiver, timer, timer_watch
 from workers.child import Child, Place, Shared, drain_seconds, stuck_key
 from workers.connection_heirs import NOT_TAKING, Taker, give_away
 from workers.linux import adopt_orphans, is_runnable, is_stopped
@@ -67,6 +67,8 @@ STOPPED_SECONDS = 0.25
 """How often the attendant looks for processes that were stopped (SIGSTOP, a debugger) while they waited for work."""
 STOPPED_LOOKS = 2
 """How often in a row a process must be found so: a profiler stops processes for moments."""
+TIMER = "timer"
+"""``this.kind`` of the timer process."""
 OPERATIONS = 36
 """Operations without descriptors that are given away in one message."""
 READY_SECONDS = 30.0
@@ -172,6 +174,9 @@ class Attendant:
         """Operations handed over whose taker may not have written itself into the store yet: taker, and (packed) owner before."""
         self._homeless = False
         """There was nobody to whom operations of a dead process could be given."""
+        self._timer_watch = timer_watch.TimerWatch(
+            lambda worker, order: self.fd_store.hand_over(self._workers[worker.pid].place.slot, order, [])
+        )
         self._interrupted: list[bytes] = []
         """Transactions whose script died with its process, to be answered by another."""
         status = self._own = self.counters.status(0)
@@ -203,7 +208,7 @@ class Attendant:
             from workers import mi_process
 
             add("MI FIFO", mi_process.main)
-        add("timer", timer.main)
+        add(TIMER, timer.main)
         for listen in program.sockets:
             if listen.proto != "udp":
                 continue
@@ -239,6 +244,7 @@ class Attendant:
         self.reactor.call_soon(self._look)
         self.reactor.call_soon(self._sample_load)
         self.reactor.call_soon(self._look_for_stopped)
+        self.reactor.call_soon(self._look_after_timers)
         self.reactor.run()
         for asked_again in (signal.SIGTERM, signal.SIGINT):  # Python restores what kills on its way out
             signal.signal(asked_again, signal.SIG_IGN)
@@ -588,6 +594,15 @@ class Attendant:
                 self._take_from_stuck(worker, 0)
         if self._workers:
             self.reactor.call_at(time.monotonic() + STOPPED_SECONDS, self._look_for_stopped)
+
+    def _look_after_timers(self) -> None:
+        timer_process = next((worker for worker in self._workers.values() if worker.place.kind == TIMER), None)
+        self._timer_watch.look(timer_process, self._is_alive, lambda: self._receivers(but=-1))
+        if self._workers:
+            self.reactor.call_at(time.monotonic() + STOPPED_SECONDS, self._look_after_timers)
+
+    def _is_alive(self, worker: timer_watch.Worker) -> bool:
+        return worker.pid in self._workers
 
     def _forget_taken(self) -> None:
         """Operations that were given away are their takers' once those have written themselves into the store."""

@@ -37,6 +37,11 @@ def is_stopped(pid: int) -> bool:
     return _state(pid) in (b"T", b"t")
 
 
+def stopped_by_signal(pid: int) -> bool:
+    """Whether a process was stopped by a signal, not by a debugger."""
+    return _state(pid) == b"T"
+
+
 def _state(pid: int) -> bytes:
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:

@@ -15,6 +15,8 @@ from opensips_py.core.report import report_context
 from opensips_py.script.context import RouteKind
 from workers.child import Child, drain_seconds
 from workers.shared_queue import SharedQueue
+from workers.timer import stand_in
+from workers.timer_watch import BEGIN, END
 
 LAST_WORDS = 0.5
 """Seconds after the deadline of draining for what other receivers still want to have sent."""
@@ -37,11 +39,13 @@ def main(child: Child) -> None:
 
 def handed_over(message: bytes, fds: list[int]) -> None:
     """Work of another process: ``P``, token and owner of a parked operation; ``M``, several without descriptors; ``T`` key, a
-    transaction whose script died."""
+    transaction whose script died; ``B`` and ``E``, from when until when to stand in for the timer process."""
     if message[:1] in (b"P", b"M"):
         for at in range(1, len(message), TOKEN_SIZE + OWNER_SIZE):
             behind = at + TOKEN_SIZE
             this.engine.take_over(message[at:behind], message[behind : behind + OWNER_SIZE], fds)
+    elif message in (BEGIN, END):
+        stand_in(message == BEGIN)
     else:
         interrupted(message[1:])
 

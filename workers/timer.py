@@ -8,8 +8,10 @@ same store transaction as its effect: a timer process that is killed is replaced
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
+from ipc.counters import SlotStatus
 from opensips_py.core import local_reply, reload, timers
 from opensips_py.core.guard import run_guarded
 from opensips_py.core.process import Reactor, this
@@ -24,26 +26,64 @@ TICK = 0.08
 
 def main(child: Child) -> None:
     """Body of the timer process."""
-    reactor = child.reactor
-    pause = min(TICK, settings.t1 / 6)
+    duty = Duty(child.reactor, child.status)
+    duty.begin()
+    child.watch_termination(child.reactor.stop)
+    child.ready()
+    child.reactor.run()
 
-    def tick() -> None:
+
+class Duty:
+    """What the timer process does; another process does it while that one is stopped or stuck (:mod:`workers.timer_watch`)."""
+
+    def __init__(self, reactor: Reactor, status: SlotStatus) -> None:
+        self._reactor = reactor
+        self._status = status
+        self._routes = _TimerRoutes(reactor)
+        self._pause = min(TICK, settings.t1 / 6)
+        self._timers: dict[Callable[[], None], Any] = {}
+
+    def begin(self) -> None:
+        """Look for due timers from now on, and run timer routes."""
+        self._status.timers_ns = time.monotonic_ns()
+        self._call(0.0, self._tick)
+        self._call(local_reply.SWEEP_SECONDS, self._sweep)
+        self._routes.begin()
+        reload.changed.append(self._routes.begin)
+
+    def end(self) -> None:
+        """Leave it to another process."""
+        for timer in self._timers.values():
+            self._reactor.cancel(timer)
+        self._routes.end()
+        reload.changed.remove(self._routes.begin)
+        self._status.timers_ns = 0
+
+    def _call(self, seconds: float, callback: Callable[[], None]) -> None:
+        self._timers[callback] = self._reactor.call_at(time.monotonic() + seconds, callback)
+
+    def _tick(self) -> None:
         # before, not behind it: a failure route that waits in line (t_relay) must not hold up everybody else's timers
-        reactor.call_at(time.monotonic() + pause, tick)
+        self._call(self._pause, self._tick)
+        self._status.timers_ns = time.monotonic_ns()
         timers.fire_due(time.monotonic())
 
-    def sweep() -> None:
-        reactor.call_at(time.monotonic() + local_reply.SWEEP_SECONDS, sweep)
+    def _sweep(self) -> None:
+        self._call(local_reply.SWEEP_SECONDS, self._sweep)
         local_reply.sweep()
 
-    reactor.call_soon(tick)
-    reactor.call_at(time.monotonic() + local_reply.SWEEP_SECONDS, sweep)
-    routes = _TimerRoutes(reactor)
-    routes.begin()
-    reload.changed.append(routes.begin)
-    child.watch_termination(reactor.stop)
-    child.ready()
-    reactor.run()
+
+_standing_in: list[Duty] = []
+
+
+def stand_in(wanted: bool) -> None:
+    """Do the timer process' work in this one too, or not any more."""
+    if wanted and not _standing_in:
+        duty = Duty(this.reactor, this.counters.status(this.slot))
+        _standing_in.append(duty)
+        duty.begin()
+    elif not wanted and _standing_in:
+        _standing_in.pop().end()
 
 
 class _TimerRoutes:
@@ -61,6 +101,12 @@ class _TimerRoutes:
             self._reactor.cancel(self._timers.pop(gone))
         for name, interval in wanted - self._timers.keys():
             self._repeat(name, interval)
+
+    def end(self) -> None:
+        """Start none any more."""
+        for timer in self._timers.values():
+            self._reactor.cancel(timer)
+        self._timers.clear()
 
     def _repeat(self, name: str, interval: int) -> None:
         reactor, timers = self._reactor, self._timers
