@@ -276,6 +276,9 @@ def shown(event: str) -> list[dict[str, str | int]]:
             if not routed:
                 found.append({"socket": f"routing:{event}", "expire": "never"})
                 routed = True
+        elif subscription.expires is None or subscription.seconds is None:
+            found.append({"socket": subscription.target, "expire": "never"})
         else:
-            found.append({"socket": subscription.target, "expire": subscription.seconds or "never"})
+            left = int(subscription.expires - now)
+            found.append({"socket": subscription.target, "expire": subscription.seconds, "ttl": left})
     return found

@@ -19,6 +19,8 @@ from opensips_py.script.declarations import Module, Statistic
 
 DYNAMIC = "dynamic"
 """Group of what scripts make."""
+SCRIPT = "script"
+"""Group of what scripts declare (parameter ``variable`` of module statistics)."""
 PREFIX = b"s"
 """Store keys: this, then ``group:name``; the value is the column in 8 bytes, big-endian."""
 MAX_NAME = 200

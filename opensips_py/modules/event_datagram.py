@@ -90,6 +90,8 @@ def _send(family: int, target: tuple[str, int] | str, event: str, parameters: Pa
 
 def notification(event: str, parameters: Parameters) -> bytes:
     """The text of one event."""
+    if not parameters:
+        return msgspec.json.encode({"jsonrpc": "2.0", "method": event})
     given: dict[str, str | int] | list[str | int]
     if all(name for name, _ in parameters):
         given = {_unicode(name): _json(value) for name, value in parameters}

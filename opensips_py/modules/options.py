@@ -13,12 +13,12 @@ module = Module("options", doc="Answering OPTIONS (OpenSIPS module options)")
 accept = module.param("accept", str, "*/*", doc="Accept header of the answer: bodies that are understood")
 accept_encoding = module.param("accept_encoding", str, "", doc="Accept-Encoding header")
 accept_language = module.param("accept_language", str, "en", doc="Accept-Language header")
-support = module.param("support", str, "*", doc="Supported header")
+support = module.param("support", str, "", doc="Supported header")
 
 
 @module.function(routes=R)
 def options_reply(ctx: Context) -> int:
-    """Answer an OPTIONS for this server with 200 and what it can do: 1.
+    """Answer an OPTIONS for this server with 200 and what it can do, without the headers that are empty. The script ends.
 
     -1 for another method, for a R-URI with a user (it is for somebody else), and when no answer could be sent.
     """
@@ -38,9 +38,9 @@ def options_reply(ctx: Context) -> int:
             ("Accept-Language", accept_language),
             ("Supported", support),
         )
+        if parameter.value
     )
     slots = ctx.slots
     slots[building.REPLY_HEADERS] = slots.get(building.REPLY_HEADERS, "") + lines
-    if ctx.tx is not None:
-        return transactions.reply(ctx, 200, "OK")
-    return stateless.send(ctx, 200, "OK")
+    sent = transactions.reply(ctx, 200, "OK") if ctx.tx is not None else stateless.send(ctx, 200, "OK")
+    return min(sent, 0)

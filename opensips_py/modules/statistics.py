@@ -1,13 +1,13 @@
 """Statistics for scripts (OpenSIPS module statistics): count, reset, read and walk through them.
 
-``update_stat`` on a name that does not exist makes the statistic, in group ``dynamic`` or in the group in front of the
-colon, which must be listed in ``stat_groups``.
+Those of the parameter ``variable`` are in group ``script``. ``update_stat`` on a name that does not exist makes the statistic,
+in group ``dynamic`` or in the group before the colon, which must be listed in ``stat_groups``.
 """
 
 from __future__ import annotations
 
 from opensips_py.core.log import ERROR, log
-from opensips_py.core.statistics import DYNAMIC, StatisticError, registry
+from opensips_py.core.statistics import DYNAMIC, SCRIPT, StatisticError, registry
 from opensips_py.script.context import Context, Value
 from opensips_py.script.declarations import ALL, ConfigError, Module, Statistic, Var
 
@@ -41,7 +41,7 @@ def declare() -> None:
             raise ConfigError(f'variable "{text}": a name is missing')
         if colon and group not in _groups:
             raise ConfigError(f'variable "{text}": add "{group}" to stat_groups')
-        stat = Statistic(short, group or DYNAMIC, "defined by the script", no_reset=bool(flags))
+        stat = Statistic(short, group or SCRIPT, "defined by the script", no_reset=bool(flags))
         module.statistics[f"{stat.group}:{short}"] = stat
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 from opensips_py.core.functions_branches import add_branch
-from opensips_py.core.log import ERROR, NOTICE, log
+from opensips_py.core.log import ERROR, log
 from opensips_py.core.transaction import look
 from opensips_py.script.context import Branch, Context
 from opensips_py.script.declarations import ConfigError, F, Module
@@ -26,9 +26,6 @@ default_filter = module.param(
 )
 deny_filter = module.param("deny_filter", str, "", doc="regular expression of URIs that are not followed")
 accept_filter = module.param("accept_filter", str, "", doc="regular expression of URIs that are followed")
-_ACCOUNTING = "redirections are not accounted"
-module.param("acc_function", str, "acc_log_request", doc="accounting function", no_effect=_ACCOUNTING)
-module.param("acc_db_table", str, "acc", doc="table for accounting", no_effect=_ACCOUNTING)
 
 MAX_CONTACTS = 16
 """Contacts of one reply that are looked at, as in OpenSIPS."""
@@ -107,24 +104,21 @@ def set_accept_filter(ctx: Context, expression: str, flag: str | None = None) ->
 
 
 def _followed(ctx: Context, uri: str) -> bool:
-    """With ``default_filter`` accept a deny filter may refuse a URI; with deny, an accept filter may let it pass."""
-    first, other = ("accept", "deny") if default_filter.value == "accept" else ("deny", "accept")
-    if any(pattern.search(uri) for pattern in _filters(ctx, first)):
-        return first == "accept"
-    if any(pattern.search(uri) for pattern in _filters(ctx, other)):
-        return other == "accept"
-    return first == "accept"
+    """With ``default_filter`` accept, a deny filter may refuse a URI, and accept filters refuse what none of them matches; with
+    deny, an accept filter may let it pass."""
+    accepting = _filters(ctx, "accept")
+    if default_filter.value == "deny":
+        return not _matches(_filters(ctx, "deny"), uri) and _matches(accepting, uri)
+    if accepting:
+        return _matches(accepting, uri)
+    return not _matches(_filters(ctx, "deny"), uri)
+
+
+def _matches(filters: list[re.Pattern[str]], uri: str) -> bool:
+    return any(pattern.search(uri) for pattern in filters)
 
 
 # --- redirections ---------------------------------------------------------------------------------------------------
-
-
-def _limit(text: str) -> int | None:
-    """A number; 0 for ``*``, ``0`` and nothing: any. None when it is none."""
-    text = text.strip()
-    if text in ("", "*"):
-        return 0
-    return int(text) if text.isdigit() else None
 
 
 def _contacts(ctx: Context, reply: bytes) -> list[tuple[int, str]]:
@@ -147,27 +141,26 @@ def _contacts(ctx: Context, reply: bytes) -> list[tuple[int, str]]:
 
 
 @module.function(routes=F)
-def get_redirects(ctx: Context, limits: str, reason: str | None = None) -> int:
+def get_redirects(ctx: Context, max_total: int | None = None, max_branch: int | None = None) -> int:
     """Make destinations of the Contacts of all 3xx replies: the first becomes the R-URI, the others branches.
 
-    ``limits`` is ``total[:per_branch]``, each a number or ``*`` (or 0) for any. ``reason`` would be for accounting, which is not
-    supported: a notice is logged. 1 when there is at least one, else -1.
+    At most ``max_total`` in all and ``max_branch`` of each reply; 0 or nothing: any number. Returns 1 when there is one,
+    else -1.
     """
-    total_text, _, branch_text = limits.partition(":")
-    total, per_branch = _limit(total_text), _limit(branch_text)
     rec = None if ctx.tx is None else look(ctx.tx)
-    if total is None or per_branch is None or rec is None:
-        log(ERROR, "uac_redirect", "get_redirects", f"{limits!r} is not of the form total[:per_branch]")
+    if rec is None:
+        log(ERROR, "uac_redirect", "get_redirects", "there is no transaction")
         return -1
-    if reason is not None:
-        log(NOTICE, "uac_redirect", "get_redirects", f"not accounted: {_ACCOUNTING}")
+    if min(max_total or 0, max_branch or 0) < 0:
+        log(ERROR, "uac_redirect", "get_redirects", f"bad limits {max_total}, {max_branch}")
+        return -1
     chosen: list[tuple[int, str]] = []
     for branch in rec.branches[rec.first :]:
         if branch.code // 100 != 3 or not branch.reply:
             continue
         contacts = _contacts(ctx, branch.reply)
-        chosen += contacts[: per_branch or None]
-    chosen = chosen[: total or None]
+        chosen += contacts[: max_branch or None]
+    chosen = chosen[: max_total or None]
     if not chosen:
         return -1
     (q, ctx.new_uri), *others = chosen

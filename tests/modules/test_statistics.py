@@ -71,7 +71,7 @@ route {
     update_stat("calls", 5);
     update_stat("registered", 5);
     update_stat("packet:lost", 1);
-    xlog("@1|$stat(calls)|$stat(registered)|$stat(packet:lost)|$stat(dynamic:calls)|$stat(nosuch)|$stat(rcv_requests)\\n");
+    xlog("@1|$stat(calls)|$stat(registered)|$stat(packet:lost)|$stat(script:calls)|$stat(nosuch)|$stat(rcv_requests)\\n");
     $stat(calls) = 0;
     $stat(registered) = 0;
     $stat(packet:lost) = 7;
@@ -83,18 +83,18 @@ route {
 """,
         workers=1,
     )
-    assert one.statistics("dynamic:", "packet:") == {"dynamic:calls": 0, "dynamic:registered": 0, "packet:lost": 0}
+    assert one.statistics("script:", "packet:") == {"script:calls": 0, "script:registered": 0, "packet:lost": 0}
     ask(one, client)
     one.wait_log("@1|5|5|1|5|<null>|1")
     one.wait_log("@2|not found")
     one.wait_log("@3|0|5|0")
     assert "can only be set to 0" in one.log
-    assert one.mi("list_statistics", [["dynamic:"]]) == {
-        "dynamic:calls": "incremental",
-        "dynamic:registered": "non-incremental",
+    assert one.mi("list_statistics", [["script:"]]) == {
+        "script:calls": "incremental",
+        "script:registered": "non-incremental",
     }
     one.mi("reset_statistics", [["registered"]])
-    assert one.statistics("registered") == {"dynamic:registered": 5}
+    assert one.statistics("registered") == {"script:registered": 5}
 
 
 def test_iterating_over_a_group_sees_what_other_processes_have_made(server: StartServer, client: MakeClient) -> None:

@@ -34,11 +34,11 @@ def redirected(world: World, failure: Callable[[Context], int], contacts: str = 
 
 @pytest.mark.parametrize(
     ("limits", "users"),
-    [("*", "low mid high"), ("1", "low"), ("0:2", "low mid"), ("2:*", "low mid"), ("5:1", "low")],
+    [((), "low mid high"), ((1,), "low"), ((0, 2), "low mid"), ((2,), "low mid"), ((None, 2), "low mid"), ((5, 1), "low")],
 )
-def test_contacts_are_followed_within_limits(world: World, limits: str, users: str) -> None:  # noqa: F811
+def test_contacts_are_followed_within_limits(world: World, limits: tuple[int | None, ...], users: str) -> None:  # noqa: F811
     def failure(ctx: Context) -> int:
-        assert uac_redirect.get_redirects(ctx, limits) == 1
+        assert uac_redirect.get_redirects(ctx, *limits) == 1
         return relay.relay(ctx)
 
     sent = redirected(world, failure)
@@ -52,7 +52,7 @@ def test_the_contacts_of_all_redirecting_branches_count(world: World) -> None:  
         return relay.relay(ctx)
 
     def failure(ctx: Context) -> int:
-        assert uac_redirect.get_redirects(ctx, "*:1") == 1
+        assert uac_redirect.get_redirects(ctx, None, 1) == 1
         return relay.relay(ctx)
 
     world.script(script, failure_f=failure)
@@ -70,27 +70,35 @@ def test_filters_choose(world: World, monkeypatch: pytest.MonkeyPatch) -> None: 
 
     def failure(ctx: Context) -> int:
         assert uac_redirect.set_deny_filter(ctx, "^sip:low") == 1
-        assert uac_redirect.get_redirects(ctx, "*") == 1
+        assert uac_redirect.get_redirects(ctx) == 1
         assert (ctx.ruri, ctx.branches) == ("sip:mid@127.0.1.2:15062", [])
         assert uac_redirect.set_deny_filter(ctx, "mid", "reset_all") == 1
-        assert uac_redirect.get_redirects(ctx, "*") == 1
+        assert uac_redirect.get_redirects(ctx) == 1
         assert (ctx.ruri, [b.uri for b in ctx.branches]) == ("sip:low@127.0.1.3:15063", ["sip:high@127.0.1.2:15062"])
         assert uac_redirect.set_deny_filter(ctx, "(") == -1
         assert uac_redirect.set_deny_filter(ctx, "x", "reset") == -1
         assert uac_redirect.set_deny_filter(ctx, ".") == 1
-        assert uac_redirect.get_redirects(ctx, "*") == -1
+        assert uac_redirect.get_redirects(ctx) == -1
         return 1
+
+    def only_low(ctx: Context) -> int:
+        assert uac_redirect.set_accept_filter(ctx, "^sip:low", "reset_added") == 1
+        assert uac_redirect.get_redirects(ctx) == 1
+        return relay.relay(ctx)
 
     try:
         assert redirected(world, failure) == ["302"]
+        world.receive(request("ACK", to_tag="uas"), UAC)
+        world.pass_time(60)
+        assert redirected(world, only_low) == ["INVITE sip:low@127.0.1.3:15063"]
         monkeypatch.setattr(uac_redirect.deny_filter, "value", "")
         monkeypatch.setattr(uac_redirect.default_filter, "value", "deny")
         uac_redirect.configure()
 
         def only_accepted(ctx: Context) -> int:
-            assert uac_redirect.get_redirects(ctx, "*") == -1
+            assert uac_redirect.get_redirects(ctx) == -1
             uac_redirect.set_accept_filter(ctx, "127.0.1.3")
-            assert uac_redirect.get_redirects(ctx, "*") == 1
+            assert uac_redirect.get_redirects(ctx) == 1
             return relay.relay(ctx)
 
         world.receive(request("ACK", to_tag="uas"), UAC)
@@ -105,7 +113,7 @@ def test_without_contacts_there_is_nothing_to_follow(world: World) -> None:  # n
     codes = []
 
     def failure(ctx: Context) -> int:
-        codes.extend([uac_redirect.get_redirects(ctx, "*"), uac_redirect.get_redirects(ctx, "many")])
+        codes.extend([uac_redirect.get_redirects(ctx), uac_redirect.get_redirects(ctx, -1)])
         return 1
 
     assert redirected(world, failure, "") == ["302"]
