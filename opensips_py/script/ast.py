@@ -109,6 +109,8 @@ class Truth(Node):
     """A bare value as condition: ``$var(x)``, ``1``, ``[$var(x) & 2]``."""
 
     value: Expression
+    bracketed: bool = False
+    """In ``[ ]``, where a variable alone is true unless it is NULL."""
 
 
 @dataclass(slots=True)

@@ -145,6 +145,9 @@ class Checker(CallChecker):
 
     def _for(self, node: ast.ForEach) -> None:
         self.variable(node.values)
+        if "[*]" not in node.values.text:
+            message = "never runs: for goes over the values of a variable with the index [*]"
+            self.findings.warning(node.values, message, "write for ($var(it) in $(avp(list)[*])) { ... }")
         iterator = self.variable(node.iterator)
         if name_of(node.iterator.text) not in _ITERATORS:
             self.findings.error(node.iterator, f"{node.iterator.text} cannot be the iterator of a for", "use $var, $avp or $json")

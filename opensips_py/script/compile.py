@@ -12,7 +12,8 @@ means that the script has ended, and every caller passes it on at once::
                                                  return 0
 
 ``$rc`` lives in ``ctx.rc`` and is set by every statement. An ``if`` whose branch is missing leaves the value of its
-condition there, 1 or 0, but counts as 1 when it ends a block; ``break`` leaves -5 (both as OpenSIPS does).
+condition there, 1 or 0 (-1 when it compares what cannot be compared), but counts as 1 when it ends a block; ``break``
+leaves -5, ``while`` 1, ``for`` what its last pass has left (all as OpenSIPS does).
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ from opensips_py.script.walk import commands_in, statements, values_in, values_o
 
 RouteFunction = Callable[[Context], int]
 
-_BREAK_CODE = -5
+_UNSET_CODE = -5
+"""The code of a statement that sets none: ``break``, and ``assert()`` that is not tested."""
 _COMPOUND = {"-=": "-", "*=": "*", "/=": "/", "%=": "%", "&=": "&", "|=": "|", "^=": "^"}
 _FIXED_VARIABLE = re.compile(r"\$var\(([A-Za-z0-9_.-]+)\)\Z")
 
@@ -52,7 +54,10 @@ class RouteCompiler(CallCompiler):
         """Code objects made here: frames of these are lines of the script."""
         self.function_names = _function_names(script)
         self.recursive = _recursive(script)
+        self.has_arguments = _has_arguments(script)
         self.hoisted = {}
+        self.rc_read = False
+        """Does the next statement read what the current one leaves in ``$rc``?"""
 
     def run(self) -> dict[tuple[RouteKind, str], RouteFunction]:
         """Compile everything."""
@@ -90,14 +95,16 @@ class RouteCompiler(CallCompiler):
 
     # --- blocks ------------------------------------------------------------------------------------------------------
 
-    def block(self, body: list[ast.Statement], *, tail: bool) -> list[py.stmt]:
+    def block(self, body: list[ast.Statement], *, tail: bool = False) -> list[py.stmt]:
         """The statements of a block. With ``tail`` it ends the route and returns; otherwise ``$rc`` is its value."""
         out: list[py.stmt] = []
         for statement, following in zip_longest(body, body[1:]):
             self.at(statement)
             last = following is None
+            unread = _unread(following)
+            self.rc_read = not (last or unread)
             code = self.statement(statement, last=last, tail=tail and last)
-            if _unread(following):
+            if unread:
                 _forget_ok(code)
             out += code
         if tail and not (out and isinstance(out[-1], py.Return)):
@@ -108,7 +115,7 @@ class RouteCompiler(CallCompiler):
         return out
 
     def _result(self, last: ast.Statement) -> py.expr:
-        if isinstance(last, ast.Xlog | ast.Log | ast.Noop | ast.While | ast.ForEach):
+        if isinstance(last, ast.Xlog | ast.Log | ast.Noop):
             return self.const(1)
         return self.attr("ctx", "rc")
 
@@ -134,7 +141,7 @@ class RouteCompiler(CallCompiler):
             case ast.Return():
                 return [self.give(self._return_value(node))]
             case ast.Break():
-                return [self.set(self.const(_BREAK_CODE), "ctx.rc"), self.leave()]
+                return [self.set(self.const(_UNSET_CODE), "ctx.rc"), self.leave()]
             case ast.While():
                 return self._while(node)
             case ast.ForEach():
@@ -180,12 +187,16 @@ class RouteCompiler(CallCompiler):
     # --- control -----------------------------------------------------------------------------------------------------
 
     def _if(self, node: ast.If, *, last: bool, tail: bool) -> list[py.stmt]:
-        before, test = self.condition(node.condition)
+        exact = self.rc_read and not node.otherwise  # a condition that has no truth leaves -1 instead of 0
+        before, test = self.condition(node.condition, exact)
         line = self.line
         then = self._branch(node.then, 1, last=last, tail=tail)
         self.line = line  # what stands for an absent else belongs to the if, not to the last line before it
         otherwise = self._branch(node.otherwise, 0, last=last, tail=tail)
         self.line = line
+        if exact and isinstance(test, py.Name):
+            failed = self.compare(test, py.Is(), self.const(None))
+            otherwise = [self.set(self.choose(failed, self.const(-1), self.const(0)), "ctx.rc")]
         return [*before, self.when(test, then, otherwise)]
 
     def _branch(self, body: list[ast.Statement], truth: int, *, last: bool, tail: bool) -> list[py.stmt]:
@@ -198,24 +209,29 @@ class RouteCompiler(CallCompiler):
     def _while(self, node: ast.While) -> list[py.stmt]:
         before, test = self.condition(node.condition)
         line = self.line
-        stop = [] if isinstance(test, py.Constant) and test.value else [self.when(self.negated(test), [self.leave()])]
-        body = [*before, *stop, *self.block(node.body, tail=False)]
+        stop: list[py.stmt] = []
+        if not (isinstance(test, py.Constant) and test.value):
+            stop = [self.when(self.negated(test), [self._ok(), self.leave()])]
+        body = [*before, *stop, *self.block(node.body)]
         self.line = line
         passes = self.call(self.name("range"), self.const(self.env.settings.max_while_loops))
         loop = self.each(self.temporary("i"), passes, body)
         said = self.const("max while loops are encountered")
-        loop.orelse = [self.do(self.call(self.attr("rt", "problem"), self.const(3), said, self.where(node)))]
-        return [loop, self._ok()]
+        loop.orelse = [self._ok(), self.do(self.call(self.attr("rt", "problem"), self.const(3), said, self.where(node)))]
+        return [loop]
 
     def _for(self, node: ast.ForEach) -> list[py.stmt]:
-        values = self.bind(self.env.variable(node.values).values, f"values {node.values.text}", ("values", node.values.text))
+        """Leaves in ``$rc`` what its last pass has left, and 1 without any."""
+        if "[*]" not in node.values.text:
+            return [self._ok()]
+        values = self.bind(self.env.variable(node.values).each, f"each {node.values.text}", ("each", node.values.text))
         item = self.temporary("v")
         line = self.line
-        put = self._put(node.iterator, self.name(item), ANY)
-        body = self.block(node.body, tail=False)
+        put = self._attempted(node, self._put(node.iterator, self.name(item), ANY))  # $json may refuse it
+        body = self.block(node.body)
         self.line = line
-        every = self.call(self.name("tuple"), self.call(values, self.name("ctx")))
-        return [self.each(item, every, [*put, *body]), self._ok()]
+        none = self.when(self.compare(self.name(item), py.Is(), self.const(None)), [self._ok()])
+        return [self.set(self.const(None), item), self.each(item, self.call(values, self.name("ctx")), [put, *body]), none]
 
     def _switch(self, node: ast.Switch) -> list[py.stmt]:
         """The number of the case to begin with, then every case from there on until a break."""
@@ -240,7 +256,7 @@ class RouteCompiler(CallCompiler):
             if not case.body:
                 continue
             self.at(case)
-            inside = self.block(case.body, tail=False)
+            inside = self.block(case.body)
             self.at(case)
             body.append(self.when(self.compare(self.name(start), py.LtE(), self.const(i)), inside))
         self.line = line
@@ -248,7 +264,7 @@ class RouteCompiler(CallCompiler):
 
     def _assert(self, node: ast.Assert) -> list[py.stmt]:
         if not self.env.settings.enable_asserts:
-            return [self._ok()]
+            return [self.set(self.const(_UNSET_CODE), "ctx.rc")]
         before, test = self.condition(node.condition)
         where = self.where(node)
         told = self.do(
@@ -278,7 +294,9 @@ class RouteCompiler(CallCompiler):
             setter = self.bind(operator, f"{'replace' if op == ':=' else 'set'} {target.text}", ("set", op == ":=", target.text))
             put = [self.do(self.call(setter, self.name("ctx"), self.const(None))), self._ok()]
             return put if _takes_everything(target) else [self._attempted(node, put)]
+        outer, self.fails = self.fails, False
         before = self.hoist(node.value)
+        early, self.fails = self.fails, outer
         value, kind = self.value(node.value)
         fallible = isinstance(node.value, ast.Arithmetic | ast.Complement) and not isinstance(value, py.Constant)
         if op not in ("=", ":="):
@@ -293,16 +311,19 @@ class RouteCompiler(CallCompiler):
                     )
                     value = self._increment(small, value)
             else:
-                function = semantics.OPERATORS[_COMPOUND[op]]
-                value, kind = self.call(self.bind(function, function.__name__), current, value), NUMBER
+                function = self.operator(_COMPOUND[op], node.value, kind)
+                value = self.call(self.bind(function, function.__name__), current, value)
+                kind = PLAIN if _COMPOUND[op] in "&|^" else NUMBER
         if isinstance(node.value, ast.Variable) and self.env.variable(target).takes_text:
             value = self.call(self.bind(semantics.text_of, "text_of"), value)
         put = [*self._put(target, value, kind, replace=op == ":="), self._ok()]
-        if not fallible and _takes_everything(target):
-            return [*before, *put]
-        return [*before, self._attempted(node, put)]
+        if early:
+            return [self._attempted(node, [*before, *put])]
+        if fallible or not _takes_everything(target):
+            put = [self._attempted(node, put)]
+        return [*before, *put]
 
-    def _attempted(self, node: ast.Assign, put: list[py.stmt]) -> py.Try:
+    def _attempted(self, node: ast.Node, put: list[py.stmt]) -> py.stmt:
         """An assignment that may fail: ``$rc`` is -1 then, and the variable what it was."""
         text = self.call(self.name("str"), self.name("error"))
         problem = self.do(self.call(self.attr("rt", "problem"), self.const(-1), text, self.where(node)))
@@ -399,6 +420,16 @@ def _function_names(script: ast.Script) -> dict[tuple[RouteKind, str], str]:
             name = f"{base}_{n}"
         names[(route.kind, route.name)] = name
     return names
+
+
+def _has_arguments(script: ast.Script) -> bool:
+    """Is there a call with arguments, an event route or a ``launch()`` with a text?"""
+    return any(
+        (isinstance(statement, ast.RouteCall) and statement.arguments)
+        or (isinstance(statement, ast.Launch) and statement.text is not None)
+        for route in script.routes
+        for statement in statements(route.body)
+    ) or any(route.kind is RouteKind.EVENT for route in script.routes)
 
 
 def _recursive(script: ast.Script) -> set[str]:

@@ -25,6 +25,8 @@ class CallCompiler(ValueCompiler):
 
     function_names: dict[tuple[RouteKind, str], str]
     recursive: set[str]
+    has_arguments: bool
+    """Can a route of the script have arguments?"""
 
     def where(self, node: ast.Node) -> py.expr:
         """``file:line`` of a statement, for the log."""
@@ -270,9 +272,13 @@ class CallCompiler(ValueCompiler):
             else:
                 call = self.call(function, self.name("ctx"))
             run = [self.set(call, "rc", "ctx.rc")]
-        if not node.arguments:
+        if not node.arguments and not self.has_arguments:
             return run
         kept = self.temporary("p")
+        if not node.arguments:  # the caller's own are not those of the route that it calls
+            hide = self.when(self.name(kept), [self.set(self.tuple([]), "ctx.params")])
+            show = self.when(self.name(kept), [self.set(self.name(kept), "ctx.params")])
+            return [self.set(self.attr("ctx", "params"), kept), hide, *run, show]
         given = self.tuple([self._route_argument(argument) for argument in node.arguments])
         return [
             self.set(self.attr("ctx", "params"), kept),

@@ -28,6 +28,8 @@ _RETURN_CODE = re.compile(r"\$(?:rc|retcode|\((?:rc|retcode)\))\Z")
 _PORT = re.compile(r"\{\s*(uri|via)\.port\s*\}((?:\{\s*s\.int\s*\})?\))\Z", re.IGNORECASE)
 """A port that a URI or Via lacks is NULL, but 0 in sums (recorded behaviour): there the transformation ``port_or_0`` is read."""
 _ORDER: dict[str, type[py.cmpop]] = {"<": py.Lt, ">": py.Gt, "<=": py.LtE, ">=": py.GtE}
+_ON_TEXT = ("+", "&", "|", "^")
+"""Operators that give a string when the left operand is one."""
 _COMPARE: dict[str, type[py.cmpop]] = {"==": py.Eq, "!=": py.NotEq, **_ORDER}
 _TEXT_ORDER = {"<": semantics.before_text, ">": semantics.after_text, "<=": semantics.upto_text, ">=": semantics.from_text}
 _VALUE_ORDER = {
@@ -46,6 +48,8 @@ class ValueCompiler(CodeBuilder):
     env: Environment
     hoisted: dict[int, py.expr]
     """Results of what has been run before an expression, by the ``id`` of the node."""
+    fails: bool = False
+    """Has code been made that can raise EvaluationError, since this was last set to False?"""
 
     # --- values ------------------------------------------------------------------------------------------------------
 
@@ -80,7 +84,7 @@ class ValueCompiler(CodeBuilder):
                 case ast.CodeOf():
                     before, result = self.code_of(part.command)
                 case ast.TruthOf():
-                    before, test = self.condition(part.condition)
+                    before, test = self._condition(part.condition, exact=True)
                     result = self.choose(test, self.const(1), self.const(0))
                 case _:
                     continue
@@ -110,11 +114,10 @@ class ValueCompiler(CodeBuilder):
         return self.bind(self.env.variable(node).get, node.text, ("get", node.text))
 
     def _arithmetic(self, node: ast.Arithmetic) -> tuple[py.expr, str]:
-        left, left_kind = self._operand(node.left)
-        right, right_kind = self._operand(node.right)
-        operator: Callable[..., str | int] = semantics.OPERATORS[node.op]
-        if node.op == "+" and right_kind == NUMBER and not isinstance(node.right, ast.Variable):
-            operator = semantics.add_number
+        read = self._operand if node.op in _ON_TEXT else self.number_form
+        left, left_kind = read(node.left)
+        right, right_kind = read(node.right)
+        operator = self.operator(node.op, node.right, right_kind)
         if isinstance(left, py.Constant) and isinstance(right, py.Constant):
             try:
                 folded = operator(_literal(left), _literal(right))
@@ -122,8 +125,8 @@ class ValueCompiler(CodeBuilder):
             except semantics.EvaluationError:
                 pass  # said at run time too: the statement fails each time
         slow = self.call(self.bind(operator, operator.__name__), left, right)
-        sums = node.op != "+" or left_kind == NUMBER or operator is semantics.add_number
-        kind = NUMBER if sums else TEXT if left_kind == TEXT else ANY
+        sums = node.op not in _ON_TEXT or left_kind == NUMBER or operator is semantics.WITH_NUMBER.get(node.op)
+        kind = NUMBER if sums else TEXT if left_kind == TEXT and node.op == "+" else PLAIN
         if node.op in ("+", "-") and isinstance(right, py.Constant) and right_kind == NUMBER:
             return self._small_step(node.op, left, right), kind
         return slow, kind
@@ -133,6 +136,12 @@ class ValueCompiler(CodeBuilder):
             text = _PORT.sub(r"{\1.port_or_0}\2", node.text)
             return self.call(self.bind(self.env.registry.variable(text).get, text, ("get", text)), self.name("ctx")), ANY
         return self.value(node)
+
+    def operator(self, op: str, right: ast.Expression, kind: str) -> Callable[..., str | int]:
+        """The function of an operator; ``kind`` is that of the right operand."""
+        if kind == NUMBER and not isinstance(right, ast.Variable) and op in semantics.WITH_NUMBER:
+            return semantics.WITH_NUMBER[op]
+        return semantics.OPERATORS[op]
 
     def _small_step(self, op: str, left: py.expr, right: py.Constant) -> py.expr:
         """``$x + 1`` without a call, for a plain number that stays within 32 bits."""
@@ -147,29 +156,44 @@ class ValueCompiler(CodeBuilder):
 
     # --- conditions --------------------------------------------------------------------------------------------------
 
-    def condition(self, node: ast.Condition) -> tuple[list[py.stmt], py.expr]:
-        """Statements to run first, and the truth."""
+    def condition(self, node: ast.Condition, exact: bool = False) -> tuple[list[py.stmt], py.expr]:
+        """Statements to run first, and the truth: false when a part that was looked at has none, as ``"text" > 5``, or
+        None with ``exact``."""
+        outer, self.fails = self.fails, False
+        before, test = self._condition(node, exact)
+        if self.fails:
+            result = self.temporary("c")
+            failed = self.set(self.const(None if exact else False), result)
+            before = [self.attempt([*before, self.set(test, result)], self.failure(), "error", [failed])]
+            test = self.name(result)
+        self.fails = outer
+        return before, test
+
+    def _condition(self, node: ast.Condition, exact: bool) -> tuple[list[py.stmt], py.expr]:
+        """With ``exact`` a part without a truth raises EvaluationError; without, it may as well be false."""
         match node:
             case ast.Comparison():
-                return self._guarded_comparison(node)
+                before = [*self.hoist(node.left), *self.hoist(node.right)]
+                self.fails |= _fallible(node.left) or _fallible(node.right)
+                return before, self._comparison(node, exact)
             case ast.Truth():
                 return self._truth(node)
             case ast.Not():
-                before, test = self.condition(node.operand)
+                before, test = self._condition(node.operand, exact=True)
                 return before, self.negated(test)
             case ast.Ran():
                 before, code = self.code_of(node.command)
                 return before, self.compare(code, py.Gt(), self.const(0))
             case ast.Logical():
-                return self._logical(node)
+                return self._logical(node, exact)
 
     def code_of(self, node: ast.Statement) -> tuple[list[py.stmt], py.expr]:
         """A command where a condition or a value stands: what runs it, and its return code."""
         raise NotImplementedError  # abstract
 
-    def _logical(self, node: ast.Logical) -> tuple[list[py.stmt], py.expr]:
-        before, left = self.condition(node.left)
-        between, right = self.condition(node.right)
+    def _logical(self, node: ast.Logical, exact: bool) -> tuple[list[py.stmt], py.expr]:
+        before, left = self._condition(node.left, exact or node.op == "or")
+        between, right = self._condition(node.right, exact)
         if not between:
             return before, self.both(left, right) if node.op == "and" else self.either(left, right)
         result = self.temporary("c")
@@ -181,16 +205,10 @@ class ValueCompiler(CodeBuilder):
             return [], self.const(bool(node.value.value))
         before = self.hoist(node.value)
         value, _ = self.value(node.value)
-        if not _fallible(node.value):
-            return before, value
-        evaluated, test = self._evaluated(value)
-        return [*before, *evaluated], test
-
-    def _evaluated(self, test: py.expr) -> tuple[list[py.stmt], py.expr]:
-        """A condition whose evaluation can fail: it is false then."""
-        result = self.temporary("c")
-        failed = self.set(self.const(False), result)
-        return [self.attempt([self.set(test, result)], self.failure(), "error", [failed])], self.name(result)
+        if node.bracketed and isinstance(node.value, ast.Variable):
+            return before, self.compare(value, py.IsNot(), self.const(None))
+        self.fails |= _fallible(node.value)
+        return before, value
 
     def failure(self) -> str:
         """The name of the exception of a failed evaluation."""
@@ -200,30 +218,22 @@ class ValueCompiler(CodeBuilder):
         """The name of the exception of a value that cannot be taken; a failed evaluation is one."""
         return self.bind(ValueRefused, "ValueRefused").id
 
-    def _guarded_comparison(self, node: ast.Comparison) -> tuple[list[py.stmt], py.expr]:
-        before = [*self.hoist(node.left), *self.hoist(node.right)]
-        test = self._comparison(node)
-        if _fallible(node.left) or _fallible(node.right):
-            evaluated, test = self._evaluated(test)
-            before += evaluated
-        return before, test
-
-    def _comparison(self, node: ast.Comparison) -> py.expr:
-        left, left_kind = self.value(node.left)
+    def _comparison(self, node: ast.Comparison, exact: bool) -> py.expr:
         right = node.right
+        if isinstance(right, ast.Number):
+            left, left_kind = self.number_form(node.left)
+            return self._with_number(node.op, left, left_kind, right.value, exact)
+        left, left_kind = self.value(node.left)
         match right:
             case ast.Null() if isinstance(left, py.Constant):
                 return self.const((left.value is None) == (node.op == "=="))
             case ast.Null():
                 return self.compare(left, py.Is() if node.op == "==" else py.IsNot(), self.const(None))
             case ast.Network():
-                test: py.expr = self.call(self.bind(semantics.Net(right.text).has, "in_network", ("net", right.text)), left)
-                return test if node.op == "==" else self.negated(test)
+                return self._with_network(node.op, left, right.text, exact)
             case ast.String() if node.op in ("=~", "!~"):
-                test = self._match(left, right.value)
+                test: py.expr = self._match(left, right.value)
                 return test if node.op == "=~" else self.negated(test)
-            case ast.Number():
-                return self._with_number(node.op, left, left_kind, right.value)
             case ast.String():
                 return self._with_text(node.op, left, right.value)
         other, other_kind = self.value(right)
@@ -248,9 +258,23 @@ class ValueCompiler(CodeBuilder):
             self.compare(self.call(search, text), py.IsNot(), self.const(None)),
         )
 
-    def _with_number(self, op: str, left: py.expr, kind: str, number: int) -> py.expr:
+    def _with_network(self, op: str, left: py.expr, text: str, exact: bool) -> py.expr:
+        """With a network. What is no address is neither in it nor outside; NULL is outside."""
+        net = semantics.Net(text)
+        if exact:
+            self.fails = True
+            test: py.expr = self.call(self.bind(net.decide, "decide_network", ("decide", text)), left)
+            return test if op == "==" else self.negated(test)
+        if op == "==":
+            return self.call(self.bind(net.has, "in_network", ("net", text)), left)
+        return self.call(self.bind(net.lacks, "outside_network", ("outside", text)), left)
+
+    def _with_number(self, op: str, left: py.expr, kind: str, number: int, exact: bool) -> py.expr:
         """With a number literal. A string is neither equal nor different; NULL is different."""
         literal = self.const(semantics.wrap(number))
+        if exact and kind != NUMBER:
+            self.fails = True
+            return self._decided_number(op, left, literal)
         if op == "==":
             return self.compare(left, py.Eq(), literal)
         if op == "!=":
@@ -264,6 +288,25 @@ class ValueCompiler(CodeBuilder):
         if kind == PLAIN:
             return self.both(self.compare(self.kind_of(self.take(t, left)), py.Is(), self.name("int")), ordered)
         return self.both(self.call(self.name("isinstance"), self.take(t, left), self.name("int")), ordered)
+
+    def _decided_number(self, op: str, left: py.expr, literal: py.expr) -> py.expr:
+        """The same, but a string raises EvaluationError."""
+        t = self.temporary()
+        strict = self.call(self.bind(semantics.no_text, "no_text"), self.name(t))
+        if op == "==":
+            return self.either(self.compare(self.take(t, left), py.Eq(), literal), strict)
+        compared = self.compare(self.name(t), _COMPARE[op](), literal)
+        is_number = self.call(self.name("isinstance"), self.take(t, left), self.name("int"))
+        otherwise = self.negated(strict) if op == "!=" else strict
+        return self.choose(is_number, compared, otherwise)
+
+    def number_form(self, node: ast.Expression) -> tuple[py.expr, str]:
+        """A value where only numbers count: the number of a text that has one (``$rm``, ``$proto``)."""
+        if isinstance(node, ast.Variable):
+            number = self.env.variable(node).number
+            if number is not None:
+                return self.call(self.bind(number, f"number {node.text}", ("number", node.text)), self.name("ctx")), ANY
+        return self._operand(node)
 
     def kind_of(self, value: py.expr) -> py.expr:
         """``value.__class__``: cheaper than isinstance() where no subclass can come."""

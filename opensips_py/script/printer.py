@@ -204,7 +204,7 @@ def condition_text(node: ast.Condition) -> str:
         case ast.Not():
             return f"!{_term(node.operand)}"
         case ast.Truth():
-            return _left(node.value)
+            return _bracketed(node.value) if node.bracketed else _left(node.value)
         case ast.Ran():
             return command_text(node.command)
         case ast.Comparison():

@@ -12,8 +12,14 @@ from opensips_py.script.variable_kinds import Access, Index, Number, Text, built
 from opensips_py.script.variable_syntax import VariableError
 from opensips_py.sip.headers import LWS, kind_of
 
+_METHODS = (
+    *("INVITE", "CANCEL", "ACK", "BYE", "INFO", "OPTIONS", "UPDATE", "REGISTER"),
+    *("MESSAGE", "SUBSCRIBE", "NOTIFY", "PRACK", "REFER", "PUBLISH"),
+)
+_METHOD_NUMBERS = {name: 1 << place for place, name in enumerate(_METHODS)}
 
-@scalar("rm")
+
+@scalar("rm", numbers=lambda method: _METHOD_NUMBERS.get(method, 1 << len(_METHODS)))
 def _rm(ctx: Context) -> Value:
     """Method of the request, or of the CSeq of a reply."""
     return ctx.msg.method or None

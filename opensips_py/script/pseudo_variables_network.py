@@ -6,6 +6,13 @@ from opensips_py.script.context import Context, ListenSocket, Value
 from opensips_py.script.variable_kinds import Access, Index, Text, built, scalar
 from opensips_py.script.variable_syntax import VariableError
 
+_TRANSPORTS = ("udp", "tcp", "tls", "sctp", "ws", "wss", "bin", "hep_udp", "hep_tcp", "smpp")
+
+
+def transport_number(transport: str) -> int:
+    """The number of a transport, which counts in comparisons with numbers; 0: none that is known."""
+    return _TRANSPORTS.index(transport) + 1 if transport in _TRANSPORTS else 0
+
 
 @scalar("si", "src_ip")
 def _si(ctx: Context) -> Value:
@@ -19,7 +26,7 @@ def _sp(ctx: Context) -> Value:
     return ctx.source.port
 
 
-@scalar("proto", "pr")
+@scalar("proto", "pr", numbers=transport_number)
 def _proto(ctx: Context) -> Value:
     """Transport that the message came by; where there is none, the text ``<null>``, as in OpenSIPS."""
     return ctx.source.proto or "<null>"

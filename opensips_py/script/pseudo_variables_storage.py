@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 
 from opensips_py.script.context import Context, Value, ValueRefused
 from opensips_py.script.variable_kinds import Access, Getter, Index, NumericText, Setter, Text, built
@@ -84,7 +85,7 @@ def _avp(argument: Text | None, index: Index) -> Access:
             if value is not None:
                 ctx.avps[name_of(ctx)] = [stored(value)]
 
-        return Access(get_all, put_all, put_all, values)
+        return Access(get_all, put_all, put_all, values, each=_each(name_of))
     if index == "append":
         push = _push(argument)
 
@@ -149,6 +150,20 @@ def _all(argument: Text) -> Callable[[Context], Sequence[Value]]:
         return ctx.avps.get(name_of(ctx), [])[::-1]
 
     return values
+
+
+def _each(name_of: NameOf) -> Callable[[Context], Iterator[Value]]:
+    """The values one after the other from the top: each is looked up by its number when its turn comes."""
+
+    def each(ctx: Context) -> Iterator[Value]:
+        name = name_of(ctx)
+        for number in itertools.count(1):
+            stack = ctx.avps.get(name)
+            if stack is None or number > len(stack):
+                return
+            yield stack[-number]
+
+    return each
 
 
 def _element(name_of: NameOf, index: Index) -> tuple[Getter, Setter]:

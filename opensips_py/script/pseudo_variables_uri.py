@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from opensips_py.script.context import Q_UNSPECIFIED, Context, Value, ValueRefused
 from opensips_py.script.one_line import one_line
+from opensips_py.script.pseudo_variables_network import transport_number
 from opensips_py.script.variable_kinds import Getter, NumericText, scalar
 from opensips_py.sip.uri import Uri, loose_uri
 
@@ -142,11 +143,11 @@ scalar("rU", "ruri.user", write=_set_user, takes_text=True, doc="User of the R-U
 )
 scalar("rd", "ruri.domain", write=_set_host, takes_text=True, doc="Host of the R-URI.")(_host(ruri_parts))
 scalar("rp", write=_set_port, doc="Port of the R-URI, or the usual one of its transport; NULL removes it.")(_port(ruri_parts))
-scalar("rP", doc="Transport of the R-URI.")(_protocol(ruri_parts))
+scalar("rP", numbers=transport_number, doc="Transport of the R-URI.")(_protocol(ruri_parts))
 scalar("oU", doc="User of the R-URI as received.")(_user(_original))
 scalar("od", doc="Host of the R-URI as received.")(_host(_original))
 scalar("op", doc="Port of the R-URI as received.")(_port(_original))
-scalar("oP", doc="Transport of the R-URI as received.")(_protocol(_original))
+scalar("oP", numbers=transport_number, doc="Transport of the R-URI as received.")(_protocol(_original))
 
 
 @scalar("ou", "ouri")
@@ -191,7 +192,7 @@ def _set_dp(ctx: Context, value: Value) -> None:
 
 scalar("dd", write=_set_dd, takes_text=True, doc="Host of the destination ($du).")(_host(_destination))
 scalar("dp", write=_set_dp, doc="Port of the destination ($du).")(_port(_destination))
-scalar("dP", doc="Transport of the destination ($du).")(_protocol(_destination))
+scalar("dP", numbers=transport_number, doc="Transport of the destination ($du).")(_protocol(_destination))
 
 
 def q_text(q: int) -> str:

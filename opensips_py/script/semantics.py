@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ipaddress
 import math
+import operator
 import re
 from collections.abc import Callable
 from typing import Any
@@ -18,12 +19,14 @@ from opensips_py.script.context import Context, Value, ValueRefused
 from opensips_py.script.posix_regex import RegexError, compile_regex
 from opensips_py.script.variable_kinds import NumericText
 
+_LONGEST_ADDRESS = 64
+"""In characters; what is longer is no IP address."""
 MAX_DEPTH = 100
 """Nesting of ``route()`` calls."""
 
 
 class EvaluationError(ValueRefused):
-    """An expression has no value: wrong operand types, or a NULL operand."""
+    """An expression has no value, or a condition no truth: the types of its operands do not fit."""
 
 
 def judged(fault: Callable[[str, Any], str | None], registry: Any, text: str | None) -> str | None:
@@ -40,7 +43,8 @@ def wrap(n: int) -> int:
 
 
 def add(left: Value, right: Value) -> str | int:
-    """``+``: a sum, or a concatenation when the left operand is a string."""
+    """``+``: a sum, or a concatenation when the left operand is a string. NULL is nothing: the empty string on the left,
+    and on the right of a number 0."""
     if left.__class__ is int and right.__class__ is int:
         n = left + right
         return n if -0x80000000 <= n <= 0x7FFFFFFF else wrap(n)
@@ -50,7 +54,11 @@ def add(left: Value, right: Value) -> str | int:
         return left + str(right)
     if left.__class__ is NumericText:
         return str(left) if right is None else str(left) + str(right)
-    if isinstance(left, int) and isinstance(right, int):
+    if left is None:
+        return "" if right is None else str(right)
+    if right is None:
+        return int(left)
+    if isinstance(right, int):
         return wrap(int(left) + int(right))
     raise EvaluationError(_complain("+", left, right))
 
@@ -69,8 +77,12 @@ def _complain(op: str, left: Value, right: Value) -> str:
 
 
 def _numbers(op: str, left: Value, right: Value) -> tuple[int, int]:
-    if isinstance(left, int) and isinstance(right, int):
-        return int(left), int(right)
+    """Two numbers; NULL on the right counts as 0."""
+    if isinstance(left, int):
+        if isinstance(right, int):
+            return int(left), int(right)
+        if right is None:
+            return int(left), 0
     raise EvaluationError(_complain(op, left, right))
 
 
@@ -102,17 +114,39 @@ def modulo(left: Value, right: Value) -> int:
     return -r if a < 0 else r
 
 
-def bit_and(left: Value, right: Value) -> int:
+def bit_and(left: Value, right: Value) -> str | int:
+    return _bitwise("&", operator.and_, left, right)
+
+
+def bit_or(left: Value, right: Value) -> str | int:
+    return _bitwise("|", operator.or_, left, right)
+
+
+def bit_xor(left: Value, right: Value) -> str | int:
+    return _bitwise("^", operator.xor, left, right)
+
+
+def _bitwise(op: str, combine: Callable[[int, int], int], left: Value, right: Value) -> str | int:
+    """Of numbers; of strings of equal length byte by byte, where a number on the right stands for its text."""
+    if isinstance(left, str) and right is not None:
+        text = str(right)
+        if len(text) == len(left):
+            return "".join(map(chr, map(combine, map(ord, left), map(ord, text))))
+    a, b = _numbers(op, left, right)
+    return combine(a, b)
+
+
+def and_number(left: Value, right: int) -> int:
     a, b = _numbers("&", left, right)
     return a & b
 
 
-def bit_or(left: Value, right: Value) -> int:
+def or_number(left: Value, right: int) -> int:
     a, b = _numbers("|", left, right)
     return a | b
 
 
-def bit_xor(left: Value, right: Value) -> int:
+def xor_number(left: Value, right: int) -> int:
     a, b = _numbers("^", left, right)
     return a ^ b
 
@@ -135,7 +169,7 @@ def complement(value: Value) -> int:
     return wrap(~int(value))
 
 
-OPERATORS = {
+OPERATORS: dict[str, Callable[[Value, Value], str | int]] = {
     "+": add,
     "-": subtract,
     "*": multiply,
@@ -147,6 +181,8 @@ OPERATORS = {
     "<<": shift_left,
     ">>": shift_right,
 }
+WITH_NUMBER: dict[str, Callable[[Value, int], int]] = {"+": add_number, "&": and_number, "|": or_number, "^": xor_number}
+"""Operators that differ when a number literal stands on the right: it has no text to join or combine with a string."""
 
 
 def joined(left: Value, right: Value) -> str | int:
@@ -260,28 +296,49 @@ def matches_value(left: Value, right: Value) -> bool:
         return False
 
 
+def no_text(value: Value) -> bool:
+    """False, for a value that is not a number: NULL; a string is an error there, because it cannot be compared."""
+    if isinstance(value, str):
+        raise EvaluationError("a string is compared with a number")
+    return False
+
+
 class Net:
     """``$si == 10.0.0.0/8``."""
 
     def __init__(self, text: str) -> None:
         self._net = ipaddress.ip_network(text, strict=False)
-        self._known: dict[str, bool] = {}
+        self._known: dict[str, bool | None] = {}
 
     def has(self, value: Value) -> bool:
-        """Is the value an address in this network? The last thousand answers are remembered."""
-        if value is None:
-            return False
-        text = str(value)
-        known = self._known.get(text)
-        if known is None:
+        """Is the value an address in this network?"""
+        return value is not None and self._find(str(value)) is True
+
+    def lacks(self, value: Value) -> bool:
+        """Is the value an address outside this network, or NULL?"""
+        return value is None or self._find(str(value)) is False
+
+    def decide(self, value: Value) -> bool:
+        """As :meth:`has`, but what is no address is an error."""
+        found = False if value is None else self._find(str(value))
+        if found is None:
+            raise EvaluationError("what is no address is compared with a network")
+        return found
+
+    def _find(self, text: str) -> bool | None:
+        """Whether an address is in this network; None: it is none. The last thousand answers are remembered."""
+        if text in self._known:
+            return self._known[text]
+        found: bool | None = None
+        if len(text) <= _LONGEST_ADDRESS:
             try:
-                known = ipaddress.ip_address(text.strip("[]")) in self._net
+                found = ipaddress.ip_address(text.strip("[]")) in self._net
             except ValueError:
-                known = False
+                pass
             if len(self._known) >= 1000:
                 self._known.clear()
-            self._known[text] = known
-        return known
+            self._known[text] = found
+        return found
 
 
 # --- statements ----------------------------------------------------------------------------------------------------

@@ -239,8 +239,6 @@ class StatementParser(CommandParser):
         if not self.accept_word("in"):
             self.fail(self.token, f"syntax error: 'in' expected, not {self.token.shown}", form)
         values = self.variable(form)
-        if "[*]" not in values.text:
-            self.error(values, "for iterates over all values of a variable, so the variable needs the index [*]", form)
         self.expect_close()
         self.breakable += 1
         body = self._body(start)

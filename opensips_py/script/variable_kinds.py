@@ -6,7 +6,8 @@ decided then is decided then: reading ``$ru`` at run time is one call that looks
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -55,9 +56,13 @@ class Access(NamedTuple):
     assign: Setter | None = None
     """The operator ``:=`` where it differs from ``=``."""
     values: Callable[[Context], Sequence[Value]] | None = None
-    """All values, for ``for ($var(i) in $(…[*]))``; None: the one that ``get`` gives."""
+    """All values, for ``[*]``; None: the one that ``get`` gives."""
     takes_text: bool = False
     """Only texts can be written, and so can the number in a variable, which has a text; a number by itself has none."""
+    number: Getter | None = None
+    """The number of a text that has one, which counts where it is compared or calculated with."""
+    each: Callable[[Context], Iterable[Value]] | None = None
+    """The values one after the other, as a loop finds them whose body may change them; None: those of ``values``."""
 
 
 @dataclass(slots=True)
@@ -77,20 +82,34 @@ CORE: dict[str, VariableKind] = {}
 
 
 def scalar(
-    *names: str, write: Setter | None = None, takes_text: bool = False, doc: str | None = None
+    *names: str,
+    write: Setter | None = None,
+    takes_text: bool = False,
+    doc: str | None = None,
+    numbers: Callable[[str], int] | None = None,
 ) -> Callable[[Getter], Getter]:
     """Declare variables with one value and no argument. An index has no meaning for them and is ignored.
 
-    ``doc`` stands in for the docstring of a function that serves several variables.
+    ``doc`` stands in for the docstring of a function that serves several variables. ``numbers`` gives the number that
+    a text has besides (methods and transports have one).
     """
 
     def declare(read: Getter) -> Getter:
-        access = Access(read, write, takes_text=takes_text)
+        number = None if numbers is None else _number_of(read, numbers)
+        access = Access(read, write, takes_text=takes_text, number=number)
         for name in names:
             CORE[name] = VariableKind(name, lambda argument, index: access, "no", doc=doc or (read.__doc__ or "").strip())
         return read
 
     return declare
+
+
+def _number_of(read: Getter, numbers: Callable[[str], int]) -> Getter:
+    def number(ctx: Context) -> Value:
+        value = read(ctx)
+        return numbers(value) if isinstance(value, str) else value
+
+    return number
 
 
 def built(
@@ -224,12 +243,16 @@ def kind_of_class(cls: VariableClass) -> VariableKind:
             def get(ctx: Context) -> Value:
                 return read(ctx, *parts(ctx))
 
-        def values(ctx: Context) -> list[Value]:
+        def each(ctx: Context) -> Iterator[Value]:
             text, _ = parts(ctx)
-            found: list[Value] = []
-            while (value := read(ctx, text, len(found))) is not None:
-                found.append(value)
-            return found
+            for number in itertools.count():
+                value = read(ctx, text, number)
+                if value is None:
+                    return
+                yield value
+
+        def values(ctx: Context) -> list[Value]:
+            return list(each(ctx))
 
         def setter(call: Callable[[Context, str | None, int | str | None, Value], None] | None) -> Setter | None:
             if call is None:
@@ -240,6 +263,6 @@ def kind_of_class(cls: VariableClass) -> VariableKind:
 
             return put
 
-        return Access(get, setter(write), setter(assign), values)
+        return Access(get, setter(write), setter(assign), values, each=each)
 
     return VariableKind(cls.name, build, cls.argument, cls.module, cls.doc)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import difflib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from opensips_py.script import pseudo_variables
 from opensips_py.script.context import Context, Value, ValueRefused
@@ -41,7 +41,7 @@ CONTEXTS = {
 class Variable:
     """A variable as it stands in a script. ``get(ctx)`` reads it; ``set(ctx, value)`` is the operator ``=``."""
 
-    __slots__ = ("assign", "get", "name", "set", "takes_text", "text", "values", "writable")
+    __slots__ = ("assign", "each", "get", "name", "number", "set", "takes_text", "text", "values", "writable")
 
     def __init__(self, text: str, name: str, access: Access) -> None:
         self.text = text
@@ -50,11 +50,14 @@ class Variable:
         self.writable = access.set is not None
         self.takes_text = access.takes_text
         self.get: Getter = access.get
+        self.number = access.number
         self.set: Setter = access.set or self._refuse
         self.assign: Setter = access.assign or self.set
         """The operator ``:=``: replaces the value instead of adding one (``$avp``), parses it (``$json``)."""
         self.values: Callable[[Context], Sequence[Value]] = access.values or self._single
-        """Every value, for ``for ($var(i) in $(…[*]))``."""
+        """Every value."""
+        self.each: Callable[[Context], Iterable[Value]] = access.each or self._snapshot
+        """Every value, for ``for ($var(i) in $(…[*]))``: what the body of the loop changes is seen, where it can change."""
 
     def __repr__(self) -> str:
         return f"Variable({self.text!r})"
@@ -68,6 +71,9 @@ class Variable:
     def _single(self, ctx: Context) -> Sequence[Value]:
         value = self.get(ctx)
         return () if value is None else (value,)
+
+    def _snapshot(self, ctx: Context) -> Iterable[Value]:
+        return tuple(self.values(ctx))
 
     def _refuse(self, ctx: Context, value: Value) -> None:
         raise ValueRefused(f"{self.text} cannot be written")

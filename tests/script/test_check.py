@@ -64,6 +64,7 @@ def test_error_names_the_thing_and_the_way_out(scripts: Scripts, body: str, mess
         ('exec("cmd", $var(out));', "the second parameter of exec() is the program's standard input", 2),
         ("if ($var(a) = 5) { exit; }", "assignment in a condition", 2),
         ('$var(a) = "$ru";', "is not expanded", 2),
+        ("for ($var(a) in $avp(b)) exit;", "never runs: for goes over the values of a variable with the index [*]", 2),
         ('if ($rU == "$tU") exit;', "is not expanded", 2),
         ('xlog("$argv(none)");', "$argv(none) is not set", 2),
         ('into("x", $rm);', "$rm cannot be written, and this parameter receives a value: the call fails with -1", 2),

@@ -37,6 +37,17 @@ def scripts(tmp_path: Path) -> Scripts:
         ("$var(seven) + 1", "8"),
         ("$var(seven) - 8", "-1"),
         ('"a" + $var(null)', "a"),
+        ("$var(null) + $var(seven)", "7"),
+        ("$var(null) + $var(seven) + $var(seven)", "77"),
+        ('$var(null) + "x" + $var(null)', "x"),
+        ("$var(null) + $var(null)", ""),
+        ("5 + $var(null) + $var(seven)", "12"),
+        ("7 - $var(null)", "7"),
+        ("7 / $var(null)", "0"),
+        ("7 | $var(null)", "7"),
+        ('"007" ^ "abc"', "QRT"),
+        ('"7" & $var(seven)', "7"),
+        ('"abc" | "ABC"', "abc"),
         ("0x1F + 010", "39"),
     ],
 )
@@ -45,7 +56,20 @@ def test_arithmetic(scripts: Scripts, expression: str, value: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "expression", ['5 + "abc"', '"7" * 2', "$var(null) + 1", "1 + $var(null)", '"n=" + 5', "$var(text) + 1", "$var(text) - 1"]
+    "expression",
+    [
+        '5 + "abc"',
+        '"7" * 2',
+        "$var(null) + 1",
+        '"n=" + 5',
+        "$var(text) + 1",
+        "$var(text) - 1",
+        "$var(null) - 1",
+        "$var(null) & $var(null)",
+        '"t" | 5',
+        '"t" ^ "longer"',
+        '5 & "5"',
+    ],
 )
 def test_failed_expression_leaves_the_target_unchanged(scripts: Scripts, expression: str) -> None:
     assert scripts.logged(f'$var(text) = "t"; $var(x) = "keep"; $var(x) = {expression}; xlog("$var(x) $rc");') == ["keep -1"]
@@ -462,3 +486,119 @@ def test_a_port_that_a_uri_lacks_is_0_in_sums(scripts: Scripts, uri: str, total:
 def test_the_number_of_a_line_can_be_transformed(scripts: Scripts) -> None:
     body = '$var(n) = $(cfg_line{s.len}) + 1;\nxlog("$var(n) $(cfg_line{s.fill.left,0,4})"); if ($cfg_line == NULL) xlog("NULL");'
     assert scripts.logged(body) == ["2 0007"]
+
+
+@pytest.mark.parametrize(
+    ("statement", "code"),
+    [
+        ("while ($var(n) < 2) { $var(n) = $var(n) + 1; give(-4); }", 1),
+        ("while ($var(n) < 2) { $var(n) = $var(n) + 1; break; }", -5),
+        ("while ($var(n) < 1) { $var(n) = 1; switch ($var(n)) { case 1: give(-2); break; } }", 1),
+        ("while ($var(n) > 2) { give(-4); }", 1),
+        ('while (give(-1)) { xlog("never"); }', 1),
+        ("for ($var(i) in $(avp(l)[*])) { give(-7); }", -7),
+        ("for ($var(i) in $(avp(l)[*])) { break; }", -5),
+        ("for ($var(i) in $(avp(l)[*])) { if ($var(n)) give(-7); }", 1),
+        ("for ($var(i) in $(avp(none)[*])) { give(-7); }", 1),
+        ("switch ($var(n)) { case 0: give(-2); break; }", -5),
+        ("switch ($var(n)) { case 0: give(-2); }", -2),
+        ("switch ($var(n)) { case 1: give(-2); }", 1),
+        ('assert(false, "not tested");', -5),
+        ("if ($var(n)) give(-2);", 0),
+        ("if ($avp(l) == 5) give(-2);", -1),
+        ("if (!($avp(l) > 5 && $var(n) == 0)) give(-2);", -1),
+        ("if ($avp(l) == 5) give(-2); else give(-9);", -9),
+    ],
+)
+def test_rc_behind_a_compound_statement(scripts: Scripts, statement: str, code: int) -> None:
+    body = f'$var(n) = 0; $avp(l) = "a"; $avp(l) = "b"; give(-3); {statement} xlog("$rc");'
+    assert scripts.logged(body) == [str(code)]
+
+
+def test_the_first_pass_of_a_loop_sees_the_rc_before_it(scripts: Scripts) -> None:
+    body = '$avp(l) = "a"; give(-3); for ($var(i) in $(avp(l)[*])) { xlog("$rc"); } give(-4); while (1) { xlog("$rc"); break; }'
+    assert scripts.logged(body) == ["-3", "-4"]
+
+
+def test_a_route_that_ends_with_a_loop_returns_what_the_loop_has_left(scripts: Scripts) -> None:
+    extra = "route[a] { for ($var(i) in $(avp(l)[*])) { give(-6); } }"
+    assert scripts.logged('$avp(l) = "a"; route(a); xlog("$rc");', extra) == ["-6"]
+
+
+def test_for_follows_a_list_that_changes(scripts: Scripts) -> None:
+    grows = '$avp(l) = "a"; for ($var(i) in $(avp(l)[*])) { $avp(l) = "more"; xlog("$var(i)"); if ($(avp(l)[3])) break; }'
+    assert scripts.logged(grows) == ["a", "a", "a"]
+    empties = '$avp(l) = "a"; $avp(l) = "b"; for ($var(i) in $(avp(l)[*])) { $(avp(l)[*]) = NULL; xlog("$var(i)"); }'
+    assert scripts.logged(empties) == ["b"]
+
+
+def test_a_route_called_without_arguments_has_none(scripts: Scripts) -> None:
+    extra = 'route[a] { xlog("a $param(1)"); route(b); xlog("a $param(1)"); }\nroute[b] { xlog("b $param(1)"); }\n'
+    assert scripts.logged('route(a, "x");', extra) == ["a x", "b <null>", "a x"]
+
+
+def test_a_variable_in_brackets_is_true_unless_it_is_null(scripts: Scripts) -> None:
+    body = '$var(z) = 0; if ([$var(z)]) xlog("zero"); if ([$var(none)]) xlog("null"); if ([$var(z) + 0]) xlog("sum");'
+    assert scripts.logged(body) == ["zero"]
+
+
+@pytest.mark.parametrize(
+    ("statement", "code", "left"),
+    [
+        ("$avp(l) := 5", 1, "5"),
+        ("$(avp(l)[*]) = 5", 1, "5"),
+        ("$(avp(l)[1]) = 5", 1, "b, 5"),
+        ("$(avp(l)[2]) = 5", -1, "b, a"),
+        ("$(avp(none)[0]) = 5", -1, "b, a"),
+        ("$(avp(l)[2]) = NULL", 1, "b, a"),
+        ("$(avp(l)[0]) := 5", -1, "<null>"),
+        ("$(avp(l)[append]) = 5", 1, "b, a, 5"),
+        ("$(avp(l)[append]) := 5", 1, "5"),
+        ("$(avp(l)[append]) = NULL", 1, "a"),
+    ],
+)
+def test_writing_an_avp(scripts: Scripts, statement: str, code: int, left: str) -> None:
+    body = f'$avp(l) = "a"; $avp(l) = "b"; {statement}; xlog("$rc $(avp(l)[*])");'
+    assert scripts.logged(body) == [f"{code} {left}"]
+
+
+@pytest.mark.parametrize(
+    ("condition", "truth"),
+    [
+        ("!($var(s) > 0)", False),
+        ("!($var(s) == 5)", False),
+        ("!($var(s) != 5)", False),
+        ("!(!($var(s) == 5))", False),
+        ("!($var(null) == 5)", True),
+        ("!($var(null) > 5)", True),
+        ("!($var(i) > 5)", True),
+        ("!($var(i) != 5)", True),
+        ("$var(s) > 0 || 1", False),
+        ("$var(s) == 5 or $var(i) == 5", False),
+        ("$var(i) == 5 || $var(s) == 5", True),
+        ("$var(i) == 6 || $var(s) == 5", False),
+        ("!($var(i) == 5 && $var(s) == 5)", False),
+        ("!($var(i) == 6 && $var(s) == 5)", True),
+        ("!([ $var(s) + 1 ] == 5)", False),
+        ("[ $var(s) + 1 ] || 1", False),
+        ("$ci != 10.0.0.0/8", False),
+        ("!($ci == 10.0.0.0/8)", False),
+        ("!($si == 10.0.0.0/8)", True),
+        ("$du != 10.0.0.0/8", True),
+        ("$rm == 32", True),
+        ("$rm > 1", True),
+        ('$rm == "options"', True),
+        ("$proto == 1", True),
+        ("$proto <= 70", True),
+        ("$rP != 2", True),
+        ("!($rm == 1)", True),
+        ("[ $rm - 2 ] == 30", True),
+    ],
+)
+def test_what_cannot_be_compared_makes_the_whole_condition_false(scripts: Scripts, condition: str, truth: bool) -> None:
+    body = f'$var(s) = "text"; $var(i) = 5; if ({condition}) xlog("T"); else xlog("F");'
+    assert scripts.logged(body) == ["T" if truth else "F"]
+
+
+def test_what_cannot_be_compared_is_not_assigned(scripts: Scripts) -> None:
+    assert scripts.logged('$var(s) = "t"; $var(x) = "keep"; $var(x) = $var(s) > 3; xlog("$rc $var(x)");') == ["-1 keep"]
