@@ -95,9 +95,14 @@ def _avp(argument: Text | None, index: Index) -> Access:
             else:
                 ctx.avps.setdefault(name_of(ctx), []).insert(0, stored(value))
 
-        return Access(_top(argument), append, afresh(append))
+        return Access(_nothing, append, afresh(append))
     get, put = _element(name_of, index)
     return Access(get, put, afresh(put))
+
+
+def _nothing(ctx: Context) -> Value:
+    """What ``$(avp(x)[append])`` reads."""
+    return None
 
 
 def _name(argument: Text) -> NameOf:

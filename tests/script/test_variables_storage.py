@@ -58,6 +58,7 @@ def test_append_adds_below() -> None:
     ctx = request()
     put(ctx, "$avp(s)", "top")
     put(ctx, "$(avp(s)[append])", "bottom")
+    assert value(ctx, "$(avp(s)[append])") is None
     assert expand(ctx, "$(avp(s)[*])") == "top, bottom"
 
 
