@@ -568,7 +568,7 @@ class Engine:
             fds = []
             op: Operation = LostOperation()
         else:
-            op = operation.thaw(record.operation, fds, b"".join(data for _, data in rows))
+            op = _thawed(operation, record, fds, b"".join(data for _, data in rows))
         op.mode = "launch" if record.mode == "launch" else "async"
         counted.continued(record.function)
         record.fd_key = op.fd_key if not isinstance(op, LostOperation) else None
@@ -650,6 +650,17 @@ class Engine:
                     self._give_up(continuations.thaw(frozen, continuations.unpack(state)), code, reason)
             running.op.close()
             self._unwind_soon(running)
+
+
+def _thawed(operation: type[Operation], record: Parked, fds: list[int], journal: bytes) -> Operation:
+    """An operation as its process has left it; lost, if that cannot be continued: what waits for it must not wait for ever."""
+    try:
+        return operation.thaw(record.operation, fds, journal)
+    except Exception as error:
+        report_error(error, record.where)
+        close_all(fds)
+        fds.clear()
+        return LostOperation()
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from opensips_py.core.transaction import Transaction, commit, hold, release
 from opensips_py.core.transactions import MAIN, hooks
 from opensips_py.core.unsettled import unsettled
 from opensips_py.script.context import Avps, Context, ListenSocket, RouteKind, Source
+from opensips_py.sip.errors import ParseError
 from opensips_py.sip.message import parse
 from opensips_py.sip.request import DEFAULT_CSEQ, build_request
 from opensips_py.tm import identity, messages
@@ -243,7 +244,11 @@ def _begin(
         notice=notice,
     )
     tx = Transaction(key, rec, new=True)
-    ctx = Context(parse(raw), Source(socket.host, socket.port, socket.proto), socket, RouteKind.LOCAL)
+    try:
+        msg = parse(raw)
+    except ParseError as error:
+        raise NotSent(transactions.E_BAD_REQ, f"{request.method} {request.ruri} cannot be sent: {error.reason}") from None
+    ctx = Context(msg, Source(socket.host, socket.port, socket.proto), socket, RouteKind.LOCAL)
     ctx.tx, ctx.tx_key = tx, key
     ctx.dst_uri, ctx.send_socket = next_hop, socket
     ctx.avps = request.avps

@@ -144,6 +144,22 @@ def test_of_two_that_were_given_an_operation_the_first_has_it(store: LmdbStore) 
     assert not other.drives(token)
 
 
+def test_one_that_cannot_be_read_is_lost_and_nothing_waits_for_it(store: LmdbStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    dead, one = Receiver(1), Receiver(2)
+    token = _park(dead, _open())
+
+    def unreadable(*arguments: object) -> Operation:
+        raise ValueError("not what it was")
+
+    monkeypatch.setattr(Waiting, "thaw", unreadable)
+    fd = _open()
+    one.take(token, _owner(store, token), fd)
+    assert not one.drives(token)
+    assert store.get(parking.PREFIX + token) is None
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(fd)
+
+
 def test_what_is_parked_by_a_process_that_is_taken_to_be_stuck_meanwhile_is_not_lost(store: LmdbStore) -> None:
     receiver = Receiver(1)
     running = receiver.run(lambda: receiver.engine._running_of(None, Waiting(_open()), "launch", None, None, None, "here", None))

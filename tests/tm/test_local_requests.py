@@ -96,6 +96,14 @@ def test_a_negative_reply_to_an_invite_is_acknowledged(world: World) -> None:
     assert [o.code for o in outcomes] == [486]
 
 
+@pytest.mark.parametrize("headers", ["no colon\r\n", 'Contact: "a\r\n'])
+def test_one_with_headers_that_are_none_is_not_sent(world: World, headers: str) -> None:
+    world.script(no_route)
+    with pytest.raises(NotSent, match="cannot be sent"):
+        local_request.send(message(headers=headers))
+    assert world.entries() == 0
+
+
 def test_local_route_sees_and_changes_the_request(world: World) -> None:
     seen = []
 

@@ -13,7 +13,7 @@ def test_via_and_record_route_carry_the_advertised_name(world: World) -> None:
     def script(ctx: Context) -> int:
         rr.record_route(ctx)
         assert set_advertised_address(ctx, "proxy.example.com") == 1
-        assert set_advertised_port(ctx, 5080) == 1
+        assert set_advertised_port(ctx, "5080") == 1
         return relay.relay(ctx)
 
     world.script(script)
@@ -27,7 +27,7 @@ def test_via_and_record_route_carry_the_advertised_name(world: World) -> None:
 def test_address_and_port_are_independent(world: World) -> None:
     def script(ctx: Context) -> int:
         set_advertised_address(ctx, "[2001:db8::1]")
-        assert set_advertised_port(ctx, 70000) == -1
+        assert set_advertised_port(ctx, "70000") == -1
         assert set_advertised_address(ctx, "") == -1
         return relay.forward(ctx)
 
