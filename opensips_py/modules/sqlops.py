@@ -1,8 +1,8 @@
 """SQL from the script (OpenSIPS module sqlops; since OpenSIPS 3.5, where it takes the place of the database functions of avpops).
 
-``sql_query`` takes the text of a query: escape what comes from outside (``{s.escape.common}``). ``sql_select`` and its kin take
-names and values, as JSON, and quote them. Functions that end in ``_one`` give the first row to any variables, one for each
-column; the others give all rows to AVPs, as stacks with the first row on top.
+``sql_query`` takes the text of a query: put ``?`` where a value from outside belongs, and give the values behind.
+``sql_select`` and its kin take names and values, as JSON, and quote them. Functions that end in ``_one`` give the first row to
+any variables, one for each column; the others give all rows to AVPs, as stacks with the first row on top.
 
 Return codes: 1 done, or rows; -2 a query without rows; -1 error. All of them may be used in ``async()`` and ``launch()`` (in
 OpenSIPS ``sql_query`` and ``sql_query_one`` alone).
@@ -10,11 +10,11 @@ OpenSIPS ``sql_query`` and ``sql_query_one`` alone).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated
 
 from opensips_py.core.log import ERROR, log
-from opensips_py.core.mysql import statement
+from opensips_py.core.mysql import binding, statement
 from opensips_py.core.mysql.databases import Databases
 from opensips_py.core.mysql.preferences import Preferences, name_fault, source_fault
 from opensips_py.core.mysql.queries import (
@@ -32,8 +32,8 @@ from opensips_py.core.mysql.queries import (
 )
 from opensips_py.core.mysql.query import AvpDbQuery
 from opensips_py.core.mysql.statement import StatementError
-from opensips_py.script.context import Context
-from opensips_py.script.declarations import ALL, Module, VarList
+from opensips_py.script.context import Context, Value
+from opensips_py.script.declarations import ALL, Given, Module, VarList
 
 module = Module("sqlops", doc="SQL from the script (OpenSIPS module sqlops, since OpenSIPS 3.5)")
 
@@ -83,15 +83,37 @@ def _texts(variables: VarList | None) -> list[str] | None:
 
 
 @module.operation(routes=ALL)
-def sql_query(ctx: Context, query: str, res_col_avps: VarList | None = None, db_id: int | None = None) -> AvpDbQuery | int:
-    """Run a query; its columns go to AVPs, ``$avp(1)``, ``$avp(2)`` … when none are named. NULL becomes the text ``<null>``."""
-    return _run(SqlQuery, db_id, lambda: (query, _texts(res_col_avps)))
+def sql_query(ctx: Context, query: str, res_col_avps: VarList | None = None, *values: Given) -> AvpDbQuery | int:
+    """Run a query; its columns go to AVPs, ``$avp(1)``, ``$avp(2)`` … when none are named. NULL becomes the text ``<null>``.
+
+    ``values`` are ``[db_id,] value for each ?``, as in ``sql_query("SELECT a FROM t WHERE uid=?", "$avp(a)", $fU)``.
+    A value is data whatever it contains; NULL is NULL. (OpenSIPS has no ``?``: there the third parameter is ``db_id``.)
+    """
+    return _run_with(SqlQuery, query, res_col_avps, values)
 
 
 @module.operation(routes=ALL)
-def sql_query_one(ctx: Context, query: str, res_col_vars: VarList | None = None, db_id: int | None = None) -> AvpDbQuery | int:
-    """Run a query; the first row goes to as many variables as it has columns. NULL is NULL."""
-    return _run(SqlQueryOne, db_id, lambda: (query, _texts(res_col_vars)))
+def sql_query_one(ctx: Context, query: str, res_col_vars: VarList | None = None, *values: Given) -> AvpDbQuery | int:
+    """Run a query; the first row goes to as many variables as it has columns. NULL is NULL. For ``values`` see sql_query()."""
+    return _run_with(SqlQueryOne, query, res_col_vars, values)
+
+
+for _name in ("sql_query", "sql_query_one"):
+    module.functions[_name].given_fault = binding.fault
+
+
+def _run_with(kind: type[AvpDbQuery], query: str, output: VarList | None, values: Sequence[Value]) -> AvpDbQuery | int:
+    """The operation for a query with its values."""
+    try:
+        db_id, given = binding.database_and_values(query, values)
+        database = databases.get(db_id, kind.name)
+        if database is None:
+            return -1
+        text = binding.bound(query, given, database.url.charset)
+    except StatementError as error:
+        log(ERROR, "sqlops", kind.name, str(error))
+        return -1
+    return kind(database, text.encode("latin-1"), _texts(output))
 
 
 # --- queries by names and values ----------------------------------------------------------------------------------------

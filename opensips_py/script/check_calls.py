@@ -158,7 +158,8 @@ class CallChecker:
     # --- arguments ---------------------------------------------------------------------------------------------------
 
     def _arguments(self, node: ast.Call, function: Function, what: str) -> None:
-        arguments, parameters = node.arguments, function.parameters
+        arguments = node.arguments
+        parameters = function.parameters_for(len(arguments))
         form = f"{function.name}({signature(function)})"
         if len(arguments) > len(parameters):
             self.findings.error(node, f"too many parameters for {what} <{function.name}>", form)
@@ -174,9 +175,22 @@ class CallChecker:
             self._argument(i, argument, parameter, form)
         for argument in arguments[len(parameters) :]:
             self._expandable(argument)
+        if (
+            function.given_fault is not None
+            and arguments
+            and isinstance(arguments[0], ast.String)
+            and "$" not in arguments[0].value
+        ):
+            fault = function.given_fault(arguments[0].value, max(0, len(arguments) - len(function.parameters) + 1))
+            if fault is not None:
+                self.findings.error(node, fault, form)
         armed = ARMED_ROUTES.get(function.name)
-        if armed is not None and arguments and isinstance(arguments[0], ast.String) and not looks_like_format(arguments[0].value):
+        if armed is not None and arguments and isinstance(arguments[0], ast.String) and "$" not in arguments[0].value:
             self.route_exists(arguments[0], armed[0], arguments[0].value, armed[1])
+
+    def _is_format(self, node: ast.String) -> bool:
+        """Does a text have variables, all of them known?"""
+        raise NotImplementedError  # abstract
 
     def _expandable(self, argument: ast.Argument) -> None:
         if isinstance(argument, ast.Variable):
@@ -188,6 +202,8 @@ class CallChecker:
         assert argument is not None
         kind = parameter.kind
         if isinstance(argument, ast.Null):
+            if kind == "value":
+                return
             self.findings.error(argument, "NULL cannot be a parameter", "leave the parameter out")
         elif kind == "int":
             if isinstance(argument, ast.Variable):
@@ -224,7 +240,9 @@ class CallChecker:
                 self.variable(argument)
             elif isinstance(argument, ast.String) and parameter.fault is not None:
                 fault = parameter.fault(argument.value, self.env.registry)
-                if fault is not None:
+                if fault is not None and argument.value.startswith("$") and self._is_format(argument):
+                    self.findings.warning(argument, f"{fault}: the call fails with -1")
+                elif fault is not None:
                     self.findings.error(argument, fault)
         elif kind in _NAMES:
             self._name(i, argument, kind, form)
@@ -238,7 +256,7 @@ class CallChecker:
                 self._expandable(argument)
         else:
             self._expandable(argument)
-            if parameter.fault is not None and isinstance(argument, ast.String) and not looks_like_format(argument.value):
+            if parameter.fault is not None and isinstance(argument, ast.String) and "$" not in argument.value:
                 fault = parameter.fault(argument.value, self.env.registry)
                 if fault is not None:
                     self.findings.error(argument, fault)
@@ -338,7 +356,7 @@ def signature(function: Function) -> str:
     text = ""
     for parameter in function.parameters:
         kind = {"mask": "int", "letters": "str"}.get(parameter.kind, parameter.kind)
-        item = f"{kind} {parameter.name}".rstrip()
+        item = f"{kind} {parameter.name}".rstrip() + ("..." if parameter.repeated else "")
         separator = ", " if text else ""
         text += f"[{separator}{item}]" if parameter.optional else separator + item
     return text

@@ -71,7 +71,7 @@ class CallCompiler(ValueCompiler):
         before: list[py.stmt] = []
         nullable: list[str] = []
         arguments: list[py.expr] = []
-        for argument, parameter in zip(node.arguments, function.parameters, strict=False):
+        for argument, parameter in zip(node.arguments, function.parameters_for(len(node.arguments)), strict=False):
             value, can_fail = self._argument(argument, parameter)
             if can_fail:
                 name = self.temporary("a")
@@ -79,7 +79,8 @@ class CallCompiler(ValueCompiler):
                 nullable.append(name)
                 value = self.name(name)
             arguments.append(value)
-        while arguments and isinstance(arguments[-1], py.Constant) and arguments[-1].value is None:
+        few = len(function.parameters) - 1 if function.parameters and function.parameters[-1].repeated else 0
+        while len(arguments) > few and isinstance(arguments[-1], py.Constant) and arguments[-1].value is None:
             arguments.pop()
         return before, nullable, arguments
 
@@ -111,6 +112,8 @@ class CallCompiler(ValueCompiler):
             if isinstance(argument, ast.Variable):
                 return self._read_late(argument, parameter)
             return self.const("" if isinstance(argument, ast.Null) else str(argument.value)), False
+        if kind == "value":
+            return self._value(argument), False
         if kind == "int":
             return self._number(argument)
         if kind == "regex":
@@ -159,6 +162,14 @@ class CallCompiler(ValueCompiler):
         if raw and isinstance(argument, ast.Variable):
             return self.read(argument)[0], True
         return self._text(argument)
+
+    def _value(self, argument: ast.Argument) -> py.expr:
+        """A value as it is: NULL too."""
+        if isinstance(argument, ast.Variable):
+            return self.read(argument)[0]
+        if isinstance(argument, ast.Number):
+            return self.const(argument.value)
+        return self.const(None) if argument is None or isinstance(argument, ast.Null) else self._text(argument)[0]
 
     def _number(self, argument: ast.Argument) -> tuple[py.expr, bool]:
         if isinstance(argument, ast.Number):

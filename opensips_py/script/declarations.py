@@ -66,6 +66,8 @@ Static = Annotated[str, "static"]
 """A literal that is not expanded. ``Annotated[str, "static", f]``: ``f(text, registry)`` tells when the script is checked
 what is wrong with it, or None. ``Annotated[str, "str", f]``: the same of a literal that stands where variables may, too.
 ``Annotated[int, "mask", words]`` and ``Annotated[str, "letters", words]``: flags by name (see ``script.flag_words``)."""
+Given = Annotated[Value, "value"]
+"""A text, a number or NULL, as the script has it. ``*values: Given`` takes any number of them at the end."""
 Line = Annotated[str, "line"]
 """Text that becomes part of a line of a message: with a line end or NUL in it the call fails with -1."""
 HeaderLines = Annotated[str, "lines"]
@@ -93,12 +95,14 @@ class Parameter:
 
     name: str
     kind: str
-    """One of ``int str var regex static varlist flag branch_flag avp route event raised_event mask letters``."""
+    """One of ``int str value var regex static varlist flag branch_flag avp route event raised_event mask letters``."""
     optional: bool
     written: bool = True
     """False: a ``var`` that the function only reads."""
     fault: Callable[[str, Any], str | None] | None = None
     """Of a ``static``, ``str`` or ``var`` one: ``fault(text, registry)`` tells what is wrong with a literal or a variable."""
+    repeated: bool = False
+    """The last one: it may be given any number of times."""
     own: bool = False
     """A ``var`` that is an ``Out``, of a user's module: that it can be written is checked more strictly than OpenSIPS does."""
     guard: str = ""
@@ -121,6 +125,15 @@ class Function:
     """May be used in async() and launch(): ``call`` may return an Operation."""
     async_only: bool = False
     doc: str = ""
+    given_fault: Callable[[str, int], str | None] | None = None
+    """Of a function with repeated parameters: ``fault(first argument, number of those)``, when the first is a literal."""
+
+    def parameters_for(self, count: int) -> list[Parameter]:
+        """The parameters of a call with ``count`` arguments."""
+        parameters = self.parameters
+        if count > len(parameters) and parameters and parameters[-1].repeated:
+            return parameters + parameters[-1:] * (count - len(parameters))
+        return parameters
 
     @property
     def required(self) -> int:
@@ -401,7 +414,7 @@ def parameters_of(call: Callable[..., Any], skip: int = 1) -> list[Parameter]:
     hints = typing.get_type_hints(call, include_extras=True)
     out = []
     for p in list(inspect.signature(call).parameters.values())[skip:]:
-        if p.kind not in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD):
+        if p.kind not in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) and hints.get(p.name) != Given:
             raise TypeError(f"{call.__name__}(): parameter {p.name} cannot be given by a script, which gives arguments in order")
         if p.name not in hints:
             raise TypeError(f"{call.__name__}(): parameter {p.name} has no type annotation; scripts are checked by it")
@@ -412,8 +425,10 @@ def parameters_of(call: Callable[..., Any], skip: int = 1) -> list[Parameter]:
         guard = kind if kind in ("line", "lines") else ""
         read = kind == "read"
         kind = "str" if guard else "var" if read else kind
-        fault, words = _fault(hint), _words(hint)
-        out.append(Parameter(p.name, kind, optional, not read, fault, own=is_output(hint), guard=guard, words=words))
+        fault, words, repeated = _fault(hint), _words(hint), p.kind is p.VAR_POSITIONAL
+        optional = optional or repeated
+        own = is_output(hint)
+        out.append(Parameter(p.name, kind, optional, not read, fault, own=own, guard=guard, words=words, repeated=repeated))
     return out
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -207,6 +208,14 @@ def test_what_comes_from_outside_is_escaped(start: Callable[..., Server], client
         """
     )
     assert both(running, client, "none") == "1 Star b\\2ab \\282\\29"
+
+
+@pytest.mark.parametrize("text", ["50%2a", "%28", "a*b", "(", "a\\b", "a?b", "100 %", "a\0b", "%"])
+def test_an_escaped_text_reaches_the_filter_as_itself(text: str) -> None:
+    filter_ = parse_ldap_url(f"ldap://accounts/o=x?cn?sub?(cn={escaped(text)})").filter
+    value = re.sub(r"\\([0-9a-f]{2})", lambda m: chr(int(m[1], 16)), filter_[4:-1])
+    assert value == text
+    assert not set(filter_[4:-1]) & set("*()\0")
 
 
 def test_a_frozen_server_holds_up_nobody_and_its_search_ends_in_time(

@@ -12,6 +12,7 @@ from opensips_py.core.mysql import databases
 from opensips_py.core.mysql import pool as pools
 from opensips_py.core.mysql.query import AvpDbQuery
 from opensips_py.modules import avpops, db_mysql
+from opensips_py.script.context import Value
 from opensips_py.script.declarations import ConfigError
 
 CTX: Any = None
@@ -39,6 +40,39 @@ def test_databases_are_chosen_by_number() -> None:
         op = avpops.avp_db_query(CTX, "select 1", None, number)
         assert isinstance(op, AvpDbQuery)
         assert op._pool.url.database == name
+
+
+@pytest.mark.parametrize(
+    ("query", "values", "sent"),
+    [
+        ("select v from t where k=?", ("bob",), "select v from t where k='bob'"),
+        ("select v from t where k=?", (None,), "select v from t where k=NULL"),
+        ("select v from t where k=? and n=?", ("it's", 5), "select v from t where k='it''s' and n=5"),
+        ("insert into t values(?)", ("x' or '1'='1",), "insert into t values('x'' or ''1''=''1')"),
+        ("insert into t values(?)", ("\\' or 1=1 -- ",), "insert into t values(_utf8mb4 0x5c27206f7220313d31202d2d20)"),
+        (
+            "select '?', \"?\", `?` /* ? */ from t where k=? -- ?",
+            ("a",),
+            "select '?', \"?\", `?` /* ? */ from t where k='a' -- ?",
+        ),
+        ("select 'it''s \\' ?' from t where k=?", ("a?",), "select 'it''s \\' ?' from t where k='a?'"),
+        ("select v from t where k=?", (0, "bob"), "select v from t where k='bob'"),
+        ("select v from t where k='?'", (), "select v from t where k='?'"),
+    ],
+)
+def test_values_are_put_into_the_places_of_a_query_as_literals(query: str, values: tuple[Value, ...], sent: str) -> None:
+    configure("mysql://u:p@127.0.0.1:1/zero")
+    op = avpops.avp_db_query(CTX, query, None, *values)
+    assert isinstance(op, AvpDbQuery)
+    assert op._query.decode() == sent
+
+
+@pytest.mark.parametrize("values", [(), ("a", "b", "c"), ("x", "bob")])
+def test_values_without_a_place_and_places_without_a_value_are_refused(values: tuple[Value, ...]) -> None:
+    configure("mysql://u:p@127.0.0.1:1/zero")
+    query = "select v from t where k=?"
+    code: object = avpops.avp_db_query(CTX, query, None, *values)
+    assert code == -1
 
 
 def test_an_unknown_database_number_is_an_error_of_the_call(monkeypatch: pytest.MonkeyPatch) -> None:

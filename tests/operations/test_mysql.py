@@ -95,7 +95,7 @@ def query(pool: Pool, text: str, *targets: str) -> AvpDbQuery:
     [
         ("select v,n from kv where k='bob'", ["$avp(v)", "$avp(n)"], Done(1, [("$avp(v)", "bob value"), ("$avp(n)", 7)])),
         ("select v from kv where k='none'", ["$avp(v)"], Done(-2)),
-        ("select v,n from kv where k='nul'", ["$avp(v)", "$avp(n)"], Done(1)),
+        ("select v,n from kv where k='nul'", ["$avp(v)", "$avp(n)"], Done(1, [("$avp(v)", "<null>"), ("$avp(n)", "<null>")])),
         (
             "select v,n from kv where k='multi' order by n",
             ["$avp(v)", "$avp(n)"],

@@ -121,6 +121,29 @@ def test_queries_as_texts(results: Callable[..., list[str]]) -> None:
     ) == ["1 bob, eve, zoe 42, 7, <null>", "1 bob", "-2 <null>", "-1", "-2", "-1", "1 bob <null>", "-1 <null>", "-2 <null>"]
 
 
+@pytest.mark.parametrize("mode", ["", "NO_BACKSLASH_ESCAPES", "ANSI_QUOTES"])
+def test_values_of_a_query_are_data_whatever_they_contain(
+    results: Callable[..., list[str]], database: Database, mode: str
+) -> None:
+    before = database.rows("SELECT @@global.sql_mode")[0][0]
+    database.rows(f"SET GLOBAL sql_mode='{mode}'")
+    try:
+        echo, length = 'sql_query_one("SELECT ?", "$avp(u)", $avp(v))', 'sql_query_one("SELECT length(?)", "$avp(n)", $avp(v))'
+        assert results(
+            Case(echo, "$avp(u)", '$avp(v) = "a b";'),
+            Case(echo, "$avp(u)", '$avp(v) = "?";'),
+            Case(length, "$avp(n)", """$avp(v) = "bob' OR '1'='1";"""),
+            Case(length, "$avp(n)", """$avp(v) = "x\\\\' OR 1=1 -- ";"""),
+            Case('sql_query("SELECT user FROM people WHERE user=?", "$avp(u)", $avp(v))', "$rc $avp(u)", '$avp(v) = "bob";'),
+            Case('sql_query("SELECT user FROM people WHERE user=?", "$avp(u)", $avp(v))', "$rc", """$avp(v) = "b' OR 'a'='a";"""),
+            Case('sql_query("SELECT ? IS NULL", "$avp(u)", $avp(none))', "$avp(u)"),
+            Case('sql_query("SELECT user FROM people WHERE age=?", "$avp(u)", 0, 42)', "$rc $avp(u)"),
+            Case('sql_query("SELECT user FROM people WHERE age=?", "$avp(u)", 42)', "$rc $avp(u)"),
+        ) == ["a b", "?", "14", "14", "1 bob", "-2", "1", "1 bob", "1 bob"]
+    finally:
+        database.rows(f"SET GLOBAL sql_mode='{before}'")
+
+
 def test_null_is_a_text_for_avps_and_null_for_one_row(results: Callable[..., list[str]]) -> None:
     query = "SELECT note FROM people WHERE user='bob'"
     assert results(

@@ -11,8 +11,6 @@ from opensips_py.core.mysql.result import Cell, ResultReader
 from opensips_py.core.operation import Done
 from opensips_py.script.context import Value
 
-NULL = "<null>"
-"""What an AVP gets for NULL of the database."""
 _UNUSABLE = frozenset("()$\0")
 
 # what the column "type" of a table of AVPs says (OpenSIPS)
@@ -24,16 +22,6 @@ class SqlQuery(AvpDbQuery):
     """Rows as stacks of AVPs, the first row on top. 1 rows, -2 none."""
 
     name = "sql_query"
-
-    def _done(self, reader: ResultReader) -> Done:
-        if not reader.rows:
-            return Done(-2)
-        targets = self._targets or [f"$avp({n + 1})" for n in range(len(reader.columns))]
-        outputs: list[tuple[str, Value]] = []
-        for row in reversed(reader.rows):
-            for target, value in zip(targets, row, strict=False):
-                outputs.append((target, NULL if value is None else value))
-        return Done(1, outputs)
 
 
 class SqlQueryOne(AvpDbQuery):

@@ -28,6 +28,8 @@ from opensips_py.core.operation import LOST, Done, Operation
 from opensips_py.core.pooled_operation import PooledOperation
 from opensips_py.script.context import Value
 
+NULL = "<null>"
+"""What a variable gets for NULL of the database: it occupies its place in every row."""
 _COM_QUERY = b"\x03"
 _LONGEST = 0xFFFFFF
 
@@ -152,8 +154,7 @@ class AvpDbQuery(PooledOperation[Connection]):
         outputs: list[tuple[str, Value]] = []
         for row in reversed(rows):  # the first row ends on top
             for target, value in zip(targets, row, strict=False):
-                if value is not None:
-                    outputs.append((target, value))
+                outputs.append((target, NULL if value is None else value))
         return Done(1, outputs)
 
     # --- the end ------------------------------------------------------------------------------------------------

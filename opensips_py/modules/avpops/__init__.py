@@ -1,10 +1,11 @@
 """Database queries into AVPs, and operations on AVPs (OpenSIPS module avpops).
 
-``avp_db_query(query[, "$avp(a);$avp(b)"[, db_id]])``: the columns go to the variables in order, to ``$avp(1)``,
-``$avp(2)`` … when none are named. Several rows make stacks, the first row on top; NULL leaves its variable alone. Return code
-1: there are rows, -2: there are none (also after INSERT and the like), -1: error.
+``avp_db_query(query[, "$avp(a);$avp(b)"[, db_id][, value for each ? …]])``: the columns go to the variables in order, to
+``$avp(1)``, ``$avp(2)`` … when none are named. Several rows make stacks, the first row on top; NULL of the database is the text
+``<null>``. Return code 1: there are rows, -2: there are none (also after INSERT and the like), -1: error.
 
-Queries are texts: escape what comes from outside (``{s.escape.common}``). ``avp_db_load``, ``avp_db_store`` and
+Write ``?`` where a value from outside belongs, and give the values behind: in the text of the query they would have to be
+escaped (``{s.escape.common}``). ``avp_db_load``, ``avp_db_store`` and
 ``avp_db_delete`` quote their values themselves. All of them may be used in ``async()`` (in OpenSIPS ``avp_db_query`` alone).
 """
 

@@ -5,25 +5,38 @@ from __future__ import annotations
 from typing import Annotated
 
 from opensips_py.core.log import ERROR, log
+from opensips_py.core.mysql.binding import bound, database_and_values, fault
 from opensips_py.core.mysql.preferences import name_fault, source_fault
 from opensips_py.core.mysql.queries import AvpDbDelete, AvpDbLoad, AvpDbStore
 from opensips_py.core.mysql.query import AvpDbQuery
 from opensips_py.core.mysql.statement import StatementError
 from opensips_py.modules.avpops.declared import databases, module, preferences
 from opensips_py.script.context import Context
-from opensips_py.script.declarations import ALL, VarList
+from opensips_py.script.declarations import ALL, Given, VarList
 
 SourceText = Annotated[str, "static", source_fault]
 NameText = Annotated[str, "static", name_fault]
 
 
 @module.operation(routes=ALL)
-def avp_db_query(ctx: Context, query: str, output: VarList | None = None, db_id: int | None = None) -> AvpDbQuery | int:
-    """Run an SQL query and put the columns of its rows into variables."""
-    database = databases.get(db_id, "avp_db_query")
-    if database is None:
-        return -1
-    return AvpDbQuery(database, query.encode("latin-1"), None if not output else [variable.text for variable in output])
+def avp_db_query(ctx: Context, query: str, output: VarList | None = None, *values: Given) -> AvpDbQuery | int:
+    """Run an SQL query and put the columns of its rows into variables.
+
+    ``values`` are ``[database,] value for each ?``, as in ``avp_db_query("SELECT a FROM t WHERE uid=?", "$avp(a)", $fU)``.
+    A value is data whatever it contains; NULL is NULL. (OpenSIPS has no ``?``: its third parameter is the database's number.)
+    """
+    try:
+        number, given = database_and_values(query, values)
+        database = databases.get(number, "avp_db_query")
+        if database is None:
+            return -1
+        text = bound(query, given, database.url.charset)
+    except StatementError as error:
+        return _refuse("avp_db_query", error)
+    return AvpDbQuery(database, text.encode("latin-1"), None if not output else [variable.text for variable in output])
+
+
+module.functions["avp_db_query"].given_fault = fault
 
 
 @module.operation(routes=ALL)

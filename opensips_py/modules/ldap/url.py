@@ -48,7 +48,7 @@ def parse_ldap_url(text: str) -> LdapUrl:
     return LdapUrl(session.lower(), base, names, SCOPES[scope.lower()], filter_)
 
 
-_ESCAPED = str.maketrans({"*": "\\2a", "(": "\\28", ")": "\\29", "\\": "\\5c", "?": "%3F"})
+_ESCAPED = str.maketrans({"*": "\\2a", "(": "\\28", ")": "\\29", "\\": "\\5c", "?": "%3F", "%": "%25", "\0": "\\00"})
 
 
 def escaped(text: str) -> str:

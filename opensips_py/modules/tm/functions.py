@@ -171,7 +171,7 @@ def change_record(ctx: Context, change: transactions.Change) -> int:
 
 
 def _armed(ctx: Context, kind: RouteKind, name: str) -> bool:
-    return not name or this.program.route(kind, name) is not None
+    return bool(name) and this.program.route(kind, name) is not None
 
 
 def _arm_now(ctx: Context) -> int:
@@ -187,7 +187,7 @@ def _arm_now(ctx: Context) -> int:
 
 @module.function(routes=R | F | O | B | L)
 def t_on_failure(ctx: Context, name: str) -> int:
-    """Run failure_route[name] when all branches have failed. An empty name disarms. 1, -1 there is no such route."""
+    """Run failure_route[name] when all branches have failed. 1, -1 there is no such route."""
     if not _armed(ctx, RouteKind.FAILURE, name):
         return -1
     ctx.armed_failure = name
@@ -196,7 +196,7 @@ def t_on_failure(ctx: Context, name: str) -> int:
 
 @module.function(routes=R | F | O | B | L)
 def t_on_reply(ctx: Context, name: str) -> int:
-    """Run onreply_route[name] for replies: of every branch, or of this one in a branch route. An empty name disarms.
+    """Run onreply_route[name] for replies: of every branch, or of this one in a branch route.
 
     1, -1 there is no such route.
     """
@@ -211,7 +211,7 @@ def t_on_reply(ctx: Context, name: str) -> int:
 
 @module.function(routes=R | F | O | B)
 def t_on_branch(ctx: Context, name: str) -> int:
-    """Run branch_route[name] for every branch before it is sent. An empty name disarms. 1, -1 there is no such route."""
+    """Run branch_route[name] for every branch before it is sent. 1, -1 there is no such route."""
     if not _armed(ctx, RouteKind.BRANCH, name):
         return -1
     ctx.armed_branch = name
