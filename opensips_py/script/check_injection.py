@@ -230,7 +230,7 @@ class Follower:
             hint = f"put {with_transformation(taint.source, WAYS_OUT[context])} into {plain}"
         else:
             escaped = with_transformation(plain, WAYS_OUT[context])
-            hint = f"write '{escaped}'" if context == SQL else f"write {escaped}"
+            hint = f"write ? and give {plain} behind, or '{escaped}'" if context == SQL else f"write {escaped}"
         self.findings.warning(at, f"{whole} is what the sender has written, and stands unescaped in {context}", hint)
 
 

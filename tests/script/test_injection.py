@@ -36,7 +36,7 @@ def warned(scripts: Scripts, body: str, more: str = "") -> list[Diagnostic]:
     [
         ("""avp_db_query("SELECT a FROM t WHERE u='$fU'", "$avp(x)");""",
          "$fU is what the sender has written, and stands unescaped in SQL",
-         "write '$(fU{s.escape.common})'"),
+         "write ? and give $fU behind, or '$(fU{s.escape.common})'"),
         ("""async(avp_db_query("SELECT a FROM t WHERE u='$(hdr(X-A)[-1])'"), r);""", "$(hdr(X-A)[-1])",
          "'$(hdr(X-A)[-1]{s.escape.common})'"),
         ("""sql_query("SELECT a FROM t WHERE u='$ci'", "$avp(x)");""", "in SQL", None),
@@ -197,7 +197,7 @@ def _examples() -> list[str]:
 @pytest.mark.parametrize("line", _examples())
 def test_examples_of_the_documentation_are_free_of_it(line: str) -> None:
     sent = re.compile(r"\$(?:[frt]U|[frt]u|[frt]d|hdr\(|ua\b|ci\b|rb\b|tn\b|fn\b)")
-    assert not sent.search(line), "write it with {s.escape.common}, {s.escape.shell} or {rest.escape}"
+    assert not any(sent.search(text) for text in re.findall(r'"[^"]*"', line)), "write it with {s.escape.common}, {s.escape.shell} or {rest.escape}"
 
 
 @pytest.mark.parametrize("name", ["credit", "demo", "push"])
