@@ -197,7 +197,9 @@ def _examples() -> list[str]:
 @pytest.mark.parametrize("line", _examples())
 def test_examples_of_the_documentation_are_free_of_it(line: str) -> None:
     sent = re.compile(r"\$(?:[frt]U|[frt]u|[frt]d|hdr\(|ua\b|ci\b|rb\b|tn\b|fn\b)")
-    assert not any(sent.search(text) for text in re.findall(r'"[^"]*"', line)), "write it with {s.escape.common}, {s.escape.shell} or {rest.escape}"
+    assert not any(sent.search(text) for text in re.findall(r'"[^"]*"', line)), (
+        "write it with {s.escape.common}, {s.escape.shell} or {rest.escape}"
+    )
 
 
 @pytest.mark.parametrize("name", ["credit", "demo", "push"])
