@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import hypothesis
@@ -30,12 +31,12 @@ StartDns = Callable[..., DnsServer]
 
 
 @pytest.fixture
-def server() -> Iterator[StartServer]:
+def server(tmp_path: Path) -> Iterator[StartServer]:
     """Start servers: ``server(script, workers=2, …) -> Server``.
 
     At the end each is stopped with SIGTERM and must end with status 0, leave no process behind and have logged no
     traceback, nor that a descriptor was closed while it was watched. A test that ends a server itself calls ``stop()``
-    or ``kill()``.
+    or ``kill()``. (``tmp_path``, where a script may write, is removed after that.)
     """
     started: list[Server] = []
 

