@@ -5,10 +5,10 @@ TEST_JOBS ?= 4
 CODE := opensips_py workers ipc scripts tests examples
 
 .DEFAULT_GOAL := help
-.PHONY: help run prepare prepare-test test lint format load loss chaos soak scale bench bench-script golden torture reference clean
+.PHONY: help run prepare prepare-test test lint format load loss chaos soak scale bench bench-script bench-hostile golden torture reference clean
 
 help: ## what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 prepare:
 	@scripts/prepare.sh run
@@ -57,6 +57,9 @@ bench: prepare-test ## CPU per request; against Kamailio where ../shared/bench i
 
 bench-script: prepare-test ## how long a long script takes to check, and a route beside Python written by hand
 	@$(PY) -m scripts.bench_script $(BENCH_ARGS)
+
+bench-hostile: prepare-test ## how the time for hostile input grows with its size; fails on more than n·log n; two minutes
+	@$(PY) -m scripts.bench_hostile $(BENCH_ARGS)
 
 golden: prepare-test ## replay behaviour recorded from the C server; the share that is as recorded
 	@$(PY) -m scripts.golden $(GOLDEN_ARGS)

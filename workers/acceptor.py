@@ -11,7 +11,8 @@ from functools import partial
 from ipc.mailbox import Mailboxes
 from opensips_py.core.log import ERROR, log
 from opensips_py.core.process import this
-from opensips_py.core.streams import ACCEPTED, receivers, takes_work
+from opensips_py.core.streams import ACCEPTED, connections_of, receivers, takes_work
+from opensips_py.core.traffic import refused_connections
 from opensips_py.script.context import ListenSocket
 from workers.reactor import EpollReactor
 
@@ -65,6 +66,17 @@ class Acceptor:
             log(ERROR, "core", "tcp", f"maximum number of connections exceeded: {limit} (tcp_max_connections)")
         return True
 
+    def _has_too_many(self, host: str) -> bool:
+        """Whether one address has all the connections that it may have, which is then logged."""
+        settings = this.program.settings
+        limit = settings.tcp_max_connections_per_source
+        if limit is None:
+            limit = max(1, settings.tcp_max_connections // 2)
+        if not limit or connections_of(host) < limit:
+            return False
+        log(ERROR, "core", "tcp", f"{host} has {limit} connections already (tcp_max_connections_per_source)")
+        return True
+
     def _accept(self, listener: socket.socket, listen: ListenSocket, events: int) -> None:
         for _ in range(BURST):
             try:
@@ -78,7 +90,8 @@ class Acceptor:
                 self.stop()
                 self._reactor.call_at(time.monotonic() + PAUSE_SECONDS, self.start)
                 return
-            if self.is_full():
+            if self.is_full() or self._has_too_many(address[0]):
+                refused_connections.add()
                 sock.close()
             else:
                 sock.setblocking(False)

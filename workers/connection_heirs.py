@@ -8,7 +8,7 @@ from ipc.descriptors import FdStore
 from ipc.mailbox import Mailboxes
 from ipc.store import Store
 from opensips_py.core.log import NOTICE, log
-from opensips_py.core.streams import ADOPT, FD_KEY, PREFIX, REST, Adopt, Row, encode, read_row
+from opensips_py.core.streams import ADOPT, FD_KEY, PREFIX, Adopt, Row, encode, forget_rest, read_row
 
 NOT_TAKING = -1
 """``SlotStatus.connections`` of a process that is not there."""
@@ -57,7 +57,7 @@ def _forget(store: Store, row: Row, keys: list[bytes]) -> None:
     with store.batch() as batch:
         for key in keys:
             batch.delete(key)
-        batch.delete(REST + row.number.to_bytes(8, "big"))
+        forget_rest(batch, row.number)
 
 
 def _drop_left_over(held: FdStore, alive: set[tuple[int, int]]) -> None:

@@ -26,7 +26,7 @@ from opensips_py.core.log import NOTICE, WARNING, log
 from opensips_py.core.operation import READ, WRITE
 from opensips_py.core.process import this
 from opensips_py.core.receive import receive_message, refuse
-from opensips_py.core.streams import FD_KEY, REST, Row, tuning
+from opensips_py.core.streams import FD_KEY, Row, forget_rest, processed_key, rest_key, tuning
 from opensips_py.script.context import ListenSocket
 from opensips_py.sip.framing import PING, PONG, Framer, FramingError
 
@@ -34,6 +34,10 @@ CHUNK = 65536
 """Bytes read at a time."""
 MAX_WAITING_BYTES = 1 << 20
 """Bytes that may wait for one peer, in the kernel's buffer not counted."""
+FORMER = -1
+"""A former owner of the connection has stored what it had not processed."""
+TURN_SECONDS = 0.005
+"""For how long messages of one connection are processed while others wait for their turn."""
 BACKGROUND_CONNECT = 10.0
 """Seconds for opening a connection when the script does not say (with tcp_async OpenSIPS has no limit of its own)."""
 
@@ -71,10 +75,12 @@ class Connection:
 
     __slots__ = (
         "_begun",
+        "_busy",
         "_framer",
         "_kept",
         "_owner",
         "_saved",
+        "_saved_at",
         "_spare",
         "_timer",
         "_waiting",
@@ -114,7 +120,12 @@ class Connection:
         self._framer = Framer()
         self._begun = 0.0
         """When the unfinished message at the front began to arrive; 0: there is none."""
-        self._saved = False
+        self._busy = False
+        """Messages that have been read wait for the next turn."""
+        self._saved = 0
+        """Bytes received when what was left of them was stored last; 0: nothing is stored."""
+        self._saved_at = 0
+        """Bytes that had been processed then."""
         self._kept = False
         self._waiting: deque[_Waiting] = deque()
         self._waiting_bytes = 0
@@ -131,10 +142,11 @@ class Connection:
         this.reactor.add(self.fd, READ, self._event)
         self._keep()
         if rest:
-            self._saved = True
             self._framer = Framer(rest)
             self._framer.chunks = 1
-            this.reactor.call_soon(self._process)
+            self._saved = FORMER
+            self._busy = True
+            this.reactor.call_soon(self._go_on)
 
     def connect(self, seconds: float) -> None:
         """Wait until the connection is established, at most so long."""
@@ -186,7 +198,7 @@ class Connection:
             return
         if events & WRITE and self._waiting:
             self._flush()
-        if events & READ and self.state is State.OPEN:
+        if events & READ and self.state is State.OPEN and not self._busy:
             self._readable()
 
     def _readable(self) -> None:
@@ -209,8 +221,9 @@ class Connection:
         return self.sock.recv(CHUNK)
 
     def _process(self) -> None:
-        """Process all messages that are complete."""
+        """Process the messages that are complete, and let others have their turn between them."""
         framer, address, listen = self._framer, self.address, self.listen
+        end = 0.0
         while self.state is State.OPEN:
             try:
                 message = framer.next()
@@ -222,13 +235,22 @@ class Connection:
             if message is PING:
                 if tuning.answer_pings:
                     self.send(PONG)
-                continue
-            self._begun = 0.0
-            if framer.rest:
-                self._save(framer.rest)
-            this.reactor.beside = self._process  # the messages behind it do not wait for its script
-            receive_message(message, address, listen)
-            this.reactor.beside = None
+            else:
+                self._begun = 0.0
+                if framer.left:
+                    self._save()
+                this.reactor.beside = self._process  # the messages behind it do not wait for its script
+                receive_message(message, address, listen)
+                this.reactor.beside = None
+            if framer.left:
+                now = time.monotonic()
+                if not end:
+                    end = now + TURN_SECONDS
+                elif now >= end:
+                    if not self._busy:
+                        self._busy = True
+                        this.reactor.call_soon(self._go_on)
+                    return
         if self.state is not State.OPEN:
             return
         if framer.unfinished:
@@ -237,29 +259,43 @@ class Connection:
             self._begun = 0.0
             self._forget_rest()
 
+    def _go_on(self) -> None:
+        self._busy = False
+        if self.state is State.OPEN:
+            self._process()
+
     def _half_message(self) -> None:
         framer = self._framer
         if framer.chunks > tuning.max_chunks:
             self.end(f"a message in more than {tuning.max_chunks} pieces (tcp_max_msg_chunks)", retry=True)
             return
         self._begun = self._begun or self.active
-        self._save(framer.rest)
+        self._save()
 
     def _malformed(self, error: FramingError) -> None:
         """Messages cannot be told apart any more: answer this one if it can be, and hang up (RFC 3261 18.3)."""
         refuse(error.head, error.code, error.reason, self.address, self.listen)
         self.end(error.reason, retry=True)
 
-    def _save(self, rest: bytes) -> None:
+    def _save(self) -> None:
+        """Store what has not been processed: whole when something has been read since, else how much of it has been processed."""
+        framer = self._framer
+        processed = framer.received - framer.left
         try:
-            this.store.put(REST + self.number.to_bytes(8, "big"), rest)
+            if self._saved == framer.received:
+                this.store.put(processed_key(self.number), (processed - self._saved_at).to_bytes(4, "big"))
+                return
+            with this.store.batch() as batch:
+                batch.put(rest_key(self.number), framer.rest)
+                batch.delete(processed_key(self.number))
         except StoreError:
             return  # it will be lost if this process dies
-        self._saved = True
+        self._saved, self._saved_at = framer.received, processed
 
     def _forget_rest(self) -> None:
-        self._saved = False
-        this.store.delete(REST + self.number.to_bytes(8, "big"))
+        self._saved = 0
+        with this.store.batch() as batch:
+            forget_rest(batch, self.number)
 
     # --- writing ------------------------------------------------------------------------------------------------
 

@@ -23,7 +23,6 @@ from opensips_py.core.streams import (
     ADOPT,
     ALIAS,
     PROLONG,
-    REST,
     SEND,
     Adopt,
     Outgoing,
@@ -292,7 +291,7 @@ class TcpReceiver:
             if key != own:
                 self._add_key(connection, key)
                 this.store.put(key, connection.row())
-        connection.open(this.store.get(REST + given.number.to_bytes(8, "big")) or b"")
+        connection.open(names.stored_rest(given.number))
 
     # --- management ---------------------------------------------------------------------------------------------
 

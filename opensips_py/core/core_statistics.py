@@ -30,7 +30,7 @@ def begin() -> None:
 core = Module("core", doc="Statistics of the core that are computed")
 core.statistic("timestamp", doc="seconds since the start", gauge=lambda: int(time.monotonic() - _started))
 
-net = Module("net", doc="Statistics of the sockets")
+net = traffic.net
 net.statistic("waiting_udp", doc="bytes received that no process has read yet", gauge=lambda: waiting("udp"))
 net.statistic(
     "dropped_udp",

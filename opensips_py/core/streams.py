@@ -24,7 +24,7 @@ from zlib import crc32
 import msgspec
 
 from ipc.mailbox import Mailboxes
-from ipc.store import StoreError
+from ipc.store import Batch, StoreError
 from opensips_py.core.log import WARNING, log
 from opensips_py.core.process import this
 from opensips_py.script.context import Context, ListenSocket
@@ -32,7 +32,11 @@ from opensips_py.script.context import Context, ListenSocket
 PREFIX = b"n"
 """Begins the key of an address in the store."""
 REST = b"h"
-"""Begins the key of what has been read of a connection and not been processed; its number follows."""
+"""Begins the key of what has been read of a connection and not been processed; its number follows.
+
+Behind a longer key, :func:`processed_key`, stands how many bytes of it have been processed since it was stored: many messages may
+have been read at once, and not each of them is a reason to store all those behind it.
+"""
 RECEIVER = "TCP receiver"
 """Description of the processes that own connections."""
 FD_KEY = "tcp"
@@ -98,6 +102,35 @@ def address_of(key: bytes) -> tuple[int, str, int]:
     packed = key[1:-4]
     port, socket = _tail.unpack(key[-4:])
     return socket, sockets.inet_ntop(sockets.AF_INET6 if len(packed) == 16 else sockets.AF_INET, packed), port
+
+
+def connections_of(ip: str) -> int:
+    """How many connections an address has, whoever has opened them."""
+    key = key_of(0, ip, 0)
+    rows = this.store.scan(key[:-4])
+    return len({read_row(value).number for name, value in rows if len(name) == len(key)})
+
+
+def rest_key(number: int) -> bytes:
+    """Key of what has been read of a connection and not been processed."""
+    return REST + number.to_bytes(8, "big")
+
+
+def processed_key(number: int) -> bytes:
+    """Key of how much of that has been processed since."""
+    return rest_key(number) + b"p"
+
+
+def stored_rest(number: int) -> bytes:
+    """What a former owner of a connection has read and not processed."""
+    data = this.store.get(rest_key(number)) or b""
+    return data[int.from_bytes(this.store.get(processed_key(number)) or b"", "big") :]
+
+
+def forget_rest(batch: Batch, number: int) -> None:
+    """It has been processed, or will never be."""
+    batch.delete(rest_key(number))
+    batch.delete(processed_key(number))
 
 
 def find(key: bytes) -> tuple[bytes, Row] | None:

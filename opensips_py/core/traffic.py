@@ -21,3 +21,8 @@ large_msgs = module.statistic(
 refused_requests = module.statistic(
     "refused_requests", doc="requests answered 503 because the shared store was nearly full (ours)"
 )
+
+net = Module("net", doc="Statistics of the sockets")
+refused_connections = net.statistic(
+    "refused_tcp", doc="connections closed at once because of `tcp_max_connections` or `tcp_max_connections_per_source` (ours)"
+)

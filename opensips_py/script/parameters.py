@@ -220,6 +220,14 @@ PARAMETERS: dict[str, CoreParameter] = {
         _p(
             "tcp_max_connections", "int", 2048, "connections at once; further ones are closed as soon as they are accepted", low=0
         ),
+        _p(
+            "tcp_max_connections_per_source",
+            "int",
+            None,
+            "connections at once of one address; further ones are closed as soon as they are accepted; not set: half of "
+            "tcp_max_connections; 0: any number (ours)",
+            low=0,
+        ),
         _p("tcp_max_msg_time", "int", 4, "seconds that a message may take to arrive; then its connection is closed", least=1),
         _p("tcp_no_new_conn_bflag", "word", None, "branch flag: the request goes over an open connection or not at all"),
         _p(

@@ -20,7 +20,8 @@ PONG = b"\r\n"
 """The answer to it."""
 
 _end = re.compile(rb"\r?\n\r?\n").search
-_length = re.compile(rb"\n(?:content-length|l)[ \t]*:(?:[ \t]|\r?\n[ \t])*([^\r\n]*)", re.IGNORECASE).findall
+_line_ends = re.compile(rb"[\r\n]*").match
+_length = re.compile(rb"\n(?:content-length|l)[ \t]*+:(?:[ \t]|\r?\n[ \t])*+([^\r\n]*)", re.IGNORECASE).findall
 
 
 class FramingError(Exception):
@@ -36,87 +37,122 @@ class FramingError(Exception):
 
 
 class Framer:
-    """Splits one stream into messages."""
+    """Splits one stream into messages. Every byte is looked at a fixed number of times, however it comes."""
 
-    __slots__ = ("_buffer", "_need", "chunks")
+    __slots__ = ("_buffer", "_need", "_seen", "_start", "chunks", "received")
 
     def __init__(self, rest: bytes = b"") -> None:
         """``rest``: what another framer of the stream had left."""
-        self._buffer = rest
+        self._buffer = bytearray(rest)
+        self._start = 0
+        """Where in the buffer the first message begins: what is before it has been given out."""
+        self._seen = 0
+        """No end of headers begins before this offset."""
         self._need = 0
         """The message at the front cannot be whole before the buffer is so long."""
         self.chunks = 0
         """In how many pieces the unfinished message at the front has come so far."""
+        self.received = len(rest)
+        """Bytes taken so far."""
 
     @property
     def rest(self) -> bytes:
         """What no message has been made of yet."""
-        return self._buffer
+        return bytes(self._buffer[self._start :])
+
+    @property
+    def left(self) -> int:
+        """Bytes of :attr:`rest`."""
+        return len(self._buffer) - self._start
 
     @property
     def unfinished(self) -> bool:
         """Whether a message has begun and not ended."""
-        return self.chunks > 0 and bool(self._buffer)
+        return self.chunks > 0 and len(self._buffer) > self._start
 
     def receive(self, data: bytes) -> None:
         """Take what has been read."""
-        self._buffer = self._buffer + data if self._buffer else data
+        if self._start:
+            self._drop()
+        self._buffer += data
+        self.received += len(data)
         self.chunks += 1
+
+    def _drop(self) -> None:
+        """Forget what has been given out."""
+        start = self._start
+        del self._buffer[:start]
+        self._seen = max(0, self._seen - start)
+        self._need = max(0, self._need - start)
+        self._start = 0
 
     def next(self) -> bytes | None:
         """The next message, or :data:`PING`; None: more has to be read first. Raises FramingError."""
         buffer = self._buffer
-        if not buffer or len(buffer) < self._need:
+        length = len(buffer)
+        if length == self._start or length < self._need:
             return None
-        if buffer[0] in b"\r\n":
+        if buffer[self._start] in b"\r\n":
             if self._skip_line_ends():
                 return PING
-            buffer = self._buffer
-            if buffer[:1] in (b"", b"\r"):
+            if self._start == length or buffer[self._start] == 0x0D:
                 return None
-        end = buffer.find(b"\r\n\r\n") + 4
-        if end == 3 or buffer.find(b"\n\n", 0, end) >= 0:
-            found = _end(buffer)
-            if found is None:
-                if len(buffer) > MAX_MESSAGE:
-                    raise FramingError(400, f"no end of the headers in {MAX_MESSAGE} bytes")
-                return None
-            end = found.end()
-        total = end + self._body_length(buffer[:end])
-        if len(buffer) < total:
-            self._need = total
+        start = self._start
+        end = self._end_of_headers(start)
+        if end is None:
+            if length - start > MAX_MESSAGE:
+                raise FramingError(400, f"no end of the headers in {MAX_MESSAGE} bytes")
             return None
+        total = end + self._body_length(start, end)
+        if length < total:
+            self._need = total
+            self._seen = max(start, end - 4)
+            return None
+        message = bytes(buffer[start:total])
         self._need = 0
-        if len(buffer) == total:
-            self._buffer = b""
-            self.chunks = 0
-            return buffer
-        self._buffer = buffer[total:]
+        self._start = self._seen = total
         self.chunks = 1
-        return buffer[:total]
+        if length == total:
+            buffer.clear()
+            self._start = self._seen = self.chunks = 0
+        return message
+
+    def _end_of_headers(self, start: int) -> int | None:
+        """Offset behind the empty line; None: it has not come yet."""
+        buffer = self._buffer
+        seen = max(start, self._seen)
+        end = buffer.find(b"\r\n\r\n", seen)
+        if end >= 0 and buffer.find(b"\n\n", seen, end) < 0:
+            return end + 4
+        found = _end(buffer, seen)
+        if found is not None:
+            return found.end()
+        self._seen = max(start, len(buffer) - 3)
+        return None
 
     def _skip_line_ends(self) -> bool:
         """Take line ends off the front. True: they are a ping."""
-        buffer = self._buffer
-        if buffer[:4] == PING:
-            self._buffer = buffer[4:]
+        buffer, start = self._buffer, self._start
+        if buffer.startswith(PING, start):
+            self._start = start + 4
             self.chunks = 1
             return True
-        if PING.startswith(buffer):  # half a ping, or a keep-alive that wants no answer
+        if PING.startswith(buffer[start : start + 5]):  # half a ping, or a keep-alive that wants no answer
             self.chunks = 0
         else:
-            self._buffer = buffer.lstrip(b"\r\n")
+            skipped = _line_ends(buffer, start)
+            assert skipped is not None  # it matches the empty string
+            self._start = skipped.end()
         return False
 
-    @staticmethod
-    def _body_length(head: bytes) -> int:
-        given = _length(head)
+    def _body_length(self, start: int, end: int) -> int:
+        given = _length(self._buffer, start, end)
         if not given:
-            raise FramingError(400, "no Content-Length", head)
+            raise FramingError(400, "no Content-Length", bytes(self._buffer[start:end]))
         text = given[0].strip(b" \t")
         if not text.isdigit() or len(text) > 19 or any(other.strip(b" \t") != text for other in given[1:]):
-            raise FramingError(400, "bad Content-Length", head)
+            raise FramingError(400, "bad Content-Length", bytes(self._buffer[start:end]))
         length = int(text)
-        if len(head) + length > MAX_MESSAGE:
-            raise FramingError(513, "Message Too Large", head)
+        if end - start + length > MAX_MESSAGE:
+            raise FramingError(513, "Message Too Large", bytes(self._buffer[start:end]))
         return length

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from ipc.lmdb_store import LmdbStore
 from opensips_py.core.process import this
-from opensips_py.core.streams import REST, tuning
+from opensips_py.core.streams import REST, stored_rest, tuning
 from opensips_py.script.context import ListenSocket
 from opensips_py.script.parameters import Settings
 from workers import stream_connection
@@ -145,6 +145,68 @@ def test_messages_are_received_whole_and_in_order(world: World, given: list[byte
     world.turn(feed)
     assert world.received == wanted
     world.turn(lambda: world.store.get(REST + (7).to_bytes(8, "big")) is None)
+    world.close()
+
+
+def test_many_messages_read_at_once_are_stored_once_and_let_others_have_their_turn(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.connect()
+    small = message(b"")
+    count = 60_000 // len(small)
+    stored: list[int] = []
+    others: list[int] = []
+
+    class Counting:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(world.store, name)
+
+        def put(self, key: bytes, value: bytes) -> None:
+            stored.append(len(value))
+            world.store.put(key, value)
+
+        def batch(self) -> Any:
+            stored.append(60_000)
+            return world.store.batch()
+
+    def slow(data: bytes, address: Any, listen: Any) -> None:
+        world.received.append(data)
+        time.sleep(0.0005)
+
+    def other() -> None:
+        others.append(len(world.received))
+        if len(world.received) < count:
+            world.reactor.call_at(time.monotonic(), other)
+
+    monkeypatch.setattr(this, "store", Counting())
+    monkeypatch.setattr(stream_connection, "receive_message", slow)
+    world.peer.setblocking(True)
+    world.peer.sendall(small * count)
+    other()
+    world.turn(lambda: len(world.received) == count)
+    assert sum(stored) < 10 * 60_000
+    assert len(set(others)) > 20, "timers fire meanwhile"
+    world.close()
+
+
+def test_what_a_dead_process_has_not_processed_is_known_to_the_next(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.connect()
+    wanted = [message(b"%d" % n) for n in range(100)]
+
+    half = b"OPTIONS sip:half SIP/2.0\r\n"
+
+    def look(data: bytes, address: Any, listen: Any) -> None:
+        world.received.append(data)
+        assert stored_rest(7) == b"".join(wanted[len(world.received) :]) + half
+
+    monkeypatch.setattr(stream_connection, "receive_message", look)
+    world.peer.sendall(b"".join(wanted) + half)
+    world.turn(lambda: len(world.received) == 100)
+    assert stored_rest(7) == half
+    world.peer.sendall(b"l: 0\r\n\r\n")
+    monkeypatch.setattr(stream_connection, "receive_message", lambda data, address, listen: world.received.append(data))
+    world.turn(lambda: len(world.received) == 101)
+    world.turn(lambda: not stored_rest(7))
     world.close()
 
 

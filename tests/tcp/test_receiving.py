@@ -153,7 +153,7 @@ def test_an_idle_connection_is_closed_after_its_lifetime(tcp_server: Start, stre
 
 
 def test_there_is_a_limit_to_connections(tcp_server: Start, stream: Stream) -> None:
-    running = tcp_server("tcp_max_connections=5\n" + ANSWER)
+    running = tcp_server("tcp_max_connections=5\ntcp_max_connections_per_source=0\n" + ANSWER)
     kept = []
     for _ in range(5):
         kept.append(stream(running.address))
@@ -171,6 +171,34 @@ def test_there_is_a_limit_to_connections(tcp_server: Start, stream: Stream) -> N
             break
         except (Closed, BrokenPipeError, ConnectionResetError):
             assert time.monotonic() < deadline
+
+
+def test_one_address_cannot_have_all_connections(tcp_server: Start, stream: Stream) -> None:
+    running = tcp_server("tcp_max_connections=8\n" + ANSWER)
+    kept = []
+    for _ in range(4):
+        kept.append(stream(running.address))
+        kept[-1].request("OPTIONS")
+        assert kept[-1].receive().status == 200
+    stream(running.address).closed()
+    running.wait_log("127.0.0.1 has 4 connections already")
+    other = stream(running.address, ip="127.0.0.2")
+    other.request("OPTIONS")
+    assert other.receive().status == 200
+    assert int(running.mi("get_statistics", {"statistics": ["refused_tcp"]})["net:refused_tcp"]) >= 1
+    kept.pop().close()
+
+    def served() -> bool:
+        sip = stream(running.address)
+        try:
+            sip.request("OPTIONS")
+            return sip.receive().status == 200
+        except (Closed, BrokenPipeError, ConnectionResetError):
+            return False
+
+    deadline = time.monotonic() + 5
+    while not served():
+        assert time.monotonic() < deadline
 
 
 def test_connections_are_spread_over_the_receivers(tcp_server: Start, stream: Stream) -> None:
