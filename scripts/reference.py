@@ -192,7 +192,7 @@ def _variables() -> Iterator[str]:
     yield "\n## Transformations\n\n`$(variable{class.operation,parameters}{...})`; what cannot be transformed gives NULL.\n"
     yield from _table(
         ("transformation", "result"),
-        ((f"`{{{t.name}{t.form}}}`", _cell(t.doc)) for _, t in sorted(transformations.DECLARED.items())),
+        ((f"`{{{t.name}{t.form}}}`", _cell(t.doc)) for _, t in sorted(transformations.DECLARED.items()) if t.doc),
     )
     yield "\nOf modules:\n"
     yield from _table(

@@ -232,12 +232,14 @@ class Module(declarations.Module):
         argument: str = "no",
         write: Callable[[Context, str | None, Any, Value], None] | None = None,
         assign: Callable[[Context, str | None, Any, Value], None] | None = None,
+        values: Callable[[Context, str | None], Sequence[Value]] | None = None,
         doc: str | None = None,
     ) -> Callable[[F], F]:
         """Declare a pseudo-variable. The decorated function reads it: ``read(ctx, argument, index)``.
 
         ``argument`` says whether ``$name`` takes one in parentheses: ``no``, ``optional`` or ``required``. ``write(ctx, argument,
-        index, value)`` is called for ``=`` and ``assign`` for ``:=``; a variable without them cannot be written.
+        index, value)`` is called for ``=`` and ``assign`` for ``:=``; a variable without them cannot be written. ``values(ctx,
+        argument)`` gives what ``for`` runs over; without it, what ``read`` gives for the indexes from 0.
         """
 
         def declare(read: F) -> F:
@@ -248,6 +250,7 @@ class Module(declarations.Module):
                 argument=argument,
                 write=None if write is None else writer(write),
                 assign=None if assign is None else writer(assign),
+                values=values,
                 doc=doc,
             )(functools.wraps(read)(reader(read)))
             return read

@@ -14,6 +14,7 @@ from opensips_py.core.log import NOTICE, log
 from opensips_py.core.process import this
 from opensips_py.core.request_script import REQUEST as REQUEST_SCRIPT
 from opensips_py.core.request_script import ErrorRoute
+from opensips_py.core.script_errors import CRITICAL_ERROR, ERROR, NORMAL_ERROR, PARSER, SCRIPT
 from opensips_py.core.transactions import hooks
 from opensips_py.script.context import Context, ListenSocket, RouteKind, Source
 from opensips_py.sip.message import BadMessage, ParseError, note_source, parse
@@ -79,6 +80,9 @@ def _receive(data: bytes, addr: tuple[str, int], socket: ListenSocket) -> None:
         route(ctx)
     except Exception as error:
         _failed(ctx, error)
+    else:
+        if ERROR in ctx.slots and not ctx.suspended:
+            _handled(ctx)  # the script has come upon headers that cannot be read
     if ctx.tx is not None and not ctx.suspended:
         transactions.script_end(ctx)
 
@@ -124,12 +128,6 @@ def _error_of(head: bytes, code: int, reason: str) -> ParseError:
         return ParseError(reason, code)
 
 
-PARSER, SCRIPT = 1, 4
-"""``$err.class``: a message that cannot be read; a fault of the script or a module (OpenSIPS has only the first)."""
-CRITICAL_ERROR, NORMAL_ERROR = 1, 3
-"""``$err.level``."""
-
-
 def _note(ctx: Context, error: Exception) -> tuple[int, str]:
     """Keep for ``$err.…`` what has gone wrong; the status and phrase that suit it."""
     if isinstance(error, ParseError):
@@ -142,7 +140,7 @@ def _note(ctx: Context, error: Exception) -> tuple[int, str]:
         full = isinstance(error, StoreFull)
         code, reason = (503, "Service Unavailable") if full else (500, "Server Internal Error")
         kind, level = SCRIPT, CRITICAL_ERROR
-    ctx.slots["error"] = {"class": kind, "level": level, "info": info, "rcode": code, "rreason": reason}
+    ctx.slots[ERROR] = {"class": kind, "level": level, "info": info, "rcode": code, "rreason": reason}
     return code, reason
 
 

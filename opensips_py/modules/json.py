@@ -1,7 +1,8 @@
 """OpenSIPS module json: JSON objects in ``$json(name/key[index])``.
 
 Objects live as long as the process, like ``$var``. ``:=`` reads JSON text, ``=`` stores a string or a number; NULL removes.
-In a path, ``/`` goes into an object, ``[i]`` into an array (negative from the end), ``[]`` behind it adds an element.
+In a path, ``/`` goes into an object, ``[i]`` into an array (negative from the end), ``[]`` behind it adds an element; ``.keys``
+at its end are the keys of an object, for ``for``.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from opensips_py.script.context import Context, Value
+from opensips_py.script.context import Context, Value, ValueRefused
 from opensips_py.script.declarations import ALL, Module, Var
+from opensips_py.script.pseudo_variables_storage import stored
 
 module = Module("json", doc="JSON objects in script variables (OpenSIPS module json)")
 
@@ -63,45 +65,97 @@ def _child(value: Any, step: Step) -> Any:
     return _MISSING
 
 
+class Decimal(float):
+    """A number with a fraction or an exponent; it is printed as it was written."""
+
+    text: str
+
+    def __new__(cls, text: str) -> Decimal:
+        number = super().__new__(cls, text)
+        number.text = text
+        return number
+
+
 def _text_of(value: Any) -> Value:
-    """A JSON value as the script sees it: strings and integers are themselves, null is NULL, the rest is JSON."""
+    """A JSON value as the script sees it: strings and integers (in 32 bits) are themselves, null is NULL, the rest is JSON."""
     if value is _MISSING or value is None:
         return None
     if isinstance(value, str):
         return value
-    if isinstance(value, bool):
-        return int(value)
-    if isinstance(value, int) and -(2**31) <= value < 2**31:
-        return value
+    if isinstance(value, int) and not isinstance(value, bool):
+        return max(-(2**31), min(2**31 - 1, value))
     return _spaced(value)
 
 
-def _dump(value: Any, separators: tuple[str, str] = (",", ":"), indent: int | None = None) -> str:
+def _atom(value: Any) -> str:
     # One character is one byte: what is not ASCII goes out as it came in. A slash is escaped, as json-c does.
-    return json.dumps(value, ensure_ascii=False, separators=separators, indent=indent).replace("/", "\\/")
+    return value.text if isinstance(value, Decimal) else json.dumps(value, ensure_ascii=False).replace("/", "\\/")
 
 
 def _spaced(value: Any) -> str:
     """JSON with blanks inside brackets, as OpenSIPS prints ``$json``: ``{ "a": [ 1, 2 ] }``."""
     if isinstance(value, dict):
-        return "{ " + ", ".join(f"{_dump(key)}: {_spaced(each)}" for key, each in value.items()) + (" }" if value else "}")
+        return "{ " + ", ".join(f"{_atom(key)}: {_spaced(each)}" for key, each in value.items()) + (" }" if value else "}")
     if isinstance(value, list):
-        return "[ " + ", ".join(_spaced(each) for each in value) + (" ]" if value else "]")
-    return _dump(value)
+        return "[ " + ", ".join(map(_spaced, value)) + (" ]" if value else "]")
+    return _atom(value)
+
+
+def _dense(value: Any) -> str:
+    """JSON without blanks."""
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{_atom(key)}:{_dense(each)}" for key, each in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(map(_dense, value)) + "]"
+    return _atom(value)
+
+
+def _indented(value: Any, margin: str = "\n") -> str:
+    """JSON with a line for each element."""
+    inner = margin + "  "
+    if isinstance(value, dict):
+        lines = ",".join(f"{inner}{_atom(key)}:{_indented(each, inner)}" for key, each in value.items())
+        return f"{{{lines}{margin}}}"
+    if isinstance(value, list):
+        return "[" + ",".join(inner + _indented(each, inner) for each in value) + margin + "]"
+    return _atom(value)
+
+
+DEEPEST = 32
+"""Nesting of JSON that is read, as in json-c. More is no JSON: printing it would be work for a sender to choose."""
+_INTEGERS = -(2**63), 2**63 - 1
+
+
+def _integer(digits: str) -> int:
+    """Within 64 bits, as json-c keeps it."""
+    least, most = _INTEGERS
+    return max(least, min(most, int(digits))) if len(digits) < 30 else least if digits[0] == "-" else most
 
 
 def _load(text: str) -> Any:
     try:
-        return json.loads(text)
-    except ValueError:
+        value = json.loads(text, parse_int=_integer, parse_float=Decimal)
+    except (ValueError, RecursionError):
         return _MISSING
+    return value if _nesting(value) <= DEEPEST else _MISSING
+
+
+def _nesting(value: Any) -> int:
+    """How deep arrays and objects are nested; at most one more than is allowed."""
+    depth, level = 0, [value]
+    while level and depth <= DEEPEST:
+        level = [
+            each for one in level if isinstance(one, dict | list) for each in (one.values() if isinstance(one, dict) else one)
+        ]
+        depth += 1
+    return depth
 
 
 def _put(text: str | None, index: int | str | None, value: Any) -> None:
-    """Store ``value`` at a path, or remove what is there when it is _MISSING. A path into nothing is refused silently."""
+    """Store ``value`` at a path, or remove what is there when it is _MISSING. ValueRefused for a path into nothing."""
     path = _path(text or "")
     if path is None:
-        return
+        raise ValueRefused(f"$json({text}) is no path")
     name, steps = path
     if index is not None:
         steps = [*steps, APPEND if index == "append" else index]
@@ -120,34 +174,36 @@ def _put(text: str | None, index: int | str | None, value: Any) -> None:
             target.pop(last, None)
         else:
             target[last] = value
-    elif isinstance(target, list):
-        _put_element(target, last, value)
+    elif not (isinstance(target, list) and _put_element(target, last, value)) and value is not _MISSING:
+        raise ValueRefused(f"$json({text}) leads to nothing that can be written")
 
 
-def _put_element(target: list[Any], place: Step, value: Any) -> None:
+def _put_element(target: list[Any], place: Step, value: Any) -> bool:
+    """Whether the array has such a place. Removing any element removes all, as in OpenSIPS."""
     if place is APPEND:
         if value is not _MISSING:
             target.append(value)
-    elif isinstance(place, int) and -len(target) <= place < len(target):
-        if value is _MISSING:
-            del target[place]
-        else:
-            target[place] = value
+        return True
+    if not isinstance(place, int) or not -len(target) <= place < len(target):
+        return False
+    if value is _MISSING:
+        target.clear()
+    else:
+        target[place] = value
+    return True
 
 
 def _write(ctx: Context, argument: str | None, index: int | str | None, value: Value) -> None:
     """``=``: a string, a number; NULL removes."""
-    _put(argument, index, _MISSING if value is None else value if isinstance(value, str) else int(value))
+    _put(argument, index, _MISSING if value is None else stored(value))
 
 
 def _parse(ctx: Context, argument: str | None, index: int | str | None, value: Value) -> None:
-    """``:=``: JSON text; what cannot be read leaves the variable as it is."""
-    if value is None:
-        _put(argument, index, _MISSING)
-        return
-    parsed = _load(value) if isinstance(value, str) else int(value)
-    if parsed is not _MISSING:
-        _put(argument, index, parsed)
+    """``:=``: JSON text, of which null removes; so does what is none, and is refused."""
+    parsed = None if value is None else _load(value) if isinstance(value, str) else stored(value)
+    _put(argument, index, _MISSING if parsed is None else parsed)
+    if parsed is _MISSING:
+        raise ValueRefused("the text is no JSON")
 
 
 def _reader(dump: Callable[[Any], Value]) -> Callable[[Context, str | None, int | str | None], Value]:
@@ -161,12 +217,23 @@ def _reader(dump: Callable[[Any], Value]) -> Callable[[Context, str | None, int 
     return read
 
 
+def _values(ctx: Context, argument: str | None) -> list[Value]:
+    """What ``for`` runs over: the elements of an array, the values or keys of an object, without those that are null."""
+    path, dot, of = (argument or "").rpartition(".")
+    found = _get(path if dot and of in ("keys", "values") else argument)
+    if isinstance(found, dict):
+        return list(found) if dot and of == "keys" else [text for text in map(_text_of, found.values()) if text is not None]
+    if isinstance(found, list) and not (dot and of in ("keys", "values")):
+        return [text for text in map(_text_of, found) if text is not None]
+    return []
+
+
 def _pretty(value: Any) -> Value:
-    return _dump(value, indent=2) if isinstance(value, dict | list) else _text_of(value)
+    return _indented(value) if isinstance(value, dict | list) else _text_of(value)
 
 
 def _compact(value: Any) -> Value:
-    return _dump(value) if isinstance(value, dict | list) else _text_of(value)
+    return _dense(value) if isinstance(value, dict | list) else _text_of(value)
 
 
 module.variable(
@@ -174,6 +241,7 @@ module.variable(
     argument="required",
     write=_write,
     assign=_parse,
+    values=_values,
     doc="A JSON value: $json(name/key[index]). = stores text or a number, := parses JSON, NULL removes.",
 )(_reader(_text_of))
 module.variable("json_compact", argument="required", doc="The same as text without blanks.")(_reader(_compact))
@@ -192,7 +260,20 @@ def json_link(ctx: Context, link: Var, target: Var) -> int:
     if not (link.text.startswith("$json(") and target.text.startswith("$json(")):
         return -1
     value = _get(_argument(target))
-    if value is _MISSING:
+    path = _path(_argument(link))
+    if value is _MISSING or path is None or _holds(value, objects.get(path[0])):
         return -1
     _put(_argument(link), None, value)
     return 1
+
+
+def _holds(value: Any, root: Any) -> bool:
+    """Whether an object or array is, or has somewhere in it, another one: linked into that, it would have no end."""
+    level = [value]
+    while level:
+        if any(one is root for one in level if isinstance(one, dict | list)):
+            return True
+        level = [
+            each for one in level if isinstance(one, dict | list) for each in (one.values() if isinstance(one, dict) else one)
+        ]
+    return False

@@ -238,6 +238,8 @@ class VariableClass:
     doc: str = ""
     assign: Callable[[Context, str | None, int | str | None, Value], None] | None = None
     """The operator ``:=`` where it differs from ``=`` (``$json`` parses the value); None: as ``write``."""
+    values: Callable[[Context, str | None], Sequence[Value]] | None = None
+    """Every value, for ``for ($var(i) in $(…[*]))``; None: those that ``read`` gives for the indexes from 0."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -364,13 +366,14 @@ class Module:
         argument: str = "no",
         write: Callable[[Context, str | None, int | str | None, Value], None] | None = None,
         assign: Callable[[Context, str | None, int | str | None, Value], None] | None = None,
+        values: Callable[[Context, str | None], Sequence[Value]] | None = None,
         doc: str | None = None,
     ) -> Callable[[Callable[..., Value]], Callable[..., Value]]:
         """Declare a pseudo-variable; the decorated function reads it, and its docstring (or ``doc``) says what it is."""
 
         def declare(read: Callable[..., Value]) -> Callable[..., Value]:
             told = doc or inspect.getdoc(read) or ""
-            self.variables[name] = VariableClass(name, read, write, argument, self.name, told, assign)
+            self.variables[name] = VariableClass(name, read, write, argument, self.name, told, assign, values)
             return read
 
         return declare

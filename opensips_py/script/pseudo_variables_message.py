@@ -178,10 +178,14 @@ def _rb(argument: Text | None, index: Index) -> Access:
 _media_type = re.compile(r"[^\s/;]+/[^\s/;]+\s*(?:;.*)?", re.DOTALL).fullmatch
 
 
+def is_media_type(text: str) -> bool:
+    """Whether a Content-Type can be read; none at all counts as one that can."""
+    return not text or _media_type(text) is not None
+
+
 def has_content_type(ctx: Context) -> bool:
-    """Whether the Content-Type can be read; a message without one counts as one that has."""
-    given = ctx.msg.content_type
-    return given is None or _media_type(given) is not None
+    """Whether the Content-Type of the message, if it has one, can be read."""
+    return is_media_type(ctx.msg.content_type or "")
 
 
 KNOWN_TYPES = {

@@ -45,8 +45,8 @@ def _route_type(ctx: Context) -> Value:
 def parameter(ctx: Context, which: str) -> Value:
     """An argument of the route: by number from 1, or by name in an event route."""
     params = ctx.params
-    if which.isdigit():
-        place = int(which) - 1
+    if which.isascii() and which.isdigit():
+        place = int(which[:9]) - 1
         if not 0 <= place < len(params):
             return None
         found = params[place]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from opensips_py.script.context import Q_UNSPECIFIED, Context, Value, ValueRefused
+from opensips_py.script.context import Q_UNSPECIFIED, Context, RouteKind, Value, ValueRefused
 from opensips_py.script.one_line import one_line
 from opensips_py.script.pseudo_variables_network import transport_number
 from opensips_py.script.variable_kinds import Getter, NumericText, scalar
@@ -214,7 +214,8 @@ def q_value(text: str) -> int | None:
 @scalar("ds")
 def _ds(ctx: Context) -> Value:
     """The destinations as a Contact header: the R-URI, if it has been changed, and the appended branches."""
-    entries = [] if ctx.new_uri is None or not ctx.msg.is_request else [(ctx.new_uri, ctx.q)]
+    changed = ctx.msg.is_request and (ctx.new_uri is not None or ctx.route_kind is RouteKind.BRANCH)
+    entries = [(ctx.ruri, ctx.q)] if changed else []
     entries += [(branch.uri, branch.q) for branch in ctx.branches]
     if not entries:
         return None

@@ -47,6 +47,7 @@ def _line(text: str, kind: str, index: int = 0) -> Value:
     return found[index] if 0 <= index < len(found) else None
 
 
+LONGEST_MEDIA = 64
 _NUMBER = re.compile("-?[0-9]{1,9}").fullmatch
 
 
@@ -56,9 +57,14 @@ def _stream(found: list[tuple[int, int]], text: str, which: str) -> tuple[int, i
     if _NUMBER(which):
         index = int(which)
         return found[index] if -len(found) <= index < len(found) else None
+    wanted = which.lower()
+    size = len(wanted)
+    if size > LONGEST_MEDIA:
+        return None
     for start, end in found:
-        media = text[start + 2 : end].split(" ", 1)[0]
-        if media.lower() == which.lower():
+        if text[start + 2 : start + 2 + size].lower() == wanted and (
+            end <= start + 2 + size or text[start + 2 + size] in " \r\n"
+        ):
             return start, end
     return None
 

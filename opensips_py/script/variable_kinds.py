@@ -219,6 +219,10 @@ def keyed(
     return declare
 
 
+BEYOND = 2**31 - 1
+"""An index at which no list has a value: what has one there has no list. It stands for an index that is no number."""
+
+
 def kind_of_class(cls: VariableClass) -> VariableKind:
     """A module's variable as a kind."""
 
@@ -230,7 +234,7 @@ def kind_of_class(cls: VariableClass) -> VariableKind:
             if index is None or isinstance(index, (int, str)):
                 return text, index
             number = index(ctx)
-            return text, None if number is None else int(number)
+            return text, int(number) if isinstance(number, int) else BEYOND
 
         get: Getter
         if (argument is None or isinstance(argument, str)) and (index is None or isinstance(index, (int, str))):
@@ -245,6 +249,13 @@ def kind_of_class(cls: VariableClass) -> VariableKind:
 
         def each(ctx: Context) -> Iterator[Value]:
             text, _ = parts(ctx)
+            if cls.values is not None:
+                yield from cls.values(ctx, text)
+                return
+            alone = read(ctx, text, BEYOND)
+            if alone is not None:
+                yield alone
+                return
             for number in itertools.count():
                 value = read(ctx, text, number)
                 if value is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from opensips_py.modules import json, mathops
+from opensips_py.script.context import Value, ValueRefused
 from opensips_py.script.variables import Variable, compile_variable
 from tests.support.script_context import registry, request
 
@@ -68,10 +69,10 @@ def test_json_is_changed() -> None:
     var("$json(o/list[])").set(ctx, "5")
     var("$json(o/text)").set(ctx, "[1]")
     assert var("$json_compact(o)").get(ctx) == '{"list":[5,"5"],"text":"[1]"}'
-    var("$json(o/list[0])").set(ctx, None)
+    var("$json(o/list[1])").set(ctx, None)  # the whole array, as in OpenSIPS
     var("$json(o/text)").set(ctx, None)
-    var("$json(o)").assign(ctx, "not json")
-    assert var("$json_compact(o)").get(ctx) == '{"list":["5"]}'
+    var("$json(o/null)").assign(ctx, "null")
+    assert var("$json_compact(o)").get(ctx) == '{"list":[]}'
 
 
 def test_a_linked_object_is_the_same_object() -> None:
@@ -82,3 +83,71 @@ def test_a_linked_object_is_the_same_object() -> None:
     var("$json(l/x)").set(ctx, 2)
     assert var("$json(o/inner/x)").get(ctx) == 2
     assert json.json_link(ctx, var("$json(l)"), var("$json(none)")) == -1
+
+
+@pytest.mark.parametrize(
+    ("text", "seen"),
+    [
+        ("true", "true"),
+        ("false", "false"),
+        ("12345678901", 2147483647),
+        ("-12345678901", -2147483648),
+        ("9" * 5000, 2147483647),
+        ("1e3", "1e3"),
+        ("0.0", "0.0"),
+        ("[]", "[ ]"),
+        ('{"big":12345678901}', '{ "big": 12345678901 }'),
+        ("null", None),
+        ("[" * 32 + "]" * 32, "[ " * 32 + "]" + " ]" * 31),
+    ],
+)
+def test_json_values_as_a_script_sees_them(text: str, seen: Value) -> None:
+    ctx = request()
+    json.objects.clear()
+    var("$json(o)").assign(ctx, text)
+    assert var("$json(o)").get(ctx) == seen
+
+
+@pytest.mark.parametrize("text", ["", "bad{", "[1", "[" * 33 + "]" * 33, "[" * 100_000, '{"a":' * 100_000])
+def test_what_is_no_json_is_refused(text: str) -> None:
+    ctx = request()
+    json.objects.clear()
+    var("$json(o)").assign(ctx, '{"a":1,"b":2}')
+    with pytest.raises(ValueRefused):
+        var("$json(o/a)").assign(ctx, text)
+    assert var("$json_compact(o)").get(ctx) == '{"b":2}'
+
+
+@pytest.mark.parametrize("path", ["none/a", "o/a/b", "o/list[9]", "o/x/y", "o/list/x", "o[0]", "o/list[x]"])
+def test_a_path_into_nothing_is_refused(path: str) -> None:
+    ctx = request()
+    json.objects.clear()
+    var("$json(o)").assign(ctx, '{"a":1,"list":[]}')
+    with pytest.raises(ValueRefused):
+        var(f"$json({path})").set(ctx, 5)
+    assert var("$json_compact(o)").get(ctx) == '{"a":1,"list":[]}'
+
+
+def test_for_runs_over_objects_and_their_keys() -> None:
+    ctx = request()
+    json.objects.clear()
+    var("$json(o)").assign(ctx, '{"a":{"f":true,"n":null,"g":1.5},"b":[1,null,"x"]}')
+    assert list(var("$(json(o/a)[*])").values(ctx)) == ["true", "1.5"]
+    assert list(var("$(json(o/a.keys)[*])").values(ctx)) == ["f", "n", "g"]
+    assert list(var("$(json(o/b)[*])").values(ctx)) == [1, "x"]
+    assert list(var("$(json(o/b.keys)[*])").values(ctx)) == []
+
+
+def test_empty_brackets_are_printed_on_two_lines() -> None:
+    ctx = request()
+    json.objects.clear()
+    var("$json(o)").assign(ctx, '{"a":[],"b":{}}')
+    assert var("$json_pretty(o)").get(ctx) == '{\n  "a":[\n  ],\n  "b":{\n  }\n}'
+
+
+def test_an_object_is_not_linked_into_itself() -> None:
+    ctx = request()
+    json.objects.clear()
+    var("$json(o)").assign(ctx, '{"a":{"b":1}}')
+    assert json.json_link(ctx, var("$json(o/a/self)"), var("$json(o)")) == -1
+    assert json.json_link(ctx, var("$json(k)"), var("$json(o/a)")) == 1

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from opensips_py.core.script_errors import note_bad_headers
 from opensips_py.modules.sipmsgops.declared import module
 from opensips_py.script.context import Context
 from opensips_py.script.declarations import B, F, HeaderLines, L, Line, O, R
+from opensips_py.script.pseudo_variables_message import is_media_type
 from opensips_py.sip.edits import apply
 from opensips_py.sip.headers import kind_of
 
@@ -100,6 +102,9 @@ def has_body(ctx: Context, kind: str | None = None) -> int:
         return -1
     if kind is None:
         return 1
+    if not is_media_type(content_type(ctx)):
+        note_bad_headers(ctx, "error parsing CT-TYPE header")
+        return -1
     return 1 if content_type(ctx).partition(";")[0].strip().lower() == kind.strip().lower() else -1
 
 
