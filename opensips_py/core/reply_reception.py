@@ -97,6 +97,7 @@ def _through_routes(
     try:
         ctx = Context(msg, source, socket, RouteKind.ONREPLY)
         ctx.tx, ctx.tx_key, ctx.branch_index = tx, tx.key, n
+        ctx.flags, ctx.branch_flags = rec.script_flags, rec.branches[n].script_flags
         if locked:
             _take_avps(ctx, rec)
         names = [name for name in (rec.branches[n].on_reply, rec.on_reply) if name]
@@ -138,8 +139,11 @@ def _run_named(ctx: Context, follow: OnreplyRoute) -> None:
         return
     try:
         transactions.take_over_routes(ctx, rec)
-        if "tm.bavp" in ctx.slots and follow.branch < len(rec.branches):
-            rec.branches[follow.branch].avps = ctx.slots["tm.bavp"]
+        if follow.branch < len(rec.branches):
+            branch = rec.branches[follow.branch]
+            branch.script_flags = ctx.branch_flags
+            if "tm.bavp" in ctx.slots:
+                branch.avps = ctx.slots["tm.bavp"]
         if hooks.keep_avps_for_replies:
             _keep_avps(ctx, rec)
         _received(tx, rec, follow.branch, rec.method, ctx.msg, follow.dropped or ctx.dropped)

@@ -269,6 +269,7 @@ def take_over_routes(ctx: Context, rec: Record | None) -> None:
     """Give the routes that the script has armed to the transaction, and what its flags say about replies."""
     if rec is None:
         return
+    rec.script_flags = ctx.flags
     if ctx.flags & tuning.open_reply_flag:
         rec.flags |= OPEN_ONLY
     if ctx.armed_failure is not None:

@@ -14,9 +14,6 @@ METHODS = frozenset(
 )
 """Methods with an RFC; others are passed on just the same."""
 
-LONGEST = 19
-"""Digits of a number that is read: RFC 3261 8.1.1.5 allows 10 (below 2**31), and what is stored has 64 bits."""
-
 
 class CSeq(NamedTuple):
     """Sequence number and method."""
@@ -31,6 +28,6 @@ def parse_cseq(text: str) -> CSeq | None:
     if len(parts) != 2:
         return None
     number, method = parts
-    if not (number.isascii() and number.isdigit()) or len(number) > LONGEST or (method not in METHODS and TOKEN(method) is None):
+    if not (number.isascii() and number.isdigit()) or len(number) > 32 or (method not in METHODS and TOKEN(method) is None):
         return None
     return CSeq(int(number), method)

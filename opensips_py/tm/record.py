@@ -182,6 +182,8 @@ class Record(msgspec.Struct, array_like=True):
     """When the last reply went out again because the request did."""
     failing: int = -1
     """Branch whose reply has won, while its failure route is suspended: nothing else decides meanwhile; -1: none is."""
+    script_flags: int = 0
+    """Message flags of the script, for onreply routes."""
 
 
 encode = msgspec.msgpack.Encoder().encode

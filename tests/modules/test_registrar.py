@@ -129,6 +129,12 @@ def test_a_contact_lasts_as_long_as_is_agreed(
     assert register(*lines).value("contact") == f"<sip:alice@10.0.0.1>;expires={granted}"
 
 
+@pytest.mark.parametrize("cseq", [2**31, 2**63, 2**64, 10**31])
+def test_a_number_in_cseq_that_is_too_large_to_be_stored_still_registers(register: Register, cseq: int) -> None:
+    register(contact("10.0.0.1"), cseq=cseq)
+    assert found() == ["sip:alice@10.0.0.1"]
+
+
 def test_the_limits_can_be_set_per_call(register: Register) -> None:
     assert register(contact("10.0.0.1", ";expires=10"), flags="e5E(20)").value("contact") == "<sip:alice@10.0.0.1>;expires=10"
     assert register(contact("10.0.0.1", ";expires=99"), flags="e5E(20)").value("contact") == "<sip:alice@10.0.0.1>;expires=20"

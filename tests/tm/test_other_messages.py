@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from opensips_py.core import functions_uri, relay
+from opensips_py.modules.tm import functions as tm
 from opensips_py.script.context import Branch, Context, RouteKind
 from tests.support.script_context import expand
 from tests.tm.world import UAC, UAS1, World, find, reply_to, request, summary
@@ -134,3 +135,23 @@ def test_error_route_may_answer_itself(world: World) -> None:
     world.script(script, error_=error)
     assert summary(world.receive(request("OPTIONS"), UAC)) == ["488>UAC"]
     assert summary(world.receive(request("OPTIONS", extra="Content-Length: nought\r\n"), UAC)) == ["488>UAC"]
+
+
+def test_flags_of_the_request_go_on_in_its_onreply_routes(world: World) -> None:
+    seen = []
+
+    def script(ctx: Context) -> int:
+        ctx.flags, ctx.branch_flags = 1, 2
+        tm.t_on_reply(ctx, "r")
+        return relay.relay(ctx)
+
+    def reply(ctx: Context) -> int:
+        seen.append((ctx.flags, ctx.branch_flags))
+        ctx.flags, ctx.branch_flags = ctx.flags | 4, ctx.branch_flags | 8
+        return 1
+
+    world.script(script, onreply_r=reply)
+    invite = find(world.receive(request("INVITE"), UAC), "INVITE.*")
+    world.receive(reply_to(invite, 180), UAS1)
+    world.receive(reply_to(invite, 200), UAS1)
+    assert seen == [(1, 2), (5, 10)]

@@ -102,6 +102,10 @@ class _Refusal(Exception):
         self.contacts: list[Contact] = []
 
 
+HIGHEST_CSEQ = 2**63 - 1
+"""What is stored of a number in CSeq, which RFC 3261 8.1.1.5 keeps below 2**31; larger ones count as this."""
+
+
 def _bad(why: str) -> _Refusal:
     return _Refusal(400, "Bad Request", why)
 
@@ -187,13 +191,14 @@ def _register(ctx: Context, table: str, flags: Flags, aor_uri: str | None) -> tu
     cseq = msg.cseq
     if cseq is None or msg.call_id is None:
         raise _bad("Error while parsing headers")
+    number = min(cseq.number, HIGHEST_CSEQ)
     path, path_header, path_received = _path(msg, flags)
     try:
         if addresses[0].uri == "*":
             _check_star(msg, addresses)
-            found = location.change(table, aor, lambda old: _without_all(old, msg.call_id or "", cseq.number))
+            found = location.change(table, aor, lambda old: _without_all(old, msg.call_id or "", number))
             return [], found, path_header
-        requested = _requested(ctx, flags, addresses, cseq.number, path, path_received)
+        requested = _requested(ctx, flags, addresses, number, path, path_received)
         found = location.change(table, aor, lambda old: _updated(old, requested, flags))
         return requested, found, path_header
     except location.AorTooLong:
