@@ -15,7 +15,7 @@ from opensips_py.script.context import Context, ListenSocket, Source
 from opensips_py.script.posix_regex import compile_regex
 from opensips_py.sip import digest, via
 from opensips_py.sip.errors import ParseError
-from opensips_py.sip.message import SipMessage, parse
+from opensips_py.sip.message import BadMessage, SipMessage, parse
 from opensips_py.sip.uri import same_uri, uri_or_none
 from scripts.hostile.growth import Case, Work
 
@@ -103,10 +103,10 @@ def read_all(raw: bytes) -> None:
     """Read a message, and everything in it that anybody may ask for."""
     try:
         msg = parse(raw)
-    except ParseError as error:
-        if error.message is None:
-            return
+    except BadMessage as error:
         msg = error.message
+    except ParseError:
+        return
     msg.source = (SOURCE.ip, SOURCE.port)
     for read in READERS:
         try:

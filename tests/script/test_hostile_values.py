@@ -15,7 +15,7 @@ from opensips_py.script.context import Context, RouteKind, Source, Value, ValueR
 from opensips_py.script.transformations import DECLARED
 from opensips_py.script.variable_kinds import CORE, Number
 from opensips_py.script.variables import Registry, VariableError, compile_variable
-from opensips_py.sip.message import ParseError, parse
+from opensips_py.sip.message import BadMessage, ParseError, parse
 from tests.support.script_context import REQUEST, SDP, SOCKET, registry, wire
 
 MODULES = [functions.module, cfgutils.module, json.module, rr.module, statistics.module, tm_module.module]
@@ -70,10 +70,10 @@ def messages() -> Iterator[Context]:
     for text in texts:
         try:
             msg = parse(wire(text))
-        except ParseError as error:
-            if error.message is None:
-                continue
+        except BadMessage as error:  # error_route sees it
             msg = error.message
+        except ParseError:
+            continue
         kind = RouteKind.REQUEST if msg.is_request else RouteKind.ONREPLY
         yield Context(msg, Source("198.51.100.7", 5061), SOCKET, kind)
 
