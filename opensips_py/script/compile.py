@@ -311,10 +311,11 @@ class RouteCompiler(CallCompiler):
                     )
                     value = self._increment(small, value)
             else:
-                function = self.operator(_COMPOUND[op], node.value, kind)
+                # of numbers only: $x & $y works on strings too, $x &= $y does not (recorded behaviour)
+                function = semantics.WITH_NUMBER.get(_COMPOUND[op]) or semantics.OPERATORS[_COMPOUND[op]]
                 value = self.call(self.bind(function, function.__name__), current, value)
-                kind = PLAIN if _COMPOUND[op] in "&|^" else NUMBER
-        if isinstance(node.value, ast.Variable) and self.env.variable(target).takes_text:
+                kind = NUMBER
+        elif isinstance(node.value, ast.Variable) and self.env.variable(target).takes_text:
             value = self.call(self.bind(semantics.text_of, "text_of"), value)
         put = [*self._put(target, value, kind, replace=op == ":="), self._ok()]
         if early:

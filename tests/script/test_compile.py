@@ -466,6 +466,8 @@ def test_assert_false_stops_the_script(scripts: Scripts) -> None:
         ('$dd = "h";', "-1 sip:bob@127.0.0.1:5060"),
         ('$rp += "3";', "1 sip:bob@127.0.0.1:50603"),
         ("$rp += 3;", "1 sip:bob@127.0.0.1:5063"),
+        ('$rU |= "ab ";', "-1 sip:bob@127.0.0.1:5060"),
+        ("$var(n) = 123; $rU ^= $var(n);", "-1 sip:bob@127.0.0.1:5060"),
         ("$var(x) = $rp + 3;", "-1 sip:bob@127.0.0.1:5060"),
         ('$ru = "sip:h"; $var(x) = $rp + 3;', "1 sip:h"),
     ],
