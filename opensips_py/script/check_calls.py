@@ -173,6 +173,9 @@ class CallChecker:
                     )
                 continue
             self._argument(i, argument, parameter, form)
+            if isinstance(argument, ast.Number) and parameter.kind in ("str", "regex") and _of_opensips(function):
+                hint = f'write "{argument.value}"'
+                self.findings.error(argument, f"Param [{i}] expected to be a string or variable", hint)
         for argument in arguments[len(parameters) :]:
             self._expandable(argument)
         if (
@@ -367,3 +370,8 @@ def _keyword(kind: RouteKind) -> str:
 
 
 __all__ = ["ARMED_ROUTES", "CallChecker", "name_of", "signature"]
+
+
+def _of_opensips(function: Function) -> bool:
+    """Whether OpenSIPS has the module of a function."""
+    return function.module == "core" or known_modules.known(function.module)

@@ -37,6 +37,8 @@ def _unreachable(body: list[ast.Statement], findings: Findings) -> None:
         if following is None or isinstance(following, ast.Break):
             continue
         if isinstance(statement, ast.Async):
+            if isinstance(following, ast.Exit | ast.Drop) or (isinstance(following, ast.Return) and following.value is None):
+                continue  # a habit, and harmless
             findings.warning(
                 following, "never reached: async() ends the run of the script", f"put it into route[{statement.route.value}]"
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import ClassVar
 
@@ -9,10 +10,12 @@ from opensips_py.script import ast
 from opensips_py.script.diagnostics import Findings
 from opensips_py.script.expressions import ASSIGNING, ExpressionParser
 from opensips_py.script.lexer import ADDRESS, ID, NUMBER, STRING, VARIABLE, Token
+from opensips_py.script.semantics import LEVELS
 from opensips_py.script.token_stream import SyntaxFault
 
 _OLD_WORDS = {
     "method": '$rm, or is_method("INVITE")',
+    "msg": "$ml for its length",
     "uri": "$ru",
     "from_uri": "$fu",
     "to_uri": "$tu",
@@ -27,6 +30,14 @@ _OLD_WORDS = {
 """What scripts for OpenSIPS 2 and older have in their conditions, and how it is written now."""
 _ELSE_IF = ("elsif", "elseif", "elif")
 """How other languages write it."""
+
+
+_ONE_VARIABLE = re.compile(r"\$(?:[A-Za-z0-9_.]+(?:\([^()]*\))?|\(.*\))\Z")
+
+
+def _level(level: ast.Number) -> str:
+    """A level of the log as it is written."""
+    return next((f'"{name}"' for name, number in LEVELS.items() if number == level.value), '"L_INFO"')
 
 
 class CommandParser(ExpressionParser):
@@ -83,9 +94,15 @@ class CommandParser(ExpressionParser):
             self.fail(start, f"syntax error: core parameter '{word}' cannot be set in a route")
         if word in ("continue", "break"):
             self.fail(start, f"syntax error: there is no '{word}' here")
-        hint = f"write {_OLD_WORDS.get(word) or word + '()'}"
+        hint = f"write {_OLD_WORDS[word]}" if word in _OLD_WORDS else None
+        if hint is None and word.islower() and word not in ("and", "or", "not") and self._may_be_call():
+            hint = f"write {word}()"
         self.error(self.token, f"syntax error: bare word <{word}> found, command calls need '()'", hint)
         raise SyntaxFault
+
+    def _may_be_call(self) -> bool:
+        """Could the word before be a function whose parentheses are missing?"""
+        return self.token.kind != STRING and self.token.value in (";", ")", "&&", "||", "and", "or", "}")
 
     def _arguments(self, name: str) -> list[ast.Argument]:
         """What stands in the parentheses, up to and with the closing one. ``f(,x)`` omits the first."""
@@ -182,6 +199,8 @@ class CommandParser(ExpressionParser):
         arguments: list[ast.Argument] = []
         if self.accept(","):
             arguments = self._arguments("route")
+            if None in arguments:
+                self.fail(token, "syntax error: bad route argument: an argument of route() cannot be left out", "write NULL")
         else:
             self.expect(")", f"syntax error: ')' expected, not {self.token.shown}")
         return ast.RouteCall(target, arguments, **self.span(start))
@@ -204,13 +223,18 @@ class CommandParser(ExpressionParser):
             level = ast.Number(4, **self.span(start))
             fmt = self._text("xdbg")
         elif self.token.kind == NUMBER or self.token.value in ("-", "+"):
+            sign = self.token
             level = self.number()
+            if sign.value == "-":
+                self.error(sign, "syntax error: the level of xlog() is a name or a variable", f"write xlog({_level(level)}, ...)")
             self.expect(",", "syntax error: xlog takes a level and a string")
             fmt = self._text("xlog")
         else:
             fmt = self._text("xlog")
             if self.accept(","):
                 level, fmt = fmt, self._text("xlog")
+                if isinstance(level, ast.String) and _ONE_VARIABLE.match(level.value):
+                    level = ast.Variable(level.value, file=level.file, line=level.line, column=level.column, end=level.end)
         self.expect(")", f"syntax error: ')' expected, not {self.token.shown}")
         return ast.Xlog(level, fmt, **self.span(start))
 

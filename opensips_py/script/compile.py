@@ -131,7 +131,8 @@ class RouteCompiler(CallCompiler):
             case ast.If():
                 return self._if(node, last=last, tail=tail)
             case ast.Xlog():
-                return [*self.xlog(node), self._ok()]
+                written = [*self.xlog(node), self._ok()]
+                return [self._attempted(node, written)] if isinstance(node.level, ast.Variable) else written
             case ast.Log():
                 return [*self.log(node), self._ok()]
             case ast.Exit():

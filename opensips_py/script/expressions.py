@@ -89,7 +89,8 @@ class ExpressionParser(TokenStream):
 
     def _comparison(self, start: Token, left: ast.Expression) -> ast.Condition:
         if not self._compares():
-            return ast.Truth(left, start.value == "[" and start.kind != STRING, **self.span(start))
+            bracketed = isinstance(left, ast.Variable) and start.value == "["
+            return ast.Truth(left, bracketed, **self.span(start))
         op = self.next()
         right = self._operand(str(op.value))
         return ast.Comparison(str(op.value), left, right, **self.span(start))

@@ -25,7 +25,7 @@ ID, NUMBER, STRING, VARIABLE, ADDRESS, OPERATOR, END = (
 )
 
 _TOKEN = re.compile(
-    r"""(?P<blank>[ \t\r\f\v]+|\#[^\n]*)
+    r"""(?P<blank>(?:[ \t\r\f\v\xa0]|\xc2\xa0|\xef\xbb\xbf|\xe2\x80[\x8b-\x8d])+|\#[^\n]*)
     |(?P<newline>\n)
     |(?P<comment>/\*)
     |(?P<variable>\$)
@@ -45,6 +45,10 @@ BOOLEANS = {"yes": 1, "true": 1, "on": 1, "enable": 1, "no": 0, "false": 0, "off
 _SIMPLE = {"n": "\n", "r": "\r", "a": "\a", "t": "\t", '"': '"', "\\": "\\"}
 _BEGINS_TEXT = re.compile(r"[ \t]*[\w$\"'\\%:.<@]")
 _NAME = re.compile(r"[A-Za-z0-9_.]+")
+_GLUED = re.compile(r"""["'{][^\s;,+\-*/%&|^<>=!~()\[\]]*""")
+"""What stands right behind a variable and belongs to its token, but means nothing."""
+_UNKNOWN = re.compile(r"[\x80-\x9f\xa1-\xff]*")
+"""The rest of a character that the language does not have."""
 
 
 @dataclass(slots=True)
@@ -131,8 +135,10 @@ def tokens(source: Source, findings: Findings) -> list[Token]:
     while at < size:
         m = match(text, at)
         if m is None:
-            findings.error(token(OPERATOR, text[at], at + 1), f"unexpected character {text[at]!r}")
-            at += 1
+            stop = _UNKNOWN.match(text, at + 1).end()  # type: ignore[union-attr]
+            shown = text[at:stop].encode("latin-1").decode("utf-8", "backslashreplace")
+            findings.warning(token(OPERATOR, text[at:stop], stop), f"unexpected character {shown!r} is ignored", "leave it out")
+            at = stop
             continue
         kind = m.lastgroup
         stop = m.end()
@@ -192,6 +198,10 @@ def tokens(source: Source, findings: Findings) -> list[Token]:
             raw = text[at:stop]
             if kind == "variable":
                 add(token(VARIABLE, raw, stop))
+                glued = _GLUED.match(text, stop)
+                if glued is not None:
+                    findings.warning(out[-1], f"{glued[0]} behind {raw} is ignored", _glue_hint(raw, glued[0]))
+                    stop = glued.end()
             else:
                 add(token(STRING, unescape(raw[1:-1]) if kind == "double" else raw[1:-1], stop))
             if "\n" in raw:
@@ -237,6 +247,12 @@ def _odd_string(text: str, read: list[Token]) -> int | None:
         if token.kind == STRING and token.lines > 1 and text[token.start] == '"' and _BEGINS_TEXT.match(text, token.stop):
             return i
     return None
+
+
+def _glue_hint(variable: str, glued: str) -> str:
+    if glued.startswith("{"):
+        return f"a transformation needs the long form: $({variable[1:]}{glued})"
+    return "leave the quote out"
 
 
 def _long(kind: str, text: str, at: int) -> int:

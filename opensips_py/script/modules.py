@@ -41,7 +41,10 @@ def load(script: ast.Script, env: Environment, findings: Findings, *, strict: bo
     for node in script.modules:
         name = _name(node.path)
         if name in by_name or name in env.unsupported:
-            findings.warning(node, f"module {name} is loaded twice")
+            findings.error(node, f"failed to load module {node.path}: it is loaded twice", "leave this line out")
+            continue
+        if not node.path.endswith((".so", ".py")) and _exists(name):
+            findings.error(node, f"failed to load module {node.path}", f'write "{node.path}.so"')
             continue
         by_name.add(name)
         module = _find(node, name, env, findings, missing)
@@ -87,6 +90,10 @@ def available() -> list[str]:
     """Names of the modules that exist here."""
     package = importlib.import_module(_PACKAGE)
     return sorted(info.name for info in pkgutil.iter_modules(package.__path__) if not info.name.startswith("_"))
+
+
+def _exists(name: str) -> bool:
+    return name.isidentifier() and importlib.util.find_spec(f"{_PACKAGE}.{name}") is not None
 
 
 def _name(path: str) -> str:

@@ -15,7 +15,7 @@ from opensips_py.script.token_stream import SyntaxFault
 
 _NAMELESS = {"route", "onreply_route", "error_route", "local_route", "startup_route"}
 """Route blocks that may stand without a name."""
-_NAMED = {"route", "failure_route", "onreply_route", "branch_route", "timer_route", "event_route", "error_route"}
+_NAMED = {"route", "failure_route", "onreply_route", "branch_route", "timer_route", "event_route"}
 
 
 class Parser(SettingParser, StatementParser):
@@ -51,6 +51,7 @@ class Parser(SettingParser, StatementParser):
     def _top(self) -> None:
         token = self.token
         if self.accept(";"):
+            self.error(token, "syntax error: ';' at top level", "leave it out: parameters and route blocks end without it")
             return
         if token.value == "}" and token.kind != STRING:
             if self.unclosed:
@@ -121,7 +122,7 @@ class Parser(SettingParser, StatementParser):
                 self.expect(",", "timer_route needs a name and an interval in seconds: timer_route[name, 60]")
                 interval = int(self.expect_kind(NUMBER, "the interval of a timer_route is a number of seconds").value)
                 if interval < 1:
-                    self.error(self.previous, "the interval of a timer_route is at least 1 second")
+                    self.findings.warning(self.previous, "a timer_route with an interval of 0 never runs", "write seconds")
             elif keyword == "event_route" and self.accept(","):
                 sync = self._event_mode()
             self.expect("]", f"syntax error: invalid {keyword} statement, ']' expected")

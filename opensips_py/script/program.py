@@ -90,7 +90,9 @@ class Program:
         """Functions that the script calls, with ``async`` and ``await`` if it has these."""
         self._codes = compiler.codes
         self._given_names = {name_of_code(file): file for file in self.files}
-        self.timer_routes: dict[str, int] = {r.name: r.interval for r in script.routes if r.kind is RouteKind.TIMER}
+        self.timer_routes: dict[str, int] = {
+            r.name: r.interval for r in script.routes if r.kind is RouteKind.TIMER and r.interval
+        }
         """Seconds between two runs of each timer route."""
         self.event_routes: dict[str, bool] = {r.name: r.sync for r in script.routes if r.kind is RouteKind.EVENT}
         """Whether each event route runs at once, inside what raises the event."""

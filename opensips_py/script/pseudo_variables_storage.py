@@ -24,33 +24,20 @@ def stored(value: str | int) -> str | int:
     return str(value) if kind is NumericText else int(value)
 
 
-@built("var", argument="required")
+@built("var", argument="required", indexed=False, computed=False)
 def _var(argument: Text | None, index: Index) -> Access:
     """Script variable of the process; not preserved over async()."""
     variables = script_variables
-    if isinstance(argument, str):
-        name = argument
-        fetch = variables.get
+    name = str(argument)
+    fetch = variables.get
 
-        def get(ctx: Context) -> Value:
-            return fetch(name)
+    def get(ctx: Context) -> Value:
+        return fetch(name)
 
-        def put(ctx: Context, value: Value) -> None:
-            variables[name] = None if value is None else stored(value)
+    def put(ctx: Context, value: Value) -> None:
+        variables[name] = None if value is None else stored(value)
 
-        return Access(get, put)
-    assert argument is not None
-    compute = argument
-
-    def get_dynamic(ctx: Context) -> Value:
-        return variables.get(compute(ctx) or "")
-
-    def put_dynamic(ctx: Context, value: Value) -> None:
-        name = compute(ctx)
-        if name is not None:
-            variables[name] = None if value is None else stored(value)
-
-    return Access(get_dynamic, put_dynamic)
+    return Access(get, put)
 
 
 @built("avp", argument="required")

@@ -420,10 +420,10 @@ class ByName:
 
 
 def log_level_of(value: Value) -> int:
-    """The level of ``xlog($x, …)``: a number, or a name as ``L_INFO``."""
+    """The level of ``xlog($x, …)``: a number."""
     if isinstance(value, int):
         return int(value)
-    return LEVELS.get(str(value), -1)
+    raise EvaluationError("the level of xlog() is not a number")
 
 
 LEVELS = {

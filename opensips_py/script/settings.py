@@ -15,6 +15,13 @@ _ENDPOINT = re.compile(
     r"(?P<host>\[[0-9A-Fa-f:.]+\]|[0-9A-Fa-f]*(?::[0-9A-Fa-f]*){2,}|[^:]+)"
     r"(?::(?P<port>[0-9]+))?\Z"
 )
+_RESERVED = frozenset(
+    (
+        *("if", "else", "while", "for", "in", "switch", "case", "default", "break", "exit", "drop", "return"),
+        *("log", "xlog", "xdbg", "error", "assert", "not", "and", "or", "null", "NULL"),
+    )
+)
+"""Words that a host may have in quotes only."""
 _SOCKETS = ("socket", "listen", "alias")
 
 
@@ -34,7 +41,13 @@ class SettingParser(TokenStream):
         value = self.value()
         words: list[ast.Number | ast.String | ast.Word] = []
         while self.token.kind in (ID, NUMBER, STRING) and self._same_setting(name):
-            word = self.value()
+            if self.token.word:
+                word: ast.Number | ast.String | ast.Word | ast.Network = ast.Word(self.token.word, **self.span(self.token))
+                self.next()
+            else:
+                word = self.value()
+            if name == "auto_scaling_profile":
+                self.accept("%")
             if isinstance(word, ast.Number | ast.String | ast.Word):
                 words.append(word)
         return ast.Setting(name, value, words, **self.span(start))
@@ -97,10 +110,16 @@ class SettingParser(TokenStream):
             self.fail(start, f"syntax error: an address is expected, not {start.shown}", "write udp:127.0.0.1:5060")
         first = self.next()
         text = _written(first)
+        if first.kind == STRING and ":" in text:
+            self.error(start, "syntax error: an address is not put into quotes", 'quotes stand around the host: udp:"host":5060')
         while self.token.kind in (ID, NUMBER, ADDRESS, STRING, OPERATOR) and self.token.value != ";":
             adjoining = self.token.start == self.previous.stop
             if not (adjoining or self.token.value == ":" or text.endswith(":")) or self.token.line != start.line:
                 break
+            if self.token.kind == ID and self.token.value in _RESERVED:
+                self.error(
+                    self.token, f"syntax error: '{self.token.value}' is a word of the language", "put the host into quotes"
+                )
             text += _written(self.next())
         m = _ENDPOINT.match(text)
         if m is None:

@@ -87,17 +87,17 @@ class StatementParser(CommandParser):
         following = self.peek()
         return (following.value in ("[", "{")) and following.kind != STRING
 
-    def _guarded(self) -> list[ast.Statement]:
-        """One statement; after an error, none, behind it."""
+    def _guarded(self, *, braces: bool = False) -> list[ast.Statement]:
+        """One statement, or with ``braces`` a block; after an error, none, behind it."""
         start, first = self.index, self.token
         try:
-            return self._statement()
+            return self._body(first) if braces else self._statement()
         except SyntaxFault:
             if self._unwinding():
                 raise
             self._resume_statement(start)
             if first.kind == ID and first.value == "if" and self.accept_word("else"):
-                self._guarded()  # it had its if; what it leads to is read for its errors
+                self._guarded(braces=True)  # it had its if; what it leads to is read for its errors
             return []
 
     def _unwinding(self) -> bool:
@@ -171,6 +171,7 @@ class StatementParser(CommandParser):
             if self.accept(";"):
                 return []
             if token.value == "{" and token.kind != STRING:
+                self.error(token, "syntax error: a block stands behind if, else, while or for only", "leave the braces out")
                 return self.block(token)
             hint = COMMENTS if token.value == "/" else None
             self.fail(token, f"syntax error: {token.shown} cannot begin a statement", hint)
@@ -259,6 +260,8 @@ class StatementParser(CommandParser):
                 self.fail(self.token, f"syntax error: the switch in line {start.line} is not closed", "a '}' is missing")
             cases.append(self._case(cases))
         self.breakable -= 1
+        if not cases or cases[0].label is None:
+            self.error(start, "syntax error: a switch begins with a case")
         return ast.Switch(value, cases, **self.span(start, start))
 
     def _case(self, before: list[ast.Case]) -> ast.Case:
@@ -286,7 +289,9 @@ class StatementParser(CommandParser):
         ):
             if self.token.value == "{" and self.token.kind != STRING:
                 self.error(self.token, "syntax error: the body of a case is plain statements, without braces")
-            body.extend(self._guarded())
+                body.extend(self._guarded(braces=True))
+            else:
+                body.extend(self._guarded())
         return ast.Case(label, body, **self.span(start, start))
 
     _compound: ClassVar[dict[str, Callable[[StatementParser], ast.Statement]]] = {

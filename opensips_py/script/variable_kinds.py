@@ -75,6 +75,10 @@ class VariableKind:
     """``no``, ``optional`` or ``required``."""
     module: str = "core"
     doc: str = ""
+    indexed: bool = True
+    """Whether an index can mean anything."""
+    computed: bool = True
+    """Whether variables in the argument are put in; otherwise they are letters of a name."""
 
 
 CORE: dict[str, VariableKind] = {}
@@ -98,7 +102,9 @@ def scalar(
         number = None if numbers is None else _number_of(read, numbers)
         access = Access(read, write, takes_text=takes_text, number=number)
         for name in names:
-            CORE[name] = VariableKind(name, lambda argument, index: access, "no", doc=doc or (read.__doc__ or "").strip())
+            CORE[name] = VariableKind(
+                name, lambda argument, index: access, "no", doc=doc or (read.__doc__ or "").strip(), indexed=False
+            )
         return read
 
     return declare
@@ -113,13 +119,14 @@ def _number_of(read: Getter, numbers: Callable[[str], int]) -> Getter:
 
 
 def built(
-    *names: str, argument: str = "no"
+    *names: str, argument: str = "no", indexed: bool = True, computed: bool = True
 ) -> Callable[[Callable[[Text | None, Index], Access]], Callable[[Text | None, Index], Access]]:
     """Declare variables whose closures the decorated function builds."""
 
     def declare(build: Callable[[Text | None, Index], Access]) -> Callable[[Text | None, Index], Access]:
         for name in names:
-            CORE[name] = VariableKind(name, build, argument, doc=(build.__doc__ or "").strip())
+            doc = (build.__doc__ or "").strip()
+            CORE[name] = VariableKind(name, build, argument, doc=doc, indexed=indexed, computed=computed)
         return build
 
     return declare

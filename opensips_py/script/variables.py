@@ -141,6 +141,13 @@ def compile_variable(text: str, registry: Registry) -> Variable:
     variable, end = scan(text, 0, registry)
     if end != len(text):
         raise VariableError(f"{text[end:]!r} does not belong into a variable", end)
+    parts, _ = scan_variable(text, 0, registry.argument)
+    if text.startswith(("$( ", "$(\t")):
+        raise VariableError("no blank may stand behind $(", 2)
+    if parts.argument == "":
+        raise VariableError(f"${parts.name}() needs a name in the parentheses", parts.argument_offset)
+    if parts.index is not None and not registry.kinds[parts.name].indexed:
+        raise VariableError(f"${parts.name} has one value and takes no index", parts.index_offset)
     return variable
 
 
@@ -160,7 +167,9 @@ def _compile(parts: VariableText, registry: Registry) -> Access:
         raise VariableError(f"${kind.name} needs a name in parentheses: ${kind.name}(...)", parts.offset)
     if parts.argument is not None and kind.argument == "no":
         raise VariableError(f"${kind.name} takes no argument", parts.argument_offset)
-    argument = None if parts.argument is None else _argument(parts, registry)
+    argument: Text | None = parts.argument
+    if kind.computed and parts.argument is not None:
+        argument = _argument(parts, registry)
     try:
         access = kind.build(argument, _index(parts, registry))
     except VariableError as error:

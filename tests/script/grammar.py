@@ -40,7 +40,7 @@ route_names = st.sampled_from(_ROUTES).map(lambda text: ast.String(text, **P))
 _route_calls = st.builds(
     lambda target, given: ast.RouteCall(target, given, **P),
     route_names | st.integers(0, 99).map(lambda n: ast.Number(n, **P)) | variables,
-    st.lists(st.none() | strings | numbers | variables | nulls, max_size=3).filter(lambda a: a != [None]),
+    st.lists(strings | numbers | variables | nulls, max_size=3),
 )
 
 
@@ -94,7 +94,8 @@ assignments = st.builds(
     expressions,
 ) | st.builds(lambda target, op: ast.Assign(target, op, ast.Null(**P), **P), variables, st.sampled_from(["=", ":="]))
 
-_xlogs = st.builds(lambda level, text: ast.Xlog(level, text, **P), st.none() | numbers | strings | variables, strings | variables)
+_levels = st.integers(0, 4).map(lambda n: ast.Number(n, **P)) | strings.filter(lambda s: not s.value.startswith("$")) | variables
+_xlogs = st.builds(lambda level, text: ast.Xlog(level, text, **P), st.none() | _levels, strings | variables)
 simple = st.one_of(
     calls,
     assignments,
@@ -119,7 +120,7 @@ conditions: st.SearchStrategy[ast.Condition] = st.recursive(
 def _compound(inner: st.SearchStrategy[ast.Statement]) -> st.SearchStrategy[ast.Statement]:
     body = st.lists(inner, max_size=3)
     in_loop = st.lists(inner | st.just(ast.Break(**P)), max_size=3)
-    labels = st.lists(st.builds(lambda label, b: ast.Case(label, b, **P), numbers | strings, in_loop), max_size=3)
+    labels = st.lists(st.builds(lambda label, b: ast.Case(label, b, **P), numbers | strings, in_loop), min_size=1, max_size=3)
     default = st.lists(in_loop.map(lambda b: ast.Case(None, b, **P)), max_size=1)
     return st.one_of(
         st.builds(lambda c, a, b: ast.If(c, a, b, **P), conditions, body, body),
@@ -138,7 +139,7 @@ def routes(draw: st.DrawFn) -> ast.Route:
     """A route block of any kind."""
     keyword = draw(st.sampled_from(sorted(ROUTE_KEYWORDS)))
     kind = ROUTE_KEYWORDS[keyword]
-    named = kind not in (RouteKind.LOCAL, RouteKind.STARTUP)
+    named = kind not in (RouteKind.LOCAL, RouteKind.STARTUP, RouteKind.ERROR)
     name = draw(st.sampled_from([*_ROUTES, "0"])) if named else "0"
     interval = draw(st.integers(1, 3600)) if kind is RouteKind.TIMER else 0
     sync = draw(st.booleans()) if kind is RouteKind.EVENT else False

@@ -604,3 +604,10 @@ def test_what_cannot_be_compared_makes_the_whole_condition_false(scripts: Script
 
 def test_what_cannot_be_compared_is_not_assigned(scripts: Scripts) -> None:
     assert scripts.logged('$var(s) = "t"; $var(x) = "keep"; $var(x) = $var(s) > 3; xlog("$rc $var(x)");') == ["-1 keep"]
+
+
+def test_the_level_of_xlog_may_be_a_variable(scripts: Scripts) -> None:
+    body = '$var(l) = 1; xlog("$var(l)", "one"); xlog($var(l), "two"); xlog("$var(none)", "never"); xlog("$rc");'
+    run = scripts.run("route {\n" + body + "\n}\n")
+    assert run.runtime.lines == ["one", "two", "-1"]
+    assert [text for _, text in run.runtime.problems] == ["the level of xlog() is not a number"]

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from opensips_py.script.diagnostics import Findings
 from opensips_py.script.lexer import ADDRESS, END, ID, NUMBER, STRING, VARIABLE, tokens
 from opensips_py.script.preprocess import Source
+from tests.script.script_runner import HEAD, Scripts
+
+
+@pytest.fixture
+def scripts(tmp_path: Path) -> Scripts:
+    return Scripts(tmp_path)
 
 
 def lex(text: str) -> tuple[list[tuple[str, str | int]], Findings]:
@@ -84,3 +92,28 @@ def test_place_of_a_token_behind_a_long_comment() -> None:
 def test_what_is_never_closed_is_reported_where_it_begins(text: str, message: str) -> None:
     _, findings = lex(f"\n{text}\nexit;\n")
     assert [(d.line, message in d.message) for d in findings.all] == [(2, True)]
+
+
+@pytest.mark.parametrize("blank", ["\xa0", "\xc2\xa0", "\xef\xbb\xbf", "\xe2\x80\x8b", " \xc2\xa0\t"])
+def test_invisible_characters_are_blanks(scripts: Scripts, blank: str) -> None:
+    prog = scripts.load(f'route {{\nxlog({blank}"a{blank}b"){blank};{blank}\n{blank}exit;\n}}\n', head=blank + HEAD)
+    assert prog.warnings == []
+
+
+@pytest.mark.parametrize(
+    ("body", "column", "message"),
+    [
+        ("$var(x) ?= 1;", 9, "unexpected character '?' is ignored"),
+        ("exit; \xc2\xa7\xc2\xa7", 7, "unexpected character '\xa7\xa7' is ignored"),
+        ('xlog("a") \\ ;', 11, "unexpected character '\\\\' is ignored"),
+        ('$var(x) = "a" + $si" + "&u=";', 17, '" behind $si is ignored'),
+        ("$var(x) = $rU{s.len};", 11, "{s.len} behind $rU is ignored"),
+    ],
+)
+def test_what_means_nothing_is_ignored_with_a_warning(scripts: Scripts, body: str, column: int, message: str) -> None:
+    prog = scripts.load(f"route {{\n{body}\n}}\n")
+    assert [(d.line - HEAD.count("\n"), d.column, d.message) for d in prog.warnings] == [(2, column, message)]
+
+
+def test_a_quote_glued_to_a_variable_does_not_begin_a_string(scripts: Scripts) -> None:
+    assert scripts.logged('$var(q) = "a" + $si" + "&u=" + $fU; xlog("$var(q)");') == ["a127.0.0.1&u=alice"]

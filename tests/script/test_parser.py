@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.script.script_runner import Scripts
+from tests.script.script_runner import HEAD, Scripts
 
 
 @pytest.fixture
@@ -31,7 +31,8 @@ def errors(scripts: Scripts, text: str) -> list[tuple[int, int, str]]:
         "if (not $var(a) and ($var(b) or !$var(c)) && [ $var(a) & 1 ] && $si == 10.0.0.0/8) exit;",
         'route(other, "a", -1, $ru, NULL); return(-1);',
         'note("a"); note("a", "b"); note("a", ); fetch("q");',
-        'xlog("a" "b"); xlog("L_INFO", "x"); xlog(-1, "x"); xdbg("x"); log("x"); log(-1, "x"); error("a", "b");',
+        'xlog("a" "b"); xlog("L_INFO", "x"); xlog(1, "x"); xlog("$var(l)", "x"); xdbg("x");',
+        'log("x"); log(-1, "x"); error("a", "b");',
         'assert($rU == "bob", "bob");',
         'async(fetch("q"), other, 5);',
         'await(fetch("q")); await(fetch("q"), 0.5); await(fetch("q"), $var(s));',
@@ -70,6 +71,16 @@ def test_every_kind_of_route_block(scripts: Scripts) -> None:
         ("route(x, 1 + 2);", 2, 12, "bad arguments"),
         ("else { exit; }", 2, 1, "'else' without 'if'"),
         ("break;", 2, 1, "'break' outside"),
+        ("{ exit; }", 2, 1, "a block stands behind if, else, while or for only"),
+        ("if (1) exit; { exit; }", 2, 14, "a block stands behind"),
+        ("switch ($rU) { }", 2, 1, "a switch begins with a case"),
+        ("switch ($rU) { default: exit; }", 2, 1, "a switch begins with a case"),
+        ("route(x, , 1);", 2, 7, "cannot be left out"),
+        ('xlog(-1, "x");', 2, 6, "the level of xlog() is a name or a variable"),
+        ("$var(x) = exit;", 2, 11, "a value is expected"),
+        ("$var(x) = return(1);", 2, 11, "return has no value"),
+        ("$var(x) = route(x) == 1;", 2, 20, "a command cannot be compared"),
+        ("$var(x) = 5 == $var(y);", 2, 13, "the left side of a comparison is a variable"),
         ('switch ($rU) { case "a": exit; default: exit; default: exit; }', 2, 47, "second 'default'"),
         ("switch ($rU) { case $var(x): exit; }", 2, 21, "not a variable"),
         ('switch ($rU) { case "a": { exit; } }', 2, 26, "without braces"),
@@ -127,3 +138,36 @@ def test_missing_brace_is_reported_once_and_the_next_route_is_read(scripts: Scri
     said = errors(scripts, "route {\n  if ($rU) {\n    exit;\n}\nroute[x] {\n  foo_bar();\n}\n")
     assert [line for line, _, _ in said] == [5, 6]
     assert "begins inside the block" in said[0][2]
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "message"),
+    [
+        ("route { exit; };\n", 1, "';' at top level"),
+        ("log_level=1;\nroute { exit; }\n", 1, "';' at top level"),
+        ("error_route[x] { exit; }\nroute { exit; }\n", 1, "error_route has no name"),
+        ('socket="udp:127.0.0.1:20101"\nroute { exit; }\n', 1, "an address is not put into quotes"),
+        ("alias=udp:else.example:20101\nroute { exit; }\n", 1, "'else' is a word of the language"),
+        ("route { exit; }\nroute[x] { { exit; } }\n", 2, "a block stands behind"),
+    ],
+)
+def test_what_the_grammar_does_not_have(scripts: Scripts, text: str, line: int, message: str) -> None:
+    found = [d for d in scripts.findings(text) if d.severity == "error"]
+    assert [(d.line - HEAD.count("\n"), message in d.message) for d in found] == [(line, True)], found
+
+
+def test_a_host_that_is_a_word_of_the_language_stands_in_quotes(scripts: Scripts) -> None:
+    prog = scripts.load('alias=udp:"else.example":20101\nalias=udp:on.example\nroute { exit; }\n')
+    assert [alias.host for alias in prog.settings.alias] == ["else.example", "on.example"]
+
+
+def test_a_scaling_profile_with_per_cent(scripts: Scripts) -> None:
+    profile = "auto_scaling_profile = P\n scale up to 6 on 70% for 4 cycles within 5\n scale down to 2 on 20% for 5 cycles\n"
+    said = scripts.findings(profile + "udp_workers = 4 use_auto_scaling_profile P\nroute { exit; }\n")
+    assert [d.severity for d in said] == ["notice"], said
+
+
+def test_a_timer_route_with_an_interval_of_0_never_runs(scripts: Scripts) -> None:
+    prog = scripts.load("route { exit; }\ntimer_route[t, 0] { exit; }\n")
+    assert prog.timer_routes == {}
+    assert ["never runs" in d.message for d in prog.warnings] == [True]

@@ -32,7 +32,7 @@ route {
     } else if (is_method("INVITE|BYE"))
         sl_send_reply(200, "OK \\"quoted\\"");
     while ($var(i) < 10) { $var(i) += 1; if ($var(i) == 5) break; }
-    switch ($rm) { case "INVITE": case 'BYE': route(one, $ru, , 5); break; default: exit; }
+    switch ($rm) { case "INVITE": case 'BYE': route(one, $ru, NULL, 5); break; default: exit; }
     for ($var(v) in $(avp(list)[*])) xlog("L_INFO", "value $var(v)\\n");
     launch(sleep(1), resume, "text"); # comment
     launch(sleep(1), resume, "text", 0.05);

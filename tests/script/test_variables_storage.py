@@ -111,6 +111,8 @@ def test_a_number_is_not_the_string_of_its_digits() -> None:
 def test_names_and_indexes_may_be_computed() -> None:
     ctx = request()
     put(ctx, "$var(i)", 1)
+    put(ctx, "$var(1)", "one")
+    assert value(ctx, "$var($var(i))") is None  # only the names of $var are as they are written
     put(ctx, "$avp(x_1)", "old")
     put(ctx, "$avp(x_1)", "new")
     assert expand(ctx, "$avp(x_$var(i)) $(avp(x_1)[$var(i)])") == "new old"
