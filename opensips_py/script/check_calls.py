@@ -141,7 +141,8 @@ class CallChecker:
                 return
             hint = way_to(name, *modules)
         elif name in known_modules.RENAMED_FUNCTIONS:
-            self.findings.error(node, f"'{name}()' is deprecated", f"use {known_modules.RENAMED_FUNCTIONS[name]}() instead")
+            now = known_modules.RENAMED_FUNCTIONS[name]
+            self.findings.error(node, f"'{name}()' is deprecated", f"use {now if '$' in now else now + '()'} instead")
             return
         elif self.findings.modules_lost or self.env.unsupported:
             return
@@ -162,7 +163,8 @@ class CallChecker:
         parameters = function.parameters_for(len(arguments))
         form = f"{function.name}({signature(function)})"
         if len(arguments) > len(parameters):
-            self.findings.error(node, f"too many parameters for {what} <{function.name}>", form)
+            hint = f"{form}: OpenSIPS 3.1 takes no more" if known_modules.known(function.module) else form
+            self.findings.error(node, f"too many parameters for {what} <{function.name}>", hint)
         elif len(arguments) < function.required:
             self.findings.error(node, f"too few parameters for {what} <{function.name}>", form)
         for i, (argument, parameter) in enumerate(zip(arguments, parameters, strict=False), 1):
@@ -310,14 +312,14 @@ class CallChecker:
     def events_exist(self) -> None:
         """Warn of events that nothing raises; when all calls have been checked."""
         for at, name in self.events_used:
-            if name in events.known or self.env.unsupported:
+            if name in events.known:
                 continue
             module = known_modules.module_of_event(name)
             if module in self.env.modules:
                 self.findings.warning(at, f"not supported yet: module {module} does not raise {name}", f"see {PAGE}")
             elif module is not None:
                 self.findings.warning(at, f"no loaded module raises {name}", way_to(name, module))
-            else:
+            elif not self.env.unsupported:
                 hint = did_you_mean(name, events.known) or "no loaded module raises it, nor does the script with raise_event()"
                 self.findings.warning(at, f"there is no event {name}", hint)
 

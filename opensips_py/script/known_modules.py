@@ -33,6 +33,26 @@ RENAMED_FUNCTIONS = {
     "setsflag": "setflag",
     "t_on_failure_route": "t_on_failure",
     "sl_reply": "sl_send_reply",
+    "add_uri_param": "ruri_add_param",
+    "check_from": "db_is_from_authorized",
+    "check_to": "db_is_to_authorized",
+    "db_check_from": "db_is_from_authorized",
+    "db_check_to": "db_is_to_authorized",
+    "del_uri_param": "ruri_del_param",
+    "does_uri_exist": "db_does_uri_exist",
+    "engage_rtp_proxy": "rtpproxy_engage",
+    "exec_avp": "exec",
+    "exec_dset": "exec",
+    "exec_getenv": "$env(NAME)",
+    "exec_msg": "exec",
+    "issflagset": "isflagset",
+    "registered": "is_registered",
+    "resetsflag": "resetflag",
+    "rtpproxy_manage": "rtpengine_manage",
+    "sip_trace": "trace",
+    "tel2sip": "ruri_tel2sip",
+    "unforce_rtp_proxy": "rtpproxy_unforce",
+    "uri_param": "ruri_has_param",
 }
 """Names of older versions, or of other servers, and what 3.1 calls them."""
 
@@ -108,6 +128,12 @@ def parameters(module: str) -> dict[str, type]:
     for name in found.get("str", "").split():
         types[name] = object if name in types else str
     return types
+
+
+@cache
+def modules_with(parameter: str) -> tuple[str, ...]:
+    """The modules that have a parameter."""
+    return tuple(name for name in exports() if parameter in parameters(name))
 
 
 def declared(name: str) -> Module:

@@ -132,6 +132,7 @@ def _not_here(node: ast.LoadModule, name: str, env: Environment, findings: Findi
         now = migration.GONE[name]
         hint = f"what it did, {now} does" if now else "leave the line out"
         findings.error(node, f"failed to load module {node.path}: OpenSIPS 3.1 has no module {name}", hint)
+        return Module(name, doc="")
     else:
         existing = [*available(), *own_modules.packaged()]
         near = did_you_mean(name, [*existing, *known_modules.exports(), *migration.LATER])
@@ -185,16 +186,28 @@ def _set(node: ast.ModParam, loaded: dict[str, Module], env: Environment, findin
     for name in names:
         if name in env.unsupported:
             continue
+        if name in migration.GONE:
+            continue
         if name in migration.EMPTY:
             findings.notice(node, f"parameter {node.name} of module {name} has no effect", migration.EMPTY[name])
             continue
         module = loaded[name]
         parameter = module.params.get(node.name)
         if parameter is None:
-            hint = did_you_mean(node.name, module.params)
+            hint = did_you_mean(node.name, module.params) or _whose(node.name, module)
             findings.error(node, f"Parameter <{node.name}> not found in module <{name}> - can't set", hint)
         else:
             _assign(node, parameter, findings)
+
+
+def _whose(parameter: str, module: Module) -> str | None:
+    """The hint for a parameter that a module of OpenSIPS does not have: it was another version's, or is another module's."""
+    if module.own or not known_modules.known(module.name):
+        return None
+    others = known_modules.modules_with(parameter)
+    if 0 < len(others) <= 3:
+        return f"it is a parameter of module {' and '.join(others)}"
+    return f"module {module.name} of OpenSIPS 3.1 has no such parameter: leave it out"
 
 
 def _matching(node: ast.ModParam, loaded: dict[str, Module], env: Environment, findings: Findings) -> list[str]:

@@ -147,6 +147,30 @@ def test_modules_of_other_versions_are_named_as_such(scripts: Scripts, name: str
         assert hint in str(found[0].hint)
 
 
+def test_a_module_of_older_versions_causes_no_other_errors(scripts: Scripts) -> None:
+    text = 'loadmodule "siptrace.so"\nmodparam("siptrace", "trace_on", 1)\nroute {\nsip_trace("tid");\nfoo_bar();\n}\n'
+    assert [(line, text) for line, _, text in scripts.say(text)] == [
+        (1, "failed to load module siptrace.so: OpenSIPS 3.1 has no module siptrace"),
+        (4, "'sip_trace()' is deprecated"),
+        (5, "unknown command <foo_bar>, missing loadmodule?"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "hint"),
+    [
+        ('modparam("proto_tls", "verify_cert", "1")', "it is a parameter of module tls_mgm"),
+        ('modparam("acc", "log_missed_flag", "X")', "module acc of OpenSIPS 3.1 has no such parameter: leave it out"),
+        ('modparam("usrloc", "nothing_like_it", "X")', "module usrloc of OpenSIPS 3.1 has no such parameter: leave it out"),
+        ('modparam("acc", "ealry_media", 0)', 'did you mean "early_media"?'),
+    ],
+)
+def test_an_unknown_parameter_says_whose_it_is(scripts: Scripts, line: str, hint: str) -> None:
+    loads = "".join(f'loadmodule "{name}.so"\n' for name in ("proto_tls", "acc", "usrloc"))
+    found = [d for d in scripts.findings(f"{loads}{line}\nroute {{ exit; }}\n") if "Parameter" in d.message]
+    assert [d.hint for d in found] == [hint]
+
+
 @pytest.mark.parametrize("name", ["uri", "tls_openssl", "tls_wolfssl"])
 def test_modules_of_which_nothing_is_needed_are_accepted(scripts: Scripts, name: str) -> None:
     found = scripts.findings(f'loadmodule "{name}.so"\nmodparam("{name}", "x", 1)\nroute {{ exit; }}\n')

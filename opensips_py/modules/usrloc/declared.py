@@ -62,9 +62,9 @@ def nat_mask() -> int:
 @module.on_config
 def _configure() -> None:
     if preset.value != _MEMORY_MODE:
-        raise ConfigError(f'usrloc: working_mode_preset "{preset.value}" is not supported: "{_MEMORY_MODE}" is')
+        raise ConfigError(f'usrloc: working_mode_preset "{preset.value}" is not supported yet: {_NO_DATABASE} ("{_MEMORY_MODE}")')
     if db_mode.value != 0:
-        raise ConfigError(f"usrloc: db_mode {db_mode.value} is not supported: contacts are kept in memory (0)")
+        raise ConfigError(f"usrloc: db_mode {db_mode.value} is not supported yet: {_NO_DATABASE} (0)")
     if matching_mode.value not in (0, 1):
         raise ConfigError(f"usrloc: matching_mode is 0 or 1, not {matching_mode.value}")
     if timer_interval.value < 1:
