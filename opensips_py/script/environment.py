@@ -40,6 +40,8 @@ class Environment:
     """Modules that could not be loaded, of which nobody knows what they offer: unknown names may be theirs."""
     routes: dict[tuple[RouteKind, str], ast.Route] = field(default_factory=dict)
     argv: dict[str, str] = field(default_factory=dict)
+    only_checked: bool = False
+    """The script is not going to run: ``-c`` or ``-C``."""
     called: set[str] = field(default_factory=set)
     """Functions that the script calls; known when it has been compiled."""
 

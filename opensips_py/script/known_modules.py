@@ -96,6 +96,12 @@ def modules_of(function: str) -> tuple[str, ...]:
     return tuple(name for name, module in exports().items() if function in module.get("functions", ()))
 
 
+def kinds_of(module: str, function: str) -> list[str] | None:
+    """The parameter types of a function in OpenSIPS 3.1; None when it has none of that name."""
+    form = exports().get(module, {}).get("functions", {}).get(function)
+    return None if form is None else form.split()[1:]
+
+
 @cache
 def _by_name(kind: str) -> dict[str, str]:
     return {name: module for module, found in exports().items() for name in found.get(kind, "").split()}

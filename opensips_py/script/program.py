@@ -178,8 +178,9 @@ def _load(path: str, options: LoadOptions | None) -> Program:
     script = parser.parse(lexer.tokens(source, findings), findings)
     settings = parameters.apply(script.settings, findings)
     _override(settings, options)
-    env = Environment(settings, variables.Registry(), argv=dict(options.argv))
-    strict = options.check_all or not getattr(options, "check", False)
+    only_checked = bool(getattr(options, "check", False))
+    env = Environment(settings, variables.Registry(), argv=dict(options.argv), only_checked=only_checked)
+    strict = options.check_all or not only_checked
     missing = WARNING if options.missing_modules == "warn" else ERROR
     modules.load(script, env, findings, strict=strict, missing=missing)
     modules.check_values(script, env, findings)

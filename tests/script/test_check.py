@@ -33,6 +33,8 @@ def scripts(tmp_path: Path) -> Scripts:
         ('note("a", "b", "c");', "too many parameters for command <note>", None),
         ('note(, "b");', "mandatory parameter omitted for command <note>", None),
         ('give("5");', "Param [1] expected to be an integer or variable", "write 5"),
+        ("is_myself(5);", "Param [1] expected to be a string or variable", 'write "5" in quotes'),
+        ("t_on_reply(-1);", "Param [1] expected to be a string or variable", 'write "-1" in quotes'),
         ('into("x", "$var(a)");', "Param [2] expected to be a variable", "write $var(a) without quotes"),
         ('fetch("q", "$avp(a);$rm");', "$rm cannot be written", None),
         ('found("x", "(unclosed");', "bad regular expression", None),
@@ -401,3 +403,10 @@ def test_one_mistake_is_one_error(scripts: Scripts, text: str, line: int, messag
 def test_a_comment_of_another_language_hides_no_other_mistake(scripts: Scripts) -> None:
     found = scripts.say("// words\nroute { route(vm); }\n")
     assert [line for line, _, _ in found] == [1, 2], found
+
+
+@pytest.mark.parametrize(("check", "severity"), [(True, "warning"), (False, "error")])
+def test_a_number_where_text_belongs_keeps_the_server_from_starting(scripts: Scripts, check: bool, severity: str) -> None:
+    found = scripts.findings("route { is_myself(5); }\n", check=check, check_all=check)
+    assert [d.severity for d in found] == [severity]
+    assert "expected to be a string or variable" in found[0].message

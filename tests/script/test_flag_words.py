@@ -55,7 +55,7 @@ def _run(scripts: Scripts, body: str) -> list[str]:
         ('"one-flag"', 1),
         ('"one-flag,four"', 5),
         ('" two-flag , one-flag "', 3),
-        ('""', 0),
+        ("$var(none)", 0),
         ("$var(names)", 6),
         ("$var(number)", 3),
         ("$avp(names)", 2),
@@ -63,8 +63,8 @@ def _run(scripts: Scripts, body: str) -> list[str]:
     ],
 )
 def test_a_sum_may_be_given_by_name(scripts: Scripts, flags: str, mask: int) -> None:
-    body = f'$var(names) = "two-flag,four"; $var(number) = 3; $avp(names) = "two-flag"; sum_of({flags}); xlog("$rc");'
-    assert _run(scripts, body) == [str(mask + 100)]
+    given = '$var(names) = "two-flag,four"; $var(number) = 3; $var(none) = ""; $avp(names) = "two-flag";'
+    assert _run(scripts, f'{given} sum_of({flags}); xlog("$rc");') == [str(mask + 100)]
 
 
 @pytest.mark.parametrize("value", ['"two-falg"', "NULL", '"3"'])
@@ -95,6 +95,7 @@ def test_letters_may_be_given_by_name(scripts: Scripts, flags: str, letters: str
     [
         ('sum_of("one-falg")', 'Param [1]: "one-falg" is not a flag', 'did you mean "one-flag"?'),
         ('sum_of("one-flag,zzz")', '"zzz" is not a flag', "flags are one-flag, two-flag, four"),
+        ('sum_of("")', "Param [1] expected to be an integer or variable", "write 0"),
         ('sum_of("3")', "Param [1] expected to be an integer or variable", "write 3"),
         ('sum_of("$var(x)")', "Param [1] expected to be an integer or variable", "write $var(x) without quotes"),
         ('sum_of("one-flag=2")', "the flag one-flag takes no value", None),
