@@ -200,9 +200,3 @@ def test_examples_of_the_documentation_are_free_of_it(line: str) -> None:
     assert not any(sent.search(text) for text in re.findall(r'"[^"]*"', line)), (
         "write it with {s.escape.common}, {s.escape.shell} or {rest.escape}"
     )
-
-
-@pytest.mark.parametrize("name", ["credit", "demo", "push"])
-def test_example_scripts_are_free_of_it(scripts: Scripts, name: str) -> None:
-    found = scripts.findings((ROOT / "examples" / f"{name}.cfg").read_text(encoding="latin-1"), head="")
-    assert [d for d in found if "sender" in d.message] == []
