@@ -25,6 +25,7 @@ from ipc.lmdb_store import MAP_SIZE, MIN_SIZE, LmdbStore
 from ipc.mailbox import Mailboxes
 from ipc.rundir import RunDir, RunDirError
 from opensips_py.core import core_statistics, mi_commands, reload
+from opensips_py.core import log as logging
 from opensips_py.core import parked as parking
 from opensips_py.core.event_mailbox import mailbox
 from opensips_py.core.guard import report_error
@@ -182,6 +183,7 @@ class Attendant:
         status = self._own = self.counters.status(0)
         status.pid = os.getpid()
         self.reactor = EpollReactor(status, lambda error: report_error(error, "attendant"))
+        logging.state.later = self.reactor.in_a_second
         size = max(options.shared_memory << 20, MIN_SIZE) if options.shared_memory else MAP_SIZE
         self.store = LmdbStore.create(rundir.path, size, allocate=True)
         self.fd_store = FdStore(slots)

@@ -18,6 +18,7 @@ from ipc.descriptors import FdLine
 from ipc.lmdb_store import LmdbStore
 from ipc.mailbox import Mailboxes
 from ipc.rundir import RunDir
+from opensips_py.core import log as logging
 from opensips_py.core import mi_commands, reload
 from opensips_py.core.engine import Engine
 from opensips_py.core.guard import report_error
@@ -104,6 +105,7 @@ class Child:
         status.busy_since_ns = 0
         self.reactor = EpollReactor(status, lambda error: report_error(error, ""))
         this.reactor = self.reactor
+        logging.state.later = self.reactor.in_a_second
         this.store = LmdbStore.open(self.shared.rundir.path)
         self.fd_line = FdLine(self._fd_socket, self.reactor)
         this.fd_keeper = self.fd_line

@@ -109,6 +109,7 @@ def _be_daemon(serve: Callable[[Callable[[int], None]], int], pipe: int) -> int:
         if descriptor != 2 or not logging.state.stderr:
             os.dup2(null, descriptor)
     os.close(null)
+    logging.state.standard_error_changed()
     logging.state.starter = -1 if logging.state.stderr else pipe
 
     def ready(status: int) -> None:

@@ -188,6 +188,10 @@ class EpollReactor:
         heapq.heapify(self._timers)
         self._cancelled = 0
 
+    def in_a_second(self, callback: Callable[[], None]) -> None:
+        """Call ``callback`` in a second."""
+        self.call_at(time.monotonic() + 1.0, callback)
+
     def call_soon(self, callback: Callable[[], None]) -> None:
         """Call ``callback`` at the end of this turn."""
         self._soon.append(callback)

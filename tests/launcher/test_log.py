@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
+import pty
 import re
 import socket
+import time
+import tty
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from opensips_py.core import log as logging
+from opensips_py.core import standard_error
 from opensips_py.core.log import DBG, ERROR, INFO, NOTICE, log, xlog
 from opensips_py.script.program import load
 from workers.launcher import _set_up_log
@@ -42,6 +47,103 @@ def test_lines_above_the_level_are_not_written(capfdbinary: pytest.CaptureFixtur
     log(DBG, "core", "main", "shown")
     xlog(INFO, "still hidden\n")
     assert capfdbinary.readouterr().err.endswith(b"DBG:core:main: shown\n")
+
+
+def test_nobody_can_forge_a_line_of_the_server(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    log(ERROR, "core", "receive", "bad\nNov 23 10:00:00 [1] ERROR:core:main: forged\r\x1b[2Jcaf\xe9\tx\x00\n")
+    found = capfdbinary.readouterr().err
+    assert found.endswith(b"bad\n    Nov 23 10:00:00 [1] ERROR:core:main: forged\\x0d\\x1b[2Jcaf\xe9\tx\\x00\n")
+
+
+def test_a_flood_of_one_place_is_summed_up(capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    asked: list[object] = []
+    logging.state.later = asked.append
+    for n in range(1000):
+        log(ERROR, "core", "receive", f"bad {n}")
+        log(ERROR, "core", "trace", "x" * 10_000)
+        xlog(ERROR, "script\n")
+    log(ERROR, "core", "other", "not a flood")
+    found = capfdbinary.readouterr().err
+    assert found.count(b"receive: bad") == logging.MOST_LINES
+    assert found.count(b"x" * 10_000) == logging.MOST_BYTES // 10_000
+    assert found.count(b"script") == 1000 and b"not a flood" in found
+    assert b"left out" not in found
+    assert asked == [logging.state.sum_up] * 2
+    now = 1001.0
+    logging.state.sum_up()
+    found = capfdbinary.readouterr().err
+    assert b"NOTICE:core:receive: 900 more lines like these were left out\n" in found
+    assert b"NOTICE:core:trace: 994 more lines like these were left out\n" in found
+    log(ERROR, "core", "receive", "again")
+    assert b"receive: again" in capfdbinary.readouterr().err
+
+
+@contextmanager
+def not_read(kind: str) -> Iterator[int]:
+    """Standard error that somebody holds and does not read; gives the end to read from."""
+    kept = os.dup(2)
+    if kind == "socket":
+        ours, theirs = socket.socketpair()
+        reading, writing = theirs.detach(), ours.detach()
+    else:
+        reading, writing = pty.openpty() if kind == "terminal" else os.pipe()
+    if kind == "terminal":
+        tty.setraw(writing)
+    os.dup2(writing, 2)
+    os.close(writing)
+    try:
+        yield reading
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(reading)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "pipe without /proc", "socket", "terminal"])
+def test_standard_error_that_nobody_reads_stops_nothing(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if kind == "pipe without /proc":
+        monkeypatch.setattr(standard_error, "_ANEW", "/nonexistent")
+    with not_read(kind) as reader:
+        for n in range(20_000):
+            xlog(ERROR, f"line {n} {'x' * 80}\n")
+        blocking = os.get_blocking(2)
+        os.set_blocking(reader, False)
+        before = _drain(reader)
+        log(ERROR, "core", "main", "somebody reads again")
+        after = _drain(reader)
+    assert blocking, "descriptor 2 belongs to others, too"
+    assert b" line 0 " in before and b" line 19999 " not in before
+    lost = re.search(rb"NOTICE:core:log: (\d+) lines could not be written: standard error is not read\n", after)
+    assert lost is not None and int(lost[1]) > 10_000
+    assert re.search(rb"\n\w{3} [^\n]*ERROR:core:main: somebody reads again\n$", after)
+
+
+def _drain(fd: int) -> bytes:
+    found = b""
+    while True:
+        try:
+            data = os.read(fd, 1 << 20)
+        except BlockingIOError:
+            return found
+        found += data
+
+
+def test_standard_error_may_become_another(tmp_path: Path) -> None:
+    kept = os.dup(2)
+    state = logging.LogState()
+    try:
+        for name in ("first", "second"):
+            file = os.open(tmp_path / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+            os.dup2(file, 2)
+            os.close(file)
+            state.standard_error_changed()
+            state.write(ERROR, name.encode() + b"\n")
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+    assert [(tmp_path / name).read_bytes().split()[-1] for name in ("first", "second")] == [b"first", b"second"]
 
 
 def test_text_of_python_outside_latin_1_is_utf_8(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
