@@ -38,6 +38,8 @@ KINDS = ("language", "flows", "badcfg")
 AT_ONCE = 4
 """Cases replayed at the same time: they mostly wait."""
 PROGRESS_SECONDS = 15.0
+AGAIN = 30
+"""More differing cases than these are no matter of time, and are not replayed again."""
 _LOADMODULE = re.compile(r'^\s*loadmodule\s+"(?:[^"]*/)?([^"/]+?)(?:\.so)?"', re.MULTILINE)
 _DONE = re.compile(r"(ok|FAIL|skip) +(\S+)  \[")
 
@@ -167,7 +169,7 @@ def whole_corpus(replay: Replay) -> int:
     say = Progress(len(cases) - len(missing), known)
     results = {case.id: case for case in replay.run(say, "-j", str(AT_ONCE), *(f"--not={case}" for case in missing))}
     wrong = [case for case in results if not results[case].ok and not listed(case, known)]
-    if wrong:
+    if 0 < len(wrong) <= AGAIN:
         print(f"golden: once more, alone: {len(wrong)} cases")
         again = replay.run(Progress(len(wrong), known), *(f"--only={case}" for case in wrong))
         results |= {case.id: case for case in again}
