@@ -82,6 +82,7 @@ class Counters:
         try:
             if os.fstat(fd).st_size != size:
                 os.ftruncate(fd, size)
+            os.posix_fallocate(fd, 0, size)  # a page that the file system cannot provide would end a process by SIGBUS
             self._map = mmap.mmap(fd, size)
         finally:
             os.close(fd)
@@ -95,7 +96,10 @@ class Counters:
         path = os.path.join(directory, _FILE)
         if os.path.lexists(path):
             os.unlink(path)
-        return cls(path, slots)
+        try:
+            return cls(path, slots)
+        except OSError as error:
+            raise CountersError(f"cannot allocate memory for the statistics in {directory}: {error.strerror}") from error
 
     # --- columns ------------------------------------------------------------------------------------------------
 

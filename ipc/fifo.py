@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import errno
 import os
+import pwd
 import re
 import stat
 from typing import NamedTuple
@@ -165,6 +166,23 @@ class Framer:
         self._clear = max(self._clear - cut, 0)
 
 
+_OWN_DIRECTORY = "set fifo_name to a path in a directory in which only the server's user may write"
+
+
+def _owner(found: os.stat_result) -> str:
+    """In words."""
+    try:
+        return f"user {pwd.getpwuid(found.st_uid).pw_name}"
+    except KeyError:
+        return f"user {found.st_uid}"
+
+
+def _may_remove(path: str) -> bool:
+    """Whether this process may remove what another user has made: not in a directory with a sticky bit (/tmp)."""
+    directory = os.path.dirname(path) or "."
+    return os.access(directory, os.W_OK) and not os.stat(directory).st_mode & stat.S_ISVTX
+
+
 class RequestFifo:
     """The FIFO on which requests arrive."""
 
@@ -186,14 +204,18 @@ class RequestFifo:
         except OSError as error:
             raise FifoError(f"{path}: {error.strerror}") from error
         if not stat.S_ISFIFO(found.st_mode):
-            raise FifoError(f"{path} exists and is not a FIFO: remove it, or set another fifo_name")
+            raise FifoError(f"{path} exists and is not a FIFO ({_owner(found)} has made it): remove it, or set another fifo_name")
         try:
             writer = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
         except OSError as error:
             if error.errno in (errno.ENXIO, errno.ENOENT):  # no reader: left over from a server that was killed
+                if found.st_uid not in (os.geteuid(), 0) and os.geteuid() != 0 and not _may_remove(path):
+                    raise FifoError(f"{path} belongs to {_owner(found)}: {_OWN_DIRECTORY}") from error
                 return
-            raise FifoError(f"{path}: {error.strerror}") from error
+            raise FifoError(f"{path}, of {_owner(found)}: {error.strerror}; {_OWN_DIRECTORY}") from error
         os.close(writer)
+        if found.st_uid != os.geteuid():
+            raise FifoError(f"{path}, of {_owner(found)}, is read by another program: {_OWN_DIRECTORY}")
         raise FifoError(f"{path} is in use by another running server: stop it, or set another fifo_name")
 
     def open(self) -> None:
@@ -214,7 +236,7 @@ class RequestFifo:
                 os.close(fd)
                 raise
         except OSError as error:
-            raise FifoError(f"cannot make the FIFO {self.path}: {error.strerror}") from error
+            raise FifoError(f"cannot make the FIFO {self.path}: {error.strerror}; {_OWN_DIRECTORY}") from error
         self.fd = fd
 
     def is_there(self) -> bool:

@@ -2,8 +2,8 @@
 
 ``/dev/shm/opensips-py-<uid>-<hash of the names>``: made at the start, removed at the end. A lock file in it is held
 (``flock``, released by the kernel) as long as any process of the server lives; the directory of a killed server is
-thereby known as left over, and the next start empties it. The directory belongs to this user alone: one that somebody
-else has put there is refused.
+thereby known as left over, and the next start empties it. The directory belongs to this user alone. The name can be told in
+advance: when another user has taken it, the directory gets a name that cannot.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import secrets
 import shutil
 import stat
 import time
@@ -29,11 +30,13 @@ class RunDirError(Exception):
 class RunDir:
     """The run directory of this server, locked."""
 
-    __slots__ = ("_lock", "path")
+    __slots__ = ("_lock", "displaced", "path")
 
-    def __init__(self, path: str, lock: int) -> None:
+    def __init__(self, path: str, lock: int, displaced: str | None = None) -> None:
         self.path = path
         """Absolute path of the directory (mode 0700)."""
+        self.displaced = displaced
+        """A line for the log when another user has taken its name."""
         self._lock = lock
 
     @classmethod
@@ -43,7 +46,8 @@ class RunDir:
         Raises RunDirError when such a server runs, or when the directory cannot be made.
         """
         digest = hashlib.blake2b("\n".join(sorted(names)).encode(), digest_size=6).hexdigest()
-        path = os.path.join(root, f"opensips-py-{os.geteuid()}-{digest}")
+        _check_root(root)
+        path, displaced = _place(os.path.join(root, f"opensips-py-{os.geteuid()}-{digest}"))
         deadline = time.monotonic() + DYING_SECONDS
         while True:
             lock = _lock(path)
@@ -55,7 +59,7 @@ class RunDir:
                     "stop it, or let this one listen elsewhere"
                 )
             time.sleep(0.02)
-        rundir = cls(path, lock)
+        rundir = cls(path, lock, displaced)
         rundir._clean()
         os.ftruncate(lock, 0)
         os.pwrite(lock, b"%d\n" % os.getpid(), 0)
@@ -79,6 +83,39 @@ class RunDir:
         shutil.rmtree(self.path, ignore_errors=True)
         os.close(self._lock)
         self._lock = -1
+
+
+def _check_root(root: str) -> None:
+    """Where others may write, they could rename what is ours unless the sticky bit is set."""
+    try:
+        mode = os.stat(root).st_mode
+    except OSError:
+        return  # said when the directory is made
+    if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+        raise RunDirError(f"every user may remove files of others in {root}: set its sticky bit (chmod +t {root})")
+
+
+def _place(path: str) -> tuple[str, str | None]:
+    """The path for the directory, and a line for the log when it is not ``path``."""
+    try:
+        owner = os.lstat(path).st_uid
+    except OSError:
+        return path, None
+    if owner == os.geteuid():
+        return path, None
+    directory, name = os.path.split(path)
+    left_over = sorted(entry for entry in os.listdir(directory) if entry.startswith(f"{name}."))
+    ours = [place for place in (os.path.join(directory, entry) for entry in left_over) if _is_ours(place)]
+    other = ours[0] if ours else f"{path}.{secrets.token_hex(8)}"
+    return other, f"{path} belongs to user {owner}, who has no business there: the run directory is {other}"
+
+
+def _is_ours(path: str) -> bool:
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return False
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
 
 
 def _lock(path: str) -> int | None:

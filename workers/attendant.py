@@ -19,11 +19,12 @@ from typing import Any
 from setproctitle import setproctitle
 
 from ipc.control import ControlHub
-from ipc.counters import Counters, SlotStatus
+from ipc.counters import Counters, CountersError, SlotStatus
 from ipc.descriptors import FdStore
 from ipc.lmdb_store import MAP_SIZE, MIN_SIZE, LmdbStore
 from ipc.mailbox import Mailboxes
 from ipc.rundir import RunDir, RunDirError
+from ipc.store import StoreError
 from opensips_py.core import core_statistics, mi_commands, reload
 from opensips_py.core import log as logging
 from opensips_py.core import parked as parking
@@ -112,7 +113,15 @@ def run(program: Program, options: Options, ready: Callable[[int], None]) -> int
             log(CRITICAL, module.name, "mod_init", str(error))
             ready(255)
             return 255
-        return Attendant(program, options, rundir, handles, ready).serve()
+        try:
+            attendant = Attendant(program, options, rundir, handles, ready)
+        except (StoreError, CountersError) as error:
+            log(CRITICAL, "core", "main", str(error))
+            ready(255)
+            return 255
+        if rundir.displaced is not None:
+            log(WARNING, "core", "main", rundir.displaced)
+        return attendant.serve()
     finally:
         rundir.release()
 

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ipc.fifo import MAX_REQUEST, FifoError, Framer, NoReader, Request, RequestFifo, open_reply
+from tests.ipc.processes import fork, succeeded
 
 
 def cut(*pieces: bytes) -> tuple[list[Request], list[str]]:
@@ -180,6 +181,44 @@ def test_what_is_not_a_fifo_is_refused_and_left_alone(tmp_path: Path, kind: str)
     with pytest.raises(FifoError, match="is not a FIFO"):
         RequestFifo(str(path), 0o660).open()
     assert os.path.samestat(before, os.lstat(path))
+
+
+def test_a_fifo_that_another_user_reads_is_refused_with_a_way_out(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can make files of others")
+    path = tmp_path / "f"
+    os.mkfifo(path)
+    os.chown(path, 12345, 12345)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    with pytest.raises(FifoError, match=r"of user 12345, is read by another program: set fifo_name to a path in a directory"):
+        RequestFifo(str(path), 0o660).open()
+    os.close(reader)
+    fifo = RequestFifo(str(path), 0o660)  # root may replace it
+    fifo.open()
+    assert os.lstat(path).st_uid == 0
+    fifo.close()
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o666])
+def test_a_fifo_of_another_user_that_cannot_be_removed_is_refused(tmp_path: Path, mode: int) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can make files of others")
+    for place in (tmp_path, *tmp_path.parents):
+        if str(place).startswith("/tmp/"):
+            place.chmod(0o755)
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o1777)
+    os.mkfifo(shared / "f")
+    os.chown(shared / "f", 12345, 12345)
+    os.chmod(shared / "f", mode)
+
+    def other() -> None:
+        os.setuid(12346)
+        with pytest.raises(FifoError, match="user 12345: .*set fifo_name to a path in a directory"):
+            RequestFifo(str(shared / "f"), 0o660).open()
+
+    assert succeeded(fork(other))
 
 
 def test_a_missing_directory_is_named(tmp_path: Path) -> None:

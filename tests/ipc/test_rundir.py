@@ -110,3 +110,49 @@ def test_servers_that_start_together_never_both_win(directory: str) -> None:
 
     children = [fork(partial(start, n)) for n in (0, 1)]
     assert all([succeeded(pid) for pid in children])
+
+
+OTHER_USER = 12345
+
+
+def needs_root() -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can make files of others")
+
+
+def test_a_name_that_another_user_has_taken_stops_nobody(directory: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    needs_root()
+    monkeypatch.setattr(rundir, "DYING_SECONDS", 0.05)
+    os.chmod(directory, 0o1777)
+    first = RunDir.acquire(SOCKETS, root=directory)
+    name = first.path
+    first.release()
+    os.mkdir(name, 0o777)
+    os.chown(name, OTHER_USER, OTHER_USER)
+    held = RunDir.acquire(SOCKETS, root=directory)
+    assert held.path.startswith(name + ".") and held.displaced is not None and str(OTHER_USER) in held.displaced
+    assert os.stat(held.path).st_mode & 0o777 == 0o700
+    with pytest.raises(RunDirError, match="is running"):
+        RunDir.acquire(SOCKETS, root=directory)
+    held.release()
+    assert os.listdir(directory) == [os.path.basename(name)]
+
+
+def test_a_displaced_directory_of_a_killed_server_is_used_again(directory: str) -> None:
+    needs_root()
+    first = RunDir.acquire(SOCKETS, root=directory)
+    os.rename(first.path, first.path + ".0123")
+    os.mkdir(first.path)
+    os.chown(first.path, OTHER_USER, OTHER_USER)
+    os.mkdir(first.path + ".0000")
+    os.chown(first.path + ".0000", OTHER_USER, OTHER_USER)
+    os.close(first._lock)
+    held = RunDir.acquire(SOCKETS, root=directory)
+    assert held.path == first.path + ".0123"
+    held.release()
+
+
+def test_a_place_where_others_may_rename_what_is_ours_is_refused(directory: str) -> None:
+    os.chmod(directory, 0o777)
+    with pytest.raises(RunDirError, match="sticky"):
+        RunDir.acquire(SOCKETS, root=directory)
