@@ -61,6 +61,7 @@ class RunDir:
             time.sleep(0.02)
         rundir = cls(path, lock, displaced)
         rundir._clean()
+        _remove_left_over(root)
         os.ftruncate(lock, 0)
         os.pwrite(lock, b"%d\n" % os.getpid(), 0)
         return rundir
@@ -145,6 +146,25 @@ def _lock(path: str) -> int | None:
         pass
     os.close(fd)
     return None
+
+
+def _remove_left_over(root: str) -> None:
+    """Remove what killed servers of this user have left, whatever their sockets were: it is memory."""
+    for entry in os.listdir(root):
+        path = os.path.join(root, entry)
+        if not entry.startswith(f"opensips-py-{os.geteuid()}-") or not _is_ours(path):
+            continue
+        try:
+            fd = os.open(os.path.join(path, _LOCK), os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except OSError:
+            continue  # one that is just being made, or removed
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(path, ignore_errors=True)
+        except BlockingIOError:
+            pass  # its server lives
+        finally:
+            os.close(fd)
 
 
 def _holder(path: str) -> str:

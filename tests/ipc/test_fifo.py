@@ -215,7 +215,7 @@ def test_a_fifo_of_another_user_that_cannot_be_removed_is_refused(tmp_path: Path
 
     def other() -> None:
         os.setuid(12346)
-        with pytest.raises(FifoError, match="user 12345: .*set fifo_name to a path in a directory"):
+        with pytest.raises(FifoError, match=r"user 12345: .*set fifo_name to a path in a directory"):
             RequestFifo(str(shared / "f"), 0o660).open()
 
     assert succeeded(fork(other))

@@ -156,3 +156,18 @@ def test_a_place_where_others_may_rename_what_is_ours_is_refused(directory: str)
     os.chmod(directory, 0o777)
     with pytest.raises(RunDirError, match="sticky"):
         RunDir.acquire(SOCKETS, root=directory)
+
+
+def test_what_killed_servers_with_other_sockets_left_is_removed(directory: str) -> None:
+    def server(names: list[str]) -> None:
+        RunDir.acquire(names, root=directory)
+        die()
+
+    for port in (1, 2):
+        assert killed(fork(partial(server, [f"udp:127.0.0.1:{port}"])))
+    living = RunDir.acquire(["udp:127.0.0.1:3"], root=directory)
+    Path(directory, "something else").mkdir()
+    held = RunDir.acquire(SOCKETS, root=directory)
+    assert sorted(os.listdir(directory)) == sorted(["something else", os.path.basename(living.path), os.path.basename(held.path)])
+    held.release()
+    living.release()
