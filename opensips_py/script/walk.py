@@ -6,6 +6,10 @@ from collections.abc import Iterator
 
 from opensips_py.script import ast
 
+_WITH_PARTS = ast.Assign | ast.If | ast.While | ast.Assert
+_LITERAL = ast.Number | ast.String | ast.Variable | ast.Null
+"""Values in which no command stands; most are."""
+
 
 def blocks(statement: ast.Statement) -> list[list[ast.Statement]]:
     """The blocks inside a statement."""
@@ -86,7 +90,8 @@ def _commands_in_value(expression: ast.Expression) -> Iterator[ast.Statement]:
 def statements(body: list[ast.Statement]) -> Iterator[ast.Statement]:
     """Every statement of a block, with those inside others and those that stand as conditions or values."""
     for statement in body:
-        yield from commands_in(statement)
+        if isinstance(statement, _WITH_PARTS) and not isinstance(getattr(statement, "value", None), _LITERAL):
+            yield from commands_in(statement)
         yield statement
         for block in blocks(statement):
             yield from statements(block)
