@@ -180,7 +180,7 @@ class CallChecker:
                 self._number_for_text(i, argument)
                 continue
             self._argument(i, argument, parameter, form)
-            if isinstance(argument, ast.Number) and parameter.kind in ("str", "regex") and _of_opensips(function):
+            if isinstance(argument, ast.Number) and parameter.kind in ("str", "regex") and _takes_text(function, i):
                 hint = f'write "{argument.value}"'
                 self.findings.error(argument, f"Param [{i}] expected to be a string or variable", hint)
         for argument in arguments[len(parameters) :]:
@@ -394,6 +394,8 @@ def _keyword(kind: RouteKind) -> str:
 __all__ = ["ARMED_ROUTES", "CallChecker", "name_of", "signature"]
 
 
-def _of_opensips(function: Function) -> bool:
-    """Whether OpenSIPS has the module of a function."""
-    return function.module == "core" or known_modules.known(function.module)
+def _takes_text(function: Function, i: int) -> bool:
+    """Whether OpenSIPS takes text only for the parameter number ``i`` (from 1). Functions of our own take numbers too."""
+    if function.module == "core":
+        return True
+    return known_modules.kind_of_parameter(function.module, function.name, i) in ("str", "regex")

@@ -223,7 +223,7 @@ def slow(number: int, out: Out[int] | None = None):
         ('typed("a", 1, $avp(x), "(")', "2:32", "bad regular expression"),
         ("typed(, 1, $avp(x))", "2:9", "mandatory parameter omitted"),
         ('typd("a", 1, $avp(x))', "2:9", "unknown command <typd>"),
-        ("async(slow(1, $ru{uri.user}), r)", "2:", ""),
+        ("async(slow(1, $(ru{uri.user})), r)", "2:23", "cannot be written"),
         ("async(slow(1, $fU), r)", "2:23", "$fU cannot be written"),
         ('async(slow("1"), r)', "2:20", "expected to be an integer"),
         ('async(typed("a", 1, $avp(x)), r)', "2:15", "cannot be used in async(): it never waits"),

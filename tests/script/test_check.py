@@ -52,6 +52,7 @@ def scripts(tmp_path: Path) -> Scripts:
         ("$avp() = 5;", "$avp() needs a name", None),
         ("$var(x) = $( rU);", "no blank may stand behind $(", None),
         ('setflag("");', "a message flag has a name", None),
+        ("t_check_status(5);", "Param [1] expected to be a string or variable", 'write "5"'),
         ("send(5);", "Param [1] expected to be a string or variable", 'write "5"'),
         ("for ($ru in $(avp(x)[*])) exit;", "$ru cannot be the iterator", "use $var, $avp or $json"),
     ],
