@@ -233,6 +233,7 @@ class Module(declarations.Module):
         write: Callable[[Context, str | None, Any, Value], None] | None = None,
         assign: Callable[[Context, str | None, Any, Value], None] | None = None,
         values: Callable[[Context, str | None], Sequence[Value]] | None = None,
+        fields: Sequence[str] = (),
         doc: str | None = None,
     ) -> Callable[[F], F]:
         """Declare a pseudo-variable. The decorated function reads it: ``read(ctx, argument, index)``.
@@ -240,6 +241,7 @@ class Module(declarations.Module):
         ``argument`` says whether ``$name`` takes one in parentheses: ``no``, ``optional`` or ``required``. ``write(ctx, argument,
         index, value)`` is called for ``=`` and ``assign`` for ``:=``; a variable without them cannot be written. ``values(ctx,
         argument)`` gives what ``for`` runs over; without it, what ``read`` gives for the indexes from 0.
+        ``fields`` is all that may stand in the parentheses, if that is known.
         """
 
         def declare(read: F) -> F:
@@ -251,6 +253,7 @@ class Module(declarations.Module):
                 write=None if write is None else writer(write),
                 assign=None if assign is None else writer(assign),
                 values=values,
+                fields=fields,
                 doc=doc,
             )(functools.wraps(read)(reader(read)))
             return read

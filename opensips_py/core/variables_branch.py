@@ -95,7 +95,7 @@ _WRITERS = {
 }
 
 
-@module.variable("branch", argument="optional", write=_write)
+@module.variable("branch", argument="optional", write=_write, fields=tuple(_WRITERS))
 def _branch(ctx: Context, part: str | None, index: int | str | None) -> Value:
     """An appended branch: uri, duri, q (written in thousandths), path, flags, socket. Writing ``$branch`` appends one."""
     wanted = (part or "uri").strip()

@@ -257,6 +257,8 @@ class CallChecker:
                 )
             else:
                 try:
+                    if argument.value == "":
+                        raise ValueError(f"a {FLAGS[kind].what} flag has a name")
                     FLAGS[kind].mask(str(argument.value))
                 except ValueError as e:
                     self.findings.error(argument, str(e))

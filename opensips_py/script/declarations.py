@@ -240,6 +240,8 @@ class VariableClass:
     """The operator ``:=`` where it differs from ``=`` (``$json`` parses the value); None: as ``write``."""
     values: Callable[[Context, str | None], Sequence[Value]] | None = None
     """Every value, for ``for ($var(i) in $(…[*]))``; None: those that ``read`` gives for the indexes from 0."""
+    fields: tuple[str, ...] = ()
+    """All that may stand in the parentheses; empty: anything."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -367,13 +369,17 @@ class Module:
         write: Callable[[Context, str | None, int | str | None, Value], None] | None = None,
         assign: Callable[[Context, str | None, int | str | None, Value], None] | None = None,
         values: Callable[[Context, str | None], Sequence[Value]] | None = None,
+        fields: Sequence[str] = (),
         doc: str | None = None,
     ) -> Callable[[Callable[..., Value]], Callable[..., Value]]:
-        """Declare a pseudo-variable; the decorated function reads it, and its docstring (or ``doc``) says what it is."""
+        """Declare a pseudo-variable; the decorated function reads it, and its docstring (or ``doc``) says what it is.
+
+        ``fields``: all that may stand in its parentheses, if that is known.
+        """
 
         def declare(read: Callable[..., Value]) -> Callable[..., Value]:
             told = doc or inspect.getdoc(read) or ""
-            self.variables[name] = VariableClass(name, read, write, argument, self.name, told, assign, values)
+            self.variables[name] = VariableClass(name, read, write, argument, self.name, told, assign, values, tuple(fields))
             return read
 
         return declare

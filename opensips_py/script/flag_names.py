@@ -17,9 +17,7 @@ class FlagNames:
         self.names: list[str] = []
 
     def mask(self, name: str) -> int:
-        """The bit of ``name`` as a mask; ValueError when there is none, or the script uses too many names."""
-        if not name:
-            raise ValueError(f"a {self.what} flag has a name")
+        """The bit of ``name`` as a mask; ValueError when the script uses too many names."""
         if name not in self.names:
             if len(self.names) >= NAMED_FLAGS:
                 raise ValueError(f"more than {NAMED_FLAGS} {self.what} flags: no room for {name!r}")

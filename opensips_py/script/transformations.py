@@ -69,7 +69,9 @@ def transformation(
 
     def declare(call: Callable[..., Value]) -> Callable[..., Value]:
         def factory(text: TransformationText, registry: Registry) -> Step:
-            pieces = [] if text.parameters is None else split_parameters(text.parameters, len(parameters) if rest else 0)
+            pieces: list[str] = []
+            if text.parameters is not None and parameters:  # what follows a transformation without parameters means nothing
+                pieces = split_parameters(text.parameters, len(parameters) if rest else 0)
             if not needed <= len(pieces) <= len(parameters):
                 raise VariableError(f"{{{name}}} takes {_count(needed, len(parameters))}, not {len(pieces)}", text.offset)
             values = [_parameter(piece, kind, name, text, registry) for piece, kind in zip(pieces, parameters, strict=False)]
@@ -90,8 +92,6 @@ def transformation(
 
 
 def _count(least: int, most: int) -> str:
-    if most == 0:
-        return "no parameter"
     text = str(most) if least == most else f"{least} to {most}"
     return f"{text} parameter{'s' if most != 1 else ''}"
 
@@ -101,8 +101,6 @@ def of_value(name: str) -> Callable[[Callable[[Value], Value]], Callable[[Value]
 
     def declare(call: Callable[[Value], Value]) -> Callable[[Value], Value]:
         def factory(text: TransformationText, registry: Registry) -> Step:
-            if text.parameters is not None:
-                raise VariableError(f"{{{name}}} takes no parameter", text.offset)
             return lambda ctx, value: call(value)
 
         TRANSFORMATIONS[name] = factory
@@ -122,8 +120,6 @@ def compile_transformation(text: TransformationText, registry: Registry) -> Step
     factory = TRANSFORMATIONS.get(name)
     if factory is None and name in registry.transformations:
         call = registry.transformations[name].call
-        if text.parameters is not None:
-            raise VariableError(f"{{{name}}} takes no parameter", text.offset)
         return lambda ctx, value: call(str(value))
     if factory is None:
         module = _MODULES.get(name)

@@ -77,6 +77,8 @@ class VariableKind:
     doc: str = ""
     indexed: bool = True
     """Whether an index can mean anything."""
+    fields: tuple[str, ...] = ()
+    """All that may stand in the parentheses; empty: anything."""
     computed: bool = True
     """Whether variables in the argument are put in; otherwise they are letters of a name."""
 
@@ -283,4 +285,4 @@ def kind_of_class(cls: VariableClass) -> VariableKind:
 
         return Access(get, setter(write), setter(assign), values, each=each)
 
-    return VariableKind(cls.name, build, cls.argument, cls.module, cls.doc)
+    return VariableKind(cls.name, build, cls.argument, cls.module, cls.doc, fields=cls.fields)

@@ -146,6 +146,9 @@ def compile_variable(text: str, registry: Registry) -> Variable:
         raise VariableError("no blank may stand behind $(", 2)
     if parts.argument == "":
         raise VariableError(f"${parts.name}() needs a name in the parentheses", parts.argument_offset)
+    fields = registry.kinds[parts.name].fields
+    if fields and parts.argument is not None and "$" not in parts.argument and parts.argument.strip() not in fields:
+        raise VariableError(f"${parts.name} has no field {parts.argument}: {', '.join(fields)}", parts.argument_offset)
     if parts.index is not None and not registry.kinds[parts.name].indexed:
         raise VariableError(f"${parts.name} has one value and takes no index", parts.index_offset)
     return variable

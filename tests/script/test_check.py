@@ -51,6 +51,7 @@ def scripts(tmp_path: Path) -> Scripts:
         ("$var(x) = $hdr();", "$hdr() needs a name", None),
         ("$avp() = 5;", "$avp() needs a name", None),
         ("$var(x) = $( rU);", "no blank may stand behind $(", None),
+        ("$var(x) = $branch(x);", "$branch has no field x: uri, duri, q, path, flags, socket", None),
         ('setflag("");', "a message flag has a name", None),
         ("t_check_status(5);", "Param [1] expected to be a string or variable", 'write "5"'),
         ("send(5);", "Param [1] expected to be a string or variable", 'write "5"'),
@@ -75,6 +76,7 @@ def test_error_names_the_thing_and_the_way_out(scripts: Scripts, body: str, mess
         ('exec("cmd", $var(out));', "the second parameter of exec() is the program's standard input", 2),
         ("if ($var(a) = 5) { exit; }", "assignment in a condition", 2),
         ('$var(a) = "$ru";', "is not expanded", 2),
+        ('async(fetch("q"), other);\nreturn(1);', "never reached: async() ends the run", 3),
         ("for ($var(a) in $avp(b)) exit;", "never runs: for goes over the values of a variable with the index [*]", 2),
         ('if ($rU == "$tU") exit;', "is not expanded", 2),
         ('xlog("$argv(none)");', "$argv(none) is not set", 2),
@@ -411,3 +413,24 @@ def test_a_number_where_text_belongs_keeps_the_server_from_starting(scripts: Scr
     found = scripts.findings("route { is_myself(5); }\n", check=check, check_all=check)
     assert [d.severity for d in found] == [severity]
     assert "expected to be a string or variable" in found[0].message
+
+
+@pytest.mark.parametrize("end", ["exit", "drop", "exit()", "return"])
+def test_the_habit_of_ending_a_script_behind_async_is_not_warned_of(scripts: Scripts, end: str) -> None:
+    assert scripts.say(f'route {{\nasync(fetch("q"), other);\n{end};\n}}\nroute[other] {{ exit; }}\n') == []
+
+
+@pytest.mark.parametrize(
+    ("condition", "hint"),
+    [
+        ("msg:len > 5", "write $ml for its length"),
+        ("t_relay", "write t_relay()"),
+        ("t_relay && 1", "write t_relay()"),
+        ("From", None),
+        ("or 1", None),
+        ("UAC == 1", None),
+    ],
+)
+def test_the_hint_for_a_bare_word(scripts: Scripts, condition: str, hint: str | None) -> None:
+    (found,) = scripts.findings(f"route {{\nif ({condition}) exit;\n}}\n")
+    assert ("bare word" in found.message, found.hint) == (True, hint)

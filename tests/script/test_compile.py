@@ -331,10 +331,10 @@ def test_big_script_loads_quickly(scripts: Scripts) -> None:
     block = '  if ($rU == "u{0}" && $var(i) < {0}) {{\n    $var(i) = $var(i) + {0};\n    xlog("L_DBG", "$ru {0}\\n");\n'
     block += '    note("a $fu {0}");\n  }}\n'
     text = "".join(f"route[r{r}] {{\n{''.join(block.format(r * 100 + n) for n in range(20))}}}\n" for r in range(30))
-    started = time.perf_counter()
+    started = time.process_time()
     program = scripts.load("route { exit; }\n" + text)
     assert len(program.routes) == 31
-    assert time.perf_counter() - started < 4  # under a second on an idle machine
+    assert time.process_time() - started < 4  # under a second on an idle machine
     assert program.route(RouteKind.REQUEST, "r29") is not None
 
 
