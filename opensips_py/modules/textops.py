@@ -6,11 +6,11 @@ extended ones, ``^`` and ``$`` match at line ends. ``subst`` functions take ``/e
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 
 from opensips_py.script.context import Context
 from opensips_py.script.declarations import B, F, HeaderLines, L, Module, O, Pattern, R
+from opensips_py.script.posix_regex import Match, compile_regex
 from opensips_py.script.pseudo_variables_uri import ruri_parts, with_user
 from opensips_py.script.substitution import Substitution, SubstitutionError, SubstitutionText, parse_substitution
 from opensips_py.script.variables import current
@@ -33,16 +33,16 @@ def _found(match: object) -> int:
 @module.function(routes=ROFBL)
 def search(ctx: Context, expression: Pattern) -> int:
     """Whether the expression matches in the message."""
-    return _found(expression.search(ctx.msg.text))
+    return _found(expression.test(ctx.msg.text))
 
 
 @module.function(routes=ROFBL)
 def search_body(ctx: Context, expression: Pattern) -> int:
-    """Whether the expression matches in the body."""
-    return _found(expression.search(ctx.msg.body))
+    """Whether the expression matches in the body. -1 when there is none."""
+    return _found(ctx.msg.body and expression.test(ctx.msg.body))
 
 
-def _append(ctx: Context, match: re.Match[str] | None, offset: int, text: str) -> int:
+def _append(ctx: Context, match: Match | None, offset: int, text: str) -> int:
     if match is None:
         return -1
     ctx.msg.edits.append((offset + match.end(), 0, text))
@@ -58,11 +58,13 @@ def search_append(ctx: Context, expression: Pattern, text: HeaderLines) -> int:
 
 @module.function(routes=ROFBL)
 def search_append_body(ctx: Context, expression: Pattern, text: str) -> int:
-    """Add text behind the first match in the body."""
+    """Add text behind the first match in the body. -1 when there is none."""
+    if not ctx.msg.body:
+        return -1
     return _append(ctx, expression.search(ctx.msg.body), ctx.msg.body_start, text)
 
 
-def _replace(ctx: Context, matches: Iterable[re.Match[str]], offset: int, text: str) -> int:
+def _replace(ctx: Context, matches: Iterable[Match], offset: int, text: str) -> int:
     done = -1
     for match in matches:
         if match.end() > match.start():
@@ -71,7 +73,7 @@ def _replace(ctx: Context, matches: Iterable[re.Match[str]], offset: int, text: 
     return done
 
 
-def _first(expression: Pattern, text: str) -> list[re.Match[str]]:
+def _first(expression: Pattern, text: str) -> list[Match]:
     match = expression.search(text)
     return [] if match is None else [match]
 
@@ -105,7 +107,7 @@ def replace_body_all(ctx: Context, expression: Pattern, text: str) -> int:
 @module.function(routes=ROFBL)
 def replace_body_atonce(ctx: Context, expression: Pattern, text: str) -> int:
     """Replace every match in the body taken as one line: ``^`` and ``$`` are its start and end. -1 when nothing matches."""
-    whole = re.compile(expression.pattern, expression.flags & ~re.MULTILINE)
+    whole = compile_regex(expression.pattern)
     return _replace(ctx, whole.finditer(ctx.msg.body), ctx.msg.body_start, text)
 
 

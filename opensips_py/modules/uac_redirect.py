@@ -6,14 +6,12 @@ over their URIs.
 
 from __future__ import annotations
 
-import re
-
 from opensips_py.core.functions_branches import add_branch
 from opensips_py.core.log import ERROR, log
 from opensips_py.core.transaction import look
 from opensips_py.script.context import Branch, Context
 from opensips_py.script.declarations import ConfigError, F, Module
-from opensips_py.script.posix_regex import RegexError, compile_regex
+from opensips_py.script.posix_regex import Regex, RegexError, compile_dynamic, compile_regex
 from opensips_py.script.pseudo_variables_uri import q_value
 from opensips_py.sip.message import ParseError, reread
 from opensips_py.sip.nameaddr import parse_nameaddrs
@@ -35,7 +33,7 @@ _DEFAULT_Q = 10
 _KINDS = ("accept", "deny")
 _RESETS = ("reset_all", "reset_default", "reset_added")
 
-_default_filters: dict[str, re.Pattern[str]] = {}
+_default_filters: dict[str, Regex] = {}
 
 
 @module.on_check
@@ -61,9 +59,9 @@ def _slot(kind: str) -> str:
     return f"uac_redirect.{kind}"
 
 
-def _filters(ctx: Context, kind: str) -> list[re.Pattern[str]]:
+def _filters(ctx: Context, kind: str) -> list[Regex]:
     added = ctx.slots.get(_slot(kind), [True])
-    found = [compile_regex(text, False) for text in added[1:]]
+    found = [compile_dynamic(text) for text in added[1:]]
     default = _default_filters.get(kind)
     return [default, *found] if default is not None and added[0] else found
 
@@ -74,7 +72,7 @@ def _set_filter(ctx: Context, kind: str, expression: str, flag: str | None) -> i
         log(ERROR, "uac_redirect", function, f"{flag!r} is none of {', '.join(_RESETS)}")
         return -1
     try:
-        compile_regex(expression, False)
+        compile_dynamic(expression)
     except RegexError as error:
         log(ERROR, "uac_redirect", function, f"bad regular expression {expression!r}: {error.message}")
         return -1
@@ -114,8 +112,8 @@ def _followed(ctx: Context, uri: str) -> bool:
     return not _matches(_filters(ctx, "deny"), uri)
 
 
-def _matches(filters: list[re.Pattern[str]], uri: str) -> bool:
-    return any(pattern.search(uri) for pattern in filters)
+def _matches(filters: list[Regex], uri: str) -> bool:
+    return any(pattern.test(uri) for pattern in filters)
 
 
 # --- redirections ---------------------------------------------------------------------------------------------------

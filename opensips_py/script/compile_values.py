@@ -246,7 +246,7 @@ class ValueCompiler(CodeBuilder):
         return self.call(self.bind(function, function.__name__), left, other)
 
     def _match(self, left: py.expr, expression: str) -> py.expr:
-        search = self.bind(compile_regex(expression).search, "search", ("regex", expression))
+        test = self.bind(compile_regex(expression).test, "matches", ("regex", expression))
         t = self.temporary()
         text = self.choose(
             self.compare(self.kind_of(self.name(t)), py.Is(), self.name("str")),
@@ -255,7 +255,7 @@ class ValueCompiler(CodeBuilder):
         )
         return self.both(
             self.compare(self.take(t, left), py.IsNot(), self.const(None)),
-            self.compare(self.call(search, text), py.IsNot(), self.const(None)),
+            self.call(test, text),
         )
 
     def _with_network(self, op: str, left: py.expr, text: str, exact: bool) -> py.expr:

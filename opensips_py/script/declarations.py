@@ -22,7 +22,6 @@ calling the function.
 from __future__ import annotations
 
 import inspect
-import re
 import types
 import typing
 from collections.abc import Callable, Sequence
@@ -32,6 +31,7 @@ from typing import Annotated, Any, Generic, Protocol, TypeVar
 from opensips_py.script.context import Context, RouteKind, Value
 from opensips_py.script.flag_words import FlagWords
 from opensips_py.script.outputs import Out
+from opensips_py.script.posix_regex import Regex
 
 R, F, O, B, L, E, S, T, V = (  # noqa: E741  (the letters of the OpenSIPS manual)
     RouteKind.REQUEST,
@@ -61,7 +61,7 @@ class Var(Protocol):
 
 ReadVar = Annotated[Var, "read"]
 """A variable that is only read."""
-Pattern = re.Pattern[str]
+Pattern = Regex
 Static = Annotated[str, "static"]
 """A literal that is not expanded. ``Annotated[str, "static", f]``: ``f(text, registry)`` tells when the script is checked
 what is wrong with it, or None. ``Annotated[str, "str", f]``: the same of a literal that stands where variables may, too.

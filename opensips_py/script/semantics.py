@@ -11,12 +11,11 @@ from __future__ import annotations
 import ipaddress
 import math
 import operator
-import re
 from collections.abc import Callable
 from typing import Any
 
 from opensips_py.script.context import Context, Value, ValueRefused
-from opensips_py.script.posix_regex import RegexError, compile_regex
+from opensips_py.script.posix_regex import Regex, RegexError, compile_dynamic
 from opensips_py.script.variable_kinds import NumericText
 
 _LONGEST_ADDRESS = 64
@@ -291,7 +290,7 @@ def matches_value(left: Value, right: Value) -> bool:
     if left is None or right is None:
         return False
     try:
-        return compile_regex(str(right)).search(str(left)) is not None
+        return compile_dynamic(str(right)).test(str(left))
     except RegexError:
         return False
 
@@ -365,12 +364,12 @@ def seconds_of(value: Value) -> float | None:
     return seconds if 0.0 <= seconds < math.inf else -1.0
 
 
-def pattern_of(value: Value) -> re.Pattern[str] | None:
+def pattern_of(value: Value) -> Regex | None:
     """A value for a regular expression parameter."""
     if value is None:
         return None
     try:
-        return compile_regex(str(value), True)
+        return compile_dynamic(str(value), True)
     except RegexError:
         return None
 

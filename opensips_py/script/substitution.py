@@ -6,13 +6,12 @@ The delimiter is the first character. The replacement knows ``\\0`` … ``\\9`` 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 from opensips_py.script.context import Context, Value
-from opensips_py.script.posix_regex import RegexError, translate
+from opensips_py.script.posix_regex import Match, Regex, RegexError, compile_regex
 from opensips_py.script.variable_syntax import VariableError
 
 if TYPE_CHECKING:
@@ -39,20 +38,17 @@ class Change:
 class Substitution:
     """A compiled expression."""
 
-    pattern: re.Pattern[str]
+    pattern: Regex
     parts: list[Part]
     every: bool
 
     def changes(self, ctx: Context, text: str, start: int = 0, end: int | None = None) -> list[Change]:
         """What the expression changes in ``text``, in order; SubstitutionError when it matches nothing at all (``x*``)."""
         found = []
-        stop = len(text) if end is None else end
-        position = start
-        while (match := self.pattern.search(text, position, stop)) is not None:
+        for match in self.pattern.finditer(text, start, end):
             if match.end() == match.start():
                 raise SubstitutionError("the regular expression matches the empty string")
             found.append(Change(match.start(), match.end(), self._replacement(ctx, match)))
-            position = match.end()
             if not self.every:
                 break
         return found
@@ -70,7 +66,7 @@ class Substitution:
             position = change.end
         return "".join(out) + text[position:]
 
-    def _replacement(self, ctx: Context, match: re.Match[str]) -> str:
+    def _replacement(self, ctx: Context, match: Match) -> str:
         out = []
         for part in self.parts:
             if isinstance(part, str):
@@ -93,10 +89,10 @@ def parse_substitution(text: str, registry: Registry) -> Substitution:
         raise SubstitutionError("a backslash cannot delimit an expression")
     middle = _find(text, delimiter, 1)
     last = _find(text, delimiter, middle + 1)
-    flags, lines, every = re.ASCII, True, False
+    ignore_case, lines, every = False, True, False
     for flag in text[last + 1 :].strip():
         if flag == "i":
-            flags |= re.IGNORECASE
+            ignore_case = True
         elif flag == "s":
             lines = False
         elif flag == "g":
@@ -105,8 +101,8 @@ def parse_substitution(text: str, registry: Registry) -> Substitution:
             raise SubstitutionError(f"unknown flag {flag!r} in {text!r} (known: i, g, s)")
     expression = text[1:middle].replace("\\" + delimiter, delimiter) if delimiter not in "^.[$()|*+?{" else text[1:middle]
     try:
-        pattern = re.compile(translate(expression, lines), flags | (re.MULTILINE if lines else re.DOTALL))
-    except (RegexError, re.error) as error:
+        pattern = compile_regex(expression, lines, ignore_case)
+    except RegexError as error:
         raise SubstitutionError(f"bad regular expression in {text!r}: {error}") from None
     return Substitution(pattern, _parts(text[middle + 1 : last], delimiter, registry), every)
 

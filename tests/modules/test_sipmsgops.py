@@ -9,7 +9,7 @@ import pytest
 from opensips_py.core.building import REPLY_HEADERS
 from opensips_py.modules.sipmsgops import module
 from opensips_py.script.context import Context, RouteKind
-from opensips_py.script.posix_regex import compile_regex
+from opensips_py.script.posix_regex import Regex, compile_regex
 from opensips_py.sip.message import parse
 from tests.support.script_context import REQUEST, SDP, request, value, variable, with_ruri
 
@@ -18,7 +18,7 @@ def call(ctx: Context, name: str, *arguments: object) -> int:
     return int(module.functions[name].call(ctx, *arguments))
 
 
-def like(text: str) -> re.Pattern[str]:
+def like(text: str) -> Regex:
     return compile_regex(text, True)
 
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import re
-
 from opensips_py.modules.textops import module
 from opensips_py.script.context import Context
-from opensips_py.script.posix_regex import compile_regex
-from tests.support.script_context import registry, request, value
+from opensips_py.script.posix_regex import Regex, compile_regex
+from tests.support.script_context import REQUEST, registry, request, value
 
 
 def call(ctx: Context, name: str, *arguments: object) -> int:
@@ -15,7 +13,7 @@ def call(ctx: Context, name: str, *arguments: object) -> int:
     return int(module.functions[name].call(ctx, *arguments))
 
 
-def like(text: str) -> re.Pattern[str]:
+def like(text: str) -> Regex:
     return compile_regex(text, True)
 
 
@@ -81,3 +79,9 @@ def test_substitution_in_message_body_and_ruri() -> None:
     assert call(ctx, "subst_uri", r"/sip:(.*)@(.*)/sip:pre-\1@\2/") == 1
     assert ctx.ruri == "sip:pre-ob-INVITE@biloxi.example:5080;transport=udp;lr?X=1"
     assert call(ctx, "subst_uri", "/zzz/x/") == -1
+
+
+def test_an_expression_that_matches_nothing_at_all_does_not_match_in_a_body_that_is_not_there() -> None:
+    ctx = request(REQUEST)
+    assert call(ctx, "search_body", like("^$")) == -1
+    assert call(ctx, "search_append_body", like("^$"), "x") == -1

@@ -12,7 +12,7 @@ from opensips_py.modules.avpops.declared import module
 from opensips_py.script import variables
 from opensips_py.script.context import Context, Value
 from opensips_py.script.declarations import ALL, Static
-from opensips_py.script.posix_regex import RegexError, translate
+from opensips_py.script.posix_regex import RegexError, compile_dynamic
 from opensips_py.script.substitution import Substitution, SubstitutionError, SubstitutionText, parse_substitution
 from opensips_py.script.variables import VariableError
 from opensips_py.sip.remembered import remembered
@@ -166,7 +166,7 @@ def avp_check(ctx: Context, name: Static, op_value: Static) -> int:
         if wanted is None or not values:
             return -1
         return 1 if all(value is not None and _passes(value, operand, wanted) for value in values) else -1
-    except (_Bad, VariableError, RegexError, re.error) as error:
+    except (_Bad, VariableError, RegexError) as error:
         return _refuse("avp_check", error)
 
 
@@ -175,7 +175,7 @@ def _passes(value: str | int, operand: _Operand, wanted: str | int) -> bool:
     if operator in ("re", "fm"):
         text, pattern = str(value), str(wanted)
         if operator == "re":
-            return re.search(translate(pattern), text, re.IGNORECASE if ignore_case else 0) is not None
+            return compile_dynamic(pattern, ignore_case=ignore_case).test(text)
         if ignore_case:
             text, pattern = text.lower(), pattern.lower()
         return fnmatch.fnmatchcase(text, pattern)
@@ -251,7 +251,7 @@ def avp_subst(ctx: Context, avps: Static, subst: SubstitutionText) -> int:
             source,
             target,
             flags,
-            lambda value: expression.apply(ctx, str(value)) if expression.pattern.search(str(value)) else None,
+            lambda value: expression.apply(ctx, str(value)) if expression.pattern.test(str(value)) else None,
         )
     except (_Bad, VariableError, SubstitutionError, RegexError) as error:
         return _refuse("avp_subst", error)

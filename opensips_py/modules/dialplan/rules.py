@@ -5,7 +5,6 @@ Match and substitution expressions are Perl-compatible regular expressions; Pyth
 
 from __future__ import annotations
 
-import re
 import time
 from dataclasses import dataclass
 
@@ -14,6 +13,7 @@ import msgspec
 from opensips_py.core.log import ERROR, log
 from opensips_py.core.time_recurrence import RecurrenceError, matches
 from opensips_py.script.context import Context
+from opensips_py.script.posix_regex import Regex, RegexError, compile_perl
 from opensips_py.script.substitution import Part, SubstitutionError, parse_replacement
 from opensips_py.script.variables import Registry
 
@@ -48,15 +48,15 @@ class Rule:
     row: Row
     equal: str | None
     """The string to be equal to; None: ``match`` decides."""
-    match: re.Pattern[str] | None
-    subst: re.Pattern[str] | None
+    match: Regex | None
+    subst: Regex | None
     parts: list[Part] | None
     """The replacement; None: there is none."""
 
     def fits(self, text: str, now: float) -> bool:
         """Whether the rule is for this string, at this time."""
         if self.match is not None:
-            if self.match.search(text) is None:
+            if not self.match.test(text):
                 return False
         elif (text.lower() if self.row.match_flags & IGNORE_CASE else text) != self.equal:
             return False
@@ -84,10 +84,10 @@ class Rule:
         return "".join(out)
 
 
-def _pattern(text: str, flags: int) -> re.Pattern[str]:
+def _pattern(text: str, flags: int) -> Regex:
     try:
-        return re.compile(text, re.ASCII | (re.IGNORECASE if flags & IGNORE_CASE else 0))
-    except re.error as error:
+        return compile_perl(text, bool(flags & IGNORE_CASE))
+    except RegexError as error:
         raise BadRule(f"bad regular expression {text!r}: {error}") from None
 
 

@@ -229,7 +229,7 @@ def _values(ctx: Context, entry: Entry, attribute: str, subst: str | None) -> li
     if subst is None:
         return values
     expression = _substitution(subst)
-    changed = (expression.apply(ctx, value) for value in values if expression.pattern.search(value))
+    changed = (expression.apply(ctx, value) for value in values if expression.pattern.test(value))
     return [value for value in changed if value is not None]
 
 

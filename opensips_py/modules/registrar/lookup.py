@@ -15,7 +15,7 @@ from opensips_py.modules.usrloc.contact import Contact
 from opensips_py.script.context import Branch, Context
 from opensips_py.script.declarations import B, F, L, Line, O, R, ReadVar, Static
 from opensips_py.script.flag_words import FlagWord, FlagWords
-from opensips_py.script.posix_regex import RegexError, compile_regex
+from opensips_py.script.posix_regex import Regex, RegexError, compile_regex
 from opensips_py.sip.errors import ParseError
 from opensips_py.sip.nameaddr import parse_nameaddrs
 from opensips_py.sip.uri import uri_or_none
@@ -32,7 +32,7 @@ class Flags(NamedTuple):
     only_branches: bool
     of_branches: bool
     by_method: bool
-    user_agent: re.Pattern[str] | None
+    user_agent: Regex | None
 
 
 LOOKUP_FLAGS = FlagWords(
@@ -59,12 +59,10 @@ def read_flags(text: str) -> Flags | None:
     if m is not None:
         letters = text[: m.start()] + text[m.end() :]
         try:
-            pattern = compile_regex(m[1])
+            pattern = compile_regex(m[1], ignore_case="i" in letters)
         except RegexError as error:
             log(ERROR, "registrar", "lookup", f"bad regular expression {m[1]!r}: {error}")
             return None
-        if "i" not in letters:
-            pattern = re.compile(pattern.pattern, pattern.flags & ~re.IGNORECASE)
     for letter in letters:
         if letter not in "bBrmie ,":
             log(WARNING, "registrar", "lookup", f"flag {letter} has no effect")
@@ -124,7 +122,7 @@ def _fitting(ctx: Context, table: str, aor: str, flags: Flags) -> tuple[int, lis
     found = location.find(table, aor)
     rc = NOT_FOUND
     if flags.user_agent is not None:
-        found = [contact for contact in found if flags.user_agent.search(contact.user_agent)]
+        found = [contact for contact in found if flags.user_agent.test(contact.user_agent)]
     if flags.by_method:
         taking = [contact for contact in found if contact.supports(ctx.msg.method)]
         if found and not taking:

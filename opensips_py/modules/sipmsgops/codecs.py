@@ -140,7 +140,7 @@ def _named(name: str, clock: str | None) -> Wanted:
 
 
 def _like(names: Pattern) -> Wanted:
-    return lambda codec, rate: bool(codec) and names.search(codec) is not None
+    return lambda codec, rate: bool(codec) and names.test(codec)
 
 
 def _exists(ctx: Context, wanted: Wanted) -> int:
@@ -196,7 +196,7 @@ def codec_delete_re(ctx: Context, names: Pattern) -> int:
 @module.function(routes=ROFBL)
 def codec_delete_except_re(ctx: Context, names: Pattern) -> int:
     """Remove the codecs whose name does not match. -1 when there are none."""
-    return _delete(ctx, lambda codec, rate: names.search(codec) is None)
+    return _delete(ctx, lambda codec, rate: not names.test(codec))
 
 
 @module.function(routes=ROFBL)
@@ -226,7 +226,7 @@ def codec_move_down_re(ctx: Context, names: Pattern) -> int:
 @module.function(routes=ROFBL)
 def stream_exists(ctx: Context, media: Pattern) -> int:
     """Whether the SDP has a stream of a medium."""
-    return _change(ctx, lambda stream: media.search(stream.media) is not None)
+    return _change(ctx, lambda stream: media.test(stream.media))
 
 
 @module.function(routes=ROFBL)
@@ -237,7 +237,7 @@ def stream_delete(ctx: Context, media: Pattern) -> int:
         return -1
     start, end, text = place
     found = sdp.streams(text)
-    kept = [each for each in found if media.search(each.media) is None]
+    kept = [each for each in found if not media.test(each.media)]
     if len(kept) == len(found):
         return -1
     out = text[: found[0].start] + "".join(each.text for each in kept)

@@ -64,7 +64,7 @@ def remove_hf(ctx: Context, name: str) -> int:
 @module.function(routes=ROFBL)
 def remove_hf_re(ctx: Context, names: Pattern) -> int:
     """Remove all headers whose name matches a regular expression. -1 when there are none."""
-    found = [header for header in ctx.msg.headers if names.search(header.name)]
+    found = [header for header in ctx.msg.headers if names.test(header.name)]
     return _remove(ctx, found)
 
 

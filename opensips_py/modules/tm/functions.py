@@ -239,7 +239,7 @@ def t_check_status(ctx: Context, status: Pattern) -> int:
     """1 when the status that this route is about matches, else -1: in a branch route, and without a transaction."""
     if ctx.tx is None or ctx.route_kind is RouteKind.BRANCH:
         return -1
-    return 1 if status.search(str(reply_code(ctx))) else -1
+    return 1 if status.test(str(reply_code(ctx))) else -1
 
 
 def _which_fault(text: str, registry: Any) -> str | None:
