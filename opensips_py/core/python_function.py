@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import re
 import sys
 import typing
 from collections.abc import Callable, Sequence
@@ -16,6 +15,7 @@ from opensips_py.script import variables
 from opensips_py.script.context import Context, Value
 from opensips_py.script.declarations import ModuleParameter, Parameter, is_output, parameters_of
 from opensips_py.script.outputs import Out, checked, to_script, to_unicode
+from opensips_py.script.posix_regex import compile_characters
 
 
 class Signature:
@@ -51,8 +51,8 @@ class Signature:
             if i < count and values[i] is not None:
                 values[i] = to_unicode(values[i])
         for i in self._patterns:
-            if i < count and values[i] is not None and not values[i].pattern.isascii():
-                values[i] = re.compile(to_unicode(values[i].pattern), values[i].flags)
+            if i < count and values[i] is not None:
+                values[i] = compile_characters(to_unicode(values[i].pattern))
         for i in self._outputs:
             if i < count and values[i] is not None:
                 values[i] = Out(values[i].text)

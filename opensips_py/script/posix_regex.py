@@ -17,10 +17,11 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import re2
 
-from opensips_py.script.regex_syntax import TOO_BIG, NotLinear, RegexError, Translation
+from opensips_py.script.regex_syntax import CHARACTERS, TOO_BIG, NotLinear, RegexError, Translation
 
 __all__ = ["Match", "Regex", "RegexError", "compile_perl", "compile_regex"]
 
@@ -180,6 +181,40 @@ def compile_dynamic(text: str, newline: bool = False, ignore_case: bool = True) 
     if len(text) > LONGEST:
         raise RegexError(TOO_BIG)
     return _compile(text, newline, ignore_case, trusted=False)
+
+
+class CharacterRegex(Regex):
+    """An expression about characters, for texts in Unicode."""
+
+    __slots__ = ("_engine",)
+
+    def __init__(self, pattern: str, engine: Any) -> None:
+        self._engine = engine
+        self.pattern, self.groups = pattern, engine.groups
+        self.test = lambda text: engine.search(text) is not None
+
+    def search(self, text: str, start: int = 0, end: int | None = None) -> Match | None:
+        found = self._engine.search(text, start, len(text) if end is None else end)
+        return None if found is None else self._match(text, found)
+
+    def finditer(self, text: str, start: int = 0, end: int | None = None) -> Iterator[Match]:
+        for found in self._engine.finditer(text, start, len(text) if end is None else end):
+            yield self._match(text, found)
+
+    def _match(self, text: str, found: Any) -> Match:
+        return Match(self, text, [found.span(n) for n in range(self.groups + 1)])
+
+
+@functools.lru_cache(maxsize=KEPT)
+def compile_characters(text: str) -> CharacterRegex:
+    """Compile an expression of the script for a function of a user's module: REG_NEWLINE, about characters. Raises RegexError."""
+    given: dict[str, Any] = {"newline": True, "ignore_case": True, "highest": CHARACTERS}
+    options = re2.Options()
+    options.longest_match, options.log_errors, options.max_mem = True, False, MEMORY
+    try:
+        return CharacterRegex(text, re2.compile(Translation(text, linear=True, **given).text, options))
+    except (NotLinear, re2.error):
+        return CharacterRegex(text, re.compile(Translation(text, linear=False, **given).text))
 
 
 def compile_perl(text: str, ignore_case: bool) -> Regex:

@@ -15,7 +15,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-ALL = (1 << 256) - 1
+BYTES, CHARACTERS = 0xFF, 0x10FFFF
+"""The highest code: expressions are about bytes, or (in functions of users' modules) about characters."""
 DEEPEST = 100
 """Groups within groups."""
 _MOST = 0x7FFF
@@ -75,7 +76,9 @@ _CLASSES = {
     "xdigit": _DIGITS | _span(65, 70) | _span(97, 102),
 }
 WORD = _UPPER | _LOWER | _DIGITS | 1 << 95
-_GNU_SETS = {"w": WORD, "W": ALL & ~WORD, "s": _CLASSES["space"], "S": ALL & ~_CLASSES["space"]}
+_GNU_SETS = {"w": WORD, "s": _CLASSES["space"]}
+NOTHING = r"[^\x00-\x{10ffff}]"
+"""What matches no character, for RE2."""
 _EDGES = "<>"
 _ANCHORS = "`'bB"
 
@@ -101,10 +104,11 @@ class Translation:
     ``linear``: for an engine without back-references and look-around (RE2), else for Python's ``re``. Raises NotLinear.
     """
 
-    def __init__(self, source: str, *, newline: bool, ignore_case: bool, linear: bool) -> None:
+    def __init__(self, source: str, *, newline: bool, ignore_case: bool, linear: bool, highest: int = BYTES) -> None:
         self._source = source
         self._at = 0
         self._newline, self._ignore_case, self._linear = newline, ignore_case, linear
+        self._all = (1 << highest + 1) - 1
         self._complete: set[int] = set()
         self._depth = 0
         self.groups = 0
@@ -166,7 +170,7 @@ class Translation:
         if c in "*+?{":
             raise RegexError(BAD_REPEAT, start)
         if c == ".":
-            return self._one(ALL & ~NEWLINE if self._newline else ALL)
+            return self._one(self._all & ~NEWLINE if self._newline else self._all)
         if c == "^":
             return Piece("(?m:^)" if self._newline else r"\A")
         if c == "$":
@@ -201,9 +205,10 @@ class Translation:
                 raise RegexError(BAD_REFERENCE, start)
             if self._linear:
                 raise NotLinear
-            return Piece(f"(?i:\\{c})" if self._ignore_case else f"(?:\\{c})", ALL, ALL, True, True)
-        if c in _GNU_SETS:
-            return self._one(_GNU_SETS[c], cased=False)
+            return Piece(f"(?i:\\{c})" if self._ignore_case else f"(?:\\{c})", self._all, self._all, True, True)
+        if c in "wWsS":
+            found = _GNU_SETS[c.lower()]
+            return self._one(self._all & ~found if c.isupper() else found, cased=False)
         if c in _EDGES:
             return Piece("", edge=c)
         if c in _ANCHORS:
@@ -253,7 +258,8 @@ class Translation:
         """Any byte of a set; with ``ignore_case`` the set is about the byte in upper case."""
         if cased and self._ignore_case:
             found = found & ~_LOWER | (found & _UPPER) << 32
-        return Piece(_written(found), found, found, False, True)
+        text = _written(found) if found else NOTHING if self._linear else r"(?!)"
+        return Piece(text, found, found, False, True)
 
     def _bracket(self, start: int) -> int:
         source = self._source
@@ -273,7 +279,7 @@ class Translation:
             first = False
             found |= self._element(start)
         if inverted:
-            found = ALL & ~found & ~(NEWLINE if self._newline else 0)
+            found = self._all & ~found & ~(NEWLINE if self._newline else 0)
         return found
 
     def _element(self, start: int) -> int:
@@ -336,24 +342,20 @@ def _last(pieces: list[Piece]) -> tuple[int, bool]:
 
 
 def _written(found: int) -> str:
-    """A set of bytes in brackets, or the one byte."""
+    """A set of characters in brackets, or the one character."""
     ranges: list[tuple[int, int]] = []
-    at = 0
-    while found >> at:
-        if not found >> at & 1:
-            at += 1
-            continue
-        end = at
-        while found >> end + 1 & 1:
-            end += 1
-        ranges.append((at, end))
-        at = end + 1
+    while found:
+        first = (found & -found).bit_length() - 1
+        rest = ~(found >> first)
+        size = (rest & -rest).bit_length() - 1
+        ranges.append((first, first + size - 1))
+        found &= ~(((1 << size) - 1) << first)
     if len(ranges) == 1 and ranges[0][0] == ranges[0][1]:
-        return _byte(ranges[0][0])
-    if not ranges:
-        return r"[^\x00-\xff]"
-    return "[" + "".join(_byte(a) if a == b else f"{_byte(a)}-{_byte(b)}" for a, b in ranges) + "]"
+        return _character(ranges[0][0])
+    return "[" + "".join(_character(a) if a == b else f"{_character(a)}-{_character(b)}" for a, b in ranges) + "]"
 
 
-def _byte(code: int) -> str:
-    return chr(code) if 1 << code & WORD else f"\\x{code:02x}"
+def _character(code: int) -> str:
+    if code < 128:
+        return chr(code) if 1 << code & WORD else f"\\x{code:02x}"
+    return f"\\x{code:02x}" if code < 256 else chr(code)

@@ -13,7 +13,7 @@ import re2
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from opensips_py.script.posix_regex import RegexError, compile_dynamic, compile_perl, compile_regex
+from opensips_py.script.posix_regex import RegexError, compile_characters, compile_dynamic, compile_perl, compile_regex
 from opensips_py.script.regex_syntax import DEEPEST
 
 C = ctypes.CDLL(None)
@@ -212,6 +212,17 @@ def test_all_matches_and_their_places() -> None:
     assert compile_regex("aB?").match("ab") is not None
     assert compile_regex("a").fullmatch("ab") is None
     assert compile_regex("[\xe4-\xf6]+").search("x\xe4\xf6").span() == (1, 3)  # type: ignore[union-attr]
+
+
+def test_expressions_about_characters() -> None:
+    text = "Grüße, €5: ÄÖ"
+    assert [m.group() for m in compile_characters("[^ ,:]+").finditer(text)] == ["Grüße", "€5", "ÄÖ"]
+    found = compile_characters("([^ ])(\\w)$").search(text[:9])
+    assert found is not None and (found.group(1), found.group(2), found.span()) == ("€", "5", (7, 9))
+    assert not compile_characters("ä").test(text)
+    assert compile_characters("G.ü?ß?e").test("xgrüße")
+    assert compile_characters("(ü)\\1").test("xüü")
+    assert not compile_characters("\\d").test("d1")
 
 
 def test_perl_expressions_prefer_the_first_alternative() -> None:
