@@ -29,7 +29,7 @@ _PART_OF_HEAD = re.compile(rb"\s*(:([^:\x00-\x20]{0,%d}(:\s*)?)?)?\Z" % MAX_NAME
 _NEXT = re.compile(rb':[^:"{}\x00-\x20]{0,%d}:\s*\{\s*"(?:jsonrpc|method|id|params)"' % MAX_NAME)
 _OVERLAP = MAX_NAME + 64
 _BRACES_AND_QUOTES = re.compile(rb'[{}"]')
-_INSIDE_STRING = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+', re.DOTALL)
+_INSIDE_STRING = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*', re.DOTALL)
 
 
 class FifoError(Exception):

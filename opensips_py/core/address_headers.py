@@ -62,7 +62,7 @@ def set_cseq(msg: SipMessage, number: int) -> bool:
     """Replace the number in CSeq. False when there is none."""
     header = msg.header("cseq")
     words = () if header is None else header.value.split(None, 1)
-    if header is None or not words or not words[0].isdigit():
+    if header is None or not words or not words[0].isdecimal():
         return False
     _put(msg, header, len(words[0]), str(number))
     return True

@@ -14,6 +14,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
+from ipc.store import StoreFull
 from opensips_py.core.process import this
 
 T = TypeVar("T")
@@ -59,7 +60,10 @@ class Shared(Generic[T]):
 
     def set(self, key: str, value: T, seconds: float | None = None) -> None:
         """Give ``key`` a value, for ``seconds`` or for ever. Raises StoreFull."""
-        this.store.put(self._name(key), self._row(key, value, seconds))
+        name = self._name(key)
+        if this.store.is_filling and this.store.get(name) is None:
+            raise StoreFull("the shared store is filling up: it takes no new values")
+        this.store.put(name, self._row(key, value, seconds))
 
     def set_new(self, key: str, value: T, seconds: float | None = None) -> bool:
         """Give ``key`` a value unless it has one: of any number of processes exactly one gets True."""

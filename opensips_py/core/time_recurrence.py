@@ -39,7 +39,7 @@ def matches(text: str, now: float) -> bool:
         raise RecurrenceError(f"freq is [{freq}]; it may be daily, weekly, monthly or yearly")
     if until and now > _point(until) + (DAY - 1 if "T" not in until else 0):
         return False
-    step = int(interval) if interval.isdigit() else 1
+    step = int(interval) if interval.isdecimal() else 1
     rules = _Rules(freq.lower(), max(1, step), datetime.datetime.fromtimestamp(start), by)
     if duration is None:
         duration = DAY - (rules.first - rules.first.replace(hour=0, minute=0, second=0)).seconds

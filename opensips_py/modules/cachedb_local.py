@@ -15,6 +15,7 @@ from time import monotonic
 
 import msgspec
 
+from ipc.store import StoreFull
 from opensips_py.core import cachedb
 from opensips_py.core.cachedb import CacheError
 from opensips_py.core.guard import report_error
@@ -95,10 +96,16 @@ class LocalCache:
         return found
 
     def store(self, group: str, key: str, value: str, expires: int) -> None:
-        """Set a value for ``expires`` seconds; 0: for ever."""
+        """Set a value for ``expires`` seconds; 0: for ever. A new one is refused when the shared store fills up."""
         until = monotonic() + expires if expires > 0 else 0.0
         entry = Entry(key.encode("latin-1"), value.encode("latin-1"), until)
-        this.store.put(_key(self.collection(group), key), _encode(entry))
+        name = _key(self.collection(group), key)
+        try:
+            if this.store.is_filling and this.store.get(name) is None:
+                raise StoreFull("the shared store is filling up: it takes no new values")
+            this.store.put(name, _encode(entry))
+        except StoreFull as full:
+            raise CacheError(str(full)) from full
 
     def fetch(self, group: str, key: str) -> str | None:
         """The value; None when there is none."""
@@ -136,7 +143,7 @@ def configure() -> None:
     for text in filter(None, (part.strip() for part in cache_collections.value.split(";"))):
         name, _, size = (part.strip() for part in text.partition("="))
         name = name.removesuffix("/r")
-        if not name or (size and not size.isdigit()):
+        if not name or (size and not size.isdecimal()):
             raise ConfigError(f'cachedb_local: cache_collections: "{text}" is not of the form "name" or "name=size"')
         collections.add(name)
     for url in cachedb_url.value:

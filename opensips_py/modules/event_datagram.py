@@ -52,7 +52,7 @@ def _parts(address: str) -> tuple[str, int]:
     host, _, port = address.rpartition(":")
     host = host.strip("[]")
     ipaddress.ip_address(host)
-    if not port.isdigit() or not 0 < int(port) < 65536:
+    if not port.isdecimal() or not 0 < int(port) < 65536:
         raise ValueError(f"{port!r} is not a port")
     return host, int(port)
 

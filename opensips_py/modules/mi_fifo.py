@@ -46,7 +46,7 @@ def owner() -> int:
     if not text:
         return -1
     try:
-        return int(text) if text.isdigit() else pwd.getpwnam(text).pw_uid
+        return int(text) if text.isdecimal() else pwd.getpwnam(text).pw_uid
     except KeyError:
         raise ConfigError(f'fifo_user "{text}": there is no such user') from None
 
@@ -57,6 +57,6 @@ def group() -> int:
     if not text:
         return -1
     try:
-        return int(text) if text.isdigit() else grp.getgrnam(text).gr_gid
+        return int(text) if text.isdecimal() else grp.getgrnam(text).gr_gid
     except KeyError:
         raise ConfigError(f'fifo_group "{text}": there is no such group') from None

@@ -234,7 +234,7 @@ class CallChecker:
             if isinstance(argument, ast.Variable):
                 self.variable(argument)
             elif isinstance(argument, ast.String):
-                hint = f"write {argument.value}" if argument.value.lstrip("-").isdigit() else form
+                hint = f"write {argument.value}" if argument.value.lstrip("-").isdecimal() else form
                 if argument.value.startswith("$"):
                     hint = f"write {argument.value} without quotes"
                 elif _WORDS.fullmatch(argument.value):
@@ -300,7 +300,7 @@ class CallChecker:
             self._expandable(argument)
             return
         text = argument.value
-        if parameter.kind == "mask" and (not text.strip() or text.lstrip("-").isdigit()):
+        if parameter.kind == "mask" and (not text.strip() or text.lstrip("-").isdecimal()):
             self.findings.error(argument, f"Param [{i}] expected to be an integer or variable", f"write {text or '0'}")
         elif parameter.kind == "mask" or words.named(text):
             fault = words.fault(text)

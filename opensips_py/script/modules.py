@@ -242,7 +242,7 @@ def _assign(node: ast.ModParam, parameter: ModuleParameter[Any], findings: Findi
     if not isinstance(value, parameter.type):
         expected = "a number" if parameter.type is int else "a string"
         hint = None
-        if parameter.type is int and isinstance(value, str) and value.lstrip("-").isdigit():
+        if parameter.type is int and isinstance(value, str) and value.lstrip("-").isdecimal():
             hint = f"write {value} without quotes"
         elif parameter.type is str:
             hint = f'write "{value}" in quotes'

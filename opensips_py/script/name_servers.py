@@ -25,6 +25,6 @@ def server_of(text: str) -> Server | None:
         ipaddress.ip_address(host)
     except ValueError:
         return None
-    if port and not (port.isdigit() and 0 < int(port) < 65536):
+    if port and not (port.isdecimal() and 0 < int(port) < 65536):
         return None
     return host, int(port or PORT)

@@ -146,7 +146,7 @@ def _parts(text: str, delimiter: str, registry: Registry) -> list[Part]:
         c = text[i]
         if c == "\\" and i + 1 < len(text):
             following = text[i + 1]
-            if following.isdigit():
+            if following.isdecimal():
                 parts += [literal, int(following)] if literal else [int(following)]
                 literal = ""
             else:

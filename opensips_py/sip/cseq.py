@@ -15,6 +15,10 @@ METHODS = frozenset(
 """Methods with an RFC; others are passed on just the same."""
 
 
+LONGEST_NUMBER = 32
+"""Digits of a number that is read. RFC 3261 20.16 allows ten; OpenSIPS passes on longer ones."""
+
+
 class CSeq(NamedTuple):
     """Sequence number and method."""
 
@@ -28,6 +32,10 @@ def parse_cseq(text: str) -> CSeq | None:
     if len(parts) != 2:
         return None
     number, method = parts
-    if not (number.isascii() and number.isdigit()) or len(number) > 32 or (method not in METHODS and TOKEN(method) is None):
+    if (
+        not (number.isascii() and number.isdigit())
+        or len(number) > LONGEST_NUMBER
+        or (method not in METHODS and TOKEN(method) is None)
+    ):
         return None
     return CSeq(int(number), method)

@@ -8,7 +8,7 @@ Values that a message lacks, or that cannot be read, are None: it is for the scr
 
 from __future__ import annotations
 
-from opensips_py.sip.cseq import CSeq, parse_cseq
+from opensips_py.sip.cseq import LONGEST_NUMBER, CSeq, parse_cseq
 from opensips_py.sip.errors import ParseError
 from opensips_py.sip.headers import LWS, Header, split_values
 from opensips_py.sip.lazy import lazy
@@ -164,7 +164,7 @@ class Fields:
         if not ("from" in kinds and "to" in kinds and "call-id" in kinds):
             return False
         words = (self.value("cseq") or "").split()
-        return len(words) == 2 and words[0].isdigit()
+        return len(words) == 2 and words[0].isdecimal() and len(words[0]) <= LONGEST_NUMBER
 
     @lazy
     def max_forwards(self) -> int | None:

@@ -21,7 +21,7 @@ PONG = b"\r\n"
 
 _end = re.compile(rb"\r?\n\r?\n").search
 _line_ends = re.compile(rb"[\r\n]*").match
-_length = re.compile(rb"\n(?:content-length|l)[ \t]*+:(?:[ \t]|\r?\n[ \t])*+([^\r\n]*)", re.IGNORECASE).findall
+_length = re.compile(rb"\n(?:content-length|l)[ \t]*+:(?:[ \t]|\r?\n[ \t])*([^\r\n]*)", re.IGNORECASE).findall
 
 
 class FramingError(Exception):

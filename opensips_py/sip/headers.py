@@ -110,16 +110,13 @@ class Header(NamedTuple):
         return self.value_start + len(self.value)
 
 
-_mark = re.compile(r'[",<(]').search
+# Possessive groups "(...)*+" would say that nothing is tried twice, but those of Python 3.11.2 are wrong: what the last, failing
+# round of the group has consumed stays consumed. Possessive sets "[...]*+" are right.
+QUOTED = r'"(?:[^"\\]++|\\.)*(?:"|\\?\Z)'
+"""Matches a quoted string; one that never ends reaches to the end."""
+_part_of_value = re.compile(rf'(?:[^",<(]++|{QUOTED}|<[^>]*+(?:>|\Z))*', re.DOTALL).match
+"""Matches up to the next comma or comment."""
 _parenthesis = re.compile(r"[()]").finditer
-_in_quotes = re.compile(r'[^"\\]*+(?:\\.[^"\\]*+)*+', re.DOTALL).match
-
-
-def skip_quoted(text: str, i: int) -> int:
-    """The offset behind the quoted string that begins with the quote at ``i``; one that never ends reaches to the end."""
-    inside = _in_quotes(text, i + 1)
-    assert inside is not None  # it matches the empty string
-    return min(inside.end() + 1, len(text))
 
 
 def split_values(text: str) -> list[str]:
@@ -132,27 +129,22 @@ def split_values(text: str) -> list[str]:
     if '"' not in text and "<" not in text and "(" not in text:
         return [value.strip(LWS) for value in text.split(",")]
     values = []
-    start = 0
+    start = at = 0
+    length = len(text)
     comments: dict[int, int] | None = None
-    mark = _mark(text)
-    while mark is not None:
-        at = mark.start()
-        i = at + 1
-        c = mark[0]
-        if c == ",":
+    while True:
+        part = _part_of_value(text, at)
+        assert part is not None  # it matches the empty string
+        at = part.end()
+        if at == length:
+            break
+        if text[at] == ",":
             values.append(text[start:at].strip(LWS))
-            start = i
-        elif c == '"':
-            i = skip_quoted(text, at)
-        elif c == "<":
-            i = text.find(">", i)
-            if i < 0:
-                break
+            start = at = at + 1
         else:
             if comments is None:
                 comments = _comments(text)
-            i = comments.get(at, i)
-        mark = _mark(text, i)
+            at = comments.get(at, at + 1)
     values.append(text[start:].strip(LWS))
     return values
 
@@ -185,13 +177,9 @@ def skip_comment(text: str, i: int) -> int:
     return i + 1
 
 
+_balanced = re.compile(r'(?:[^"]++|"(?:[^"\\]++|\\.)*")*', re.DOTALL).fullmatch
+
+
 def quotes_balanced(text: str) -> bool:
     """Whether every quoted string in a header value ends."""
-    i = text.find('"')
-    while i >= 0:
-        inside = _in_quotes(text, i + 1)
-        assert inside is not None  # it matches the empty string
-        if text[inside.end() : inside.end() + 1] != '"':
-            return False
-        i = text.find('"', inside.end() + 1)
-    return True
+    return _balanced(text) is not None

@@ -21,6 +21,9 @@ __all__ = ["METHODS", "Edit", "Header", "ParseError", "SipMessage", "note_source
 
 _ADDRESS_KINDS = frozenset(("from", "to", "contact", "route", "record-route"))
 
+LONGEST_VIA = 16384
+"""Bytes of a header with several Via values: a request with a longer one can hardly be answered."""
+
 _LENGTHS = {f" {length}": length for length in range(2048)}
 """Content-Length as it usually stands behind the colon: looking it up costs a quarter of checking and converting it."""
 
@@ -230,6 +233,8 @@ def _check(msg: SipMessage) -> None:
         raise ParseError("no Via")
     value = parts[kinds.index("via")][2]
     if "," in value or "(" in value:
+        if len(value) > LONGEST_VIA:
+            raise ParseError("Via too long")
         _check_vias(msg, value)
     else:
         sent, _, tail = value.partition(";")

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from functools import lru_cache
 
-from opensips_py.sip.headers import LWS, skip_quoted
+from opensips_py.sip.headers import LWS, QUOTED
 
 Params = dict[str, str | None]
 """Values by lower-case name, in order; None for a parameter without ``=``. Quoted values keep their quotes."""
@@ -43,23 +43,20 @@ def split_quoted(text: str, separator: str) -> list[str]:
         return text.split(separator)
     pieces = []
     start = 0
-    search = _mark(separator)
-    mark = search(text)
-    while mark is not None:
-        i = mark.end()
-        if mark[0] == '"':
-            i = skip_quoted(text, i - 1)
-        else:
-            pieces.append(text[start : i - 1])
-            start = i
-        mark = search(text, i)
-    pieces.append(text[start:])
-    return pieces
+    match = _piece(separator)
+    while True:
+        piece = match(text, start)
+        assert piece is not None  # it matches the empty string
+        pieces.append(piece[0])
+        start = piece.end() + 1
+        if start > len(text):
+            return pieces
 
 
 @lru_cache(8)
-def _mark(separator: str) -> Callable[..., re.Match[str] | None]:
-    return re.compile(f'["{re.escape(separator)}]').search
+def _piece(separator: str) -> Callable[[str, int], re.Match[str] | None]:
+    """Matches up to the next separator or the end."""
+    return re.compile(rf'(?:[^"{re.escape(separator)}]++|{QUOTED})*', re.DOTALL).match
 
 
 def unquote(text: str) -> str:

@@ -164,6 +164,15 @@ def test_the_fifo_of_a_running_server_is_not_taken(tmp_path: Path) -> None:
     running.close()
 
 
+def test_a_request_may_come_in_two_pieces_anywhere() -> None:
+    request = rb':r:{"id":"a\"}\\","method":"x{\\\""}'
+    for cut in range(1, len(request)):
+        framer = Framer()
+        assert framer.feed(request[:cut]) == []
+        assert framer.feed(request[cut:]) == [Request("r", request[3:])]
+        assert not framer.dropped
+
+
 @pytest.mark.parametrize("kind", ["file", "directory", "link", "socket"])
 def test_what_is_not_a_fifo_is_refused_and_left_alone(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "f"

@@ -155,3 +155,26 @@ def test_whatever_comes_is_a_message_or_an_error_or_unfinished(data: bytes) -> N
         all_of(framer)
     except FramingError as error:
         assert error.code in (400, 513)
+
+
+@pytest.mark.parametrize(
+    ("field", "length"),
+    [
+        (b"Content-Length: 3", 3),
+        (b"l:3", 3),
+        (b"L \t:\r\n 3", 3),
+        (b"l: \n\t 3 ", 3),
+        (b"l:\r\nX: 3", None),
+        (b"l:\nX: 3", None),
+        (b"X-l: 3", None),
+    ],
+)
+def test_content_length_is_what_stands_in_its_field(field: bytes, length: int | None) -> None:
+    framer = Framer()
+    framer.receive(b"OPTIONS sip:a SIP/2.0\r\n" + field + b"\r\n\r\nabcdef")
+    if length is None:
+        with pytest.raises(FramingError):
+            framer.next()
+    else:
+        message = framer.next()
+        assert message is not None and message.endswith(b"\r\n\r\nabc")

@@ -6,10 +6,10 @@ import pytest
 
 from opensips_py.sip.cseq import parse_cseq
 from opensips_py.sip.digest import digest_response, ha1, parse_credentials
-from opensips_py.sip.headers import kind_of, split_values
+from opensips_py.sip.headers import kind_of, quotes_balanced, split_values
 from opensips_py.sip.message import ParseError
 from opensips_py.sip.nameaddr import parse_nameaddr
-from opensips_py.sip.params import parse_params, quote, unquote
+from opensips_py.sip.params import parse_params, quote, split_quoted, unquote
 from opensips_py.sip.via import parse_via
 
 
@@ -127,3 +127,45 @@ def test_digest_without_qop() -> None:
 def test_other_schemes_are_refused(text: str) -> None:
     with pytest.raises(ParseError):
         parse_credentials(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ('"a,b" <sip:a@b>, c', ['"a,b" <sip:a@b>', "c"]),
+        (r'"a\",b", c', [r'"a\",b"', "c"]),
+        ('"a, b', ['"a, b']),
+        ('"a, b\\', ['"a, b\\']),
+        ("<sip:a,b>,<c", ["<sip:a,b>", "<c"]),
+        ('<a"b>,c"d,e"', ['<a"b>', 'c"d,e"']),
+        ("a (b,(c,d)) ,e", ["a (b,(c,d))", "e"]),
+        ("((a,b), c", ["((a,b)", "c"]),
+        ("(,(,(", ["(", "(", "("]),
+        ("(a,b,\\", ["(a", "b", "\\"]),
+        (",,", ["", "", ""]),
+    ],
+)
+def test_commas_in_quotes_brackets_and_comments_do_not_count(text: str, values: list[str]) -> None:
+    assert split_values(text) == values
+
+
+@pytest.mark.parametrize(
+    ("text", "pieces"),
+    [
+        ('a;b="c;d";e', ["a", 'b="c;d"', "e"]),
+        (r'a="b\";c";d', [r'a="b\";c"', "d"]),
+        ('a;"b;c', ["a", '"b;c']),
+        ('a;"b;c\\', ["a", '"b;c\\']),
+        (';"";', ["", '""', ""]),
+        ("", [""]),
+    ],
+)
+def test_separators_in_quotes_do_not_count(text: str, pieces: list[str]) -> None:
+    assert split_quoted(text, ";") == pieces
+
+
+@pytest.mark.parametrize("text", ["", "a", '""', r'"\""', '"a" "b"', '"a\\\\"'])
+def test_quotes_are_balanced(text: str) -> None:
+    assert quotes_balanced(text)
+    assert not quotes_balanced(text + '"')
+    assert not quotes_balanced(text + '"\\')

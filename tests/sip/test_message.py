@@ -178,3 +178,14 @@ def test_a_bare_line_feed_ends_a_line_too() -> None:
     assert [h.value for h in (*msg.all("subject"), *msg.all("x-hidden"))] == ["a", "1"]
     early_end = parse(INVITE.replace("Subject: a\r\n  b \r\n", "Subject: a\n\r\n").replace("l: 5\r\n", "").encode())
     assert early_end.header("x-odd") is None and early_end.body.startswith("X-Odd:")
+
+
+@pytest.mark.parametrize(
+    "number", ["0", "4294967295", "36893488147419103232", "9" * 32, "9" * 33, "9" * 5000, "\xb2", "-1", "0x1", ""]
+)
+def test_a_complete_request_has_a_number_in_cseq(number: str) -> None:
+    others = "Via: SIP/2.0/UDP h\r\nFrom: <sip:a@b>\r\nTo: <sip:a@b>\r\nCall-ID: 1\r\n"
+    raw = f"OPTIONS sip:a@b SIP/2.0\r\n{others}CSeq: {number} OPTIONS\r\n\r\n"
+    msg = parse(raw.encode("latin-1"))
+    assert msg.complete == (msg.cseq is not None)
+    assert msg.cseq is None or str(msg.cseq.number) == number

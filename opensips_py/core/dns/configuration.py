@@ -64,7 +64,7 @@ def read(text: str) -> Configuration:
 
 def _option(found: Configuration, option: str) -> None:
     name, _, value = option.partition(":")
-    if not value.isdigit():
+    if not value.isdecimal():
         return
     number = int(value)
     if name == "ndots":

@@ -248,7 +248,7 @@ def family_of(host: str) -> int | None:
     """AF_INET or AF_INET6 when ``host`` is an address (IPv6 without brackets), else None."""
     if ":" in host:
         family = socket.AF_INET6
-    elif host[-1:].isdigit():
+    elif host[-1:].isdecimal():
         family = socket.AF_INET
     else:
         return None

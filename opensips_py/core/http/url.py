@@ -51,7 +51,7 @@ def _origin(scheme: str, authority: str) -> tuple[Origin, str | None]:
         host, _, port = place.partition(":")
     if not host or any(c <= " " or c > "~" for c in host):
         raise ValueError(f"[{place}] is not a host")
-    if port and not (port.isdigit() and 0 < int(port) < 65536):
+    if port and not (port.isdecimal() and 0 < int(port) < 65536):
         raise ValueError(f"[{port}] is not a port")
     return Origin(secure, host.lower(), int(port or (443 if secure else 80))), credentials if at else None
 

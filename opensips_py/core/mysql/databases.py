@@ -22,7 +22,7 @@ class Databases:
         self._pools.clear()
         for text in texts:
             number, _, url = text.strip().partition(" ")
-            if not number.isdigit():
+            if not number.isdecimal():
                 number, url = "0", text.strip()
             self._add(int(number), url.strip(), text)
 

@@ -67,7 +67,7 @@ def parse_database_url(text: str) -> DatabaseUrl:
         port = port.removeprefix(":")
     elif ":" in address:
         host, _, port = address.partition(":")
-    if port and not (port.isdigit() and 0 < int(port) < 65536):
+    if port and not (port.isdecimal() and 0 < int(port) < 65536):
         raise ValueError(f"[{port}] is not a port")
     unix_socket, charset, key = None, "utf8mb4", None
     for pair in query.split("&") if query else []:

@@ -35,7 +35,7 @@ def parse_redis_url(text: str) -> RedisUrl:
     if not all(hosts):
         raise ValueError("a host is missing")
     database = found["database"] or "0"
-    if not database.isdigit():
+    if not database.isdecimal():
         raise ValueError(f"the database is a number, not {database}")
     servers = tuple(_server(host) for host in hosts)
     return RedisUrl(found["group"] or "", password if colon else login, servers, int(database))
@@ -50,6 +50,6 @@ def _server(text: str) -> tuple[str, int, str | None]:
         port = rest[1:] or port
     elif ":" in text:
         host, _, port = text.partition(":")
-    if not host or not port.isdigit() or not 0 < int(port) < 65536:
+    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
         raise ValueError(f"{text} is not of the form host:port")
     return host, int(port), None

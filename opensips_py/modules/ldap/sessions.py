@@ -95,7 +95,7 @@ def _number(where: str, values: dict[str, str], key: str, default: int) -> int:
     text = values.get(key, "")
     if not text:
         return default
-    if not text.isdigit() or not int(text):
+    if not text.isdecimal() or not int(text):
         raise SessionError(f"{where}: {key} is a number above 0, not {text}")
     return int(text)
 
@@ -111,6 +111,6 @@ def _server(where: str, url: str) -> tuple[str, int, str | None]:
         port = tail.removeprefix(":") or port
     elif ":" in rest:
         host, _, port = rest.partition(":")
-    if not host or not port.isdigit() or not 0 < int(port) < 65536:
+    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
         raise SessionError(f"{where}: ldap_server_url: {url} is not of the form ldap://host[:port]")
     return host, int(port), None
