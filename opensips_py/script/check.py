@@ -6,6 +6,9 @@ between routes (what is never reached, what a suspension loses) by ``check_flow`
 
 from __future__ import annotations
 
+import itertools
+import re
+
 from opensips_py.script import ast, formats, known_modules
 from opensips_py.script.check_calls import CallChecker
 from opensips_py.script.check_codes import check_codes
@@ -22,6 +25,7 @@ from opensips_py.script.suggest import did_you_mean
 from opensips_py.script.variables import Variable, VariableError
 from opensips_py.script.walk import calls, expressions
 
+_DOUBTFUL = re.compile(r"\(\)|\[|\$\(\s|\$[\w.]+\(")
 _ITERATORS = ("var", "avp", "json")
 
 
@@ -264,6 +268,23 @@ class Checker(CallChecker):
             self.env.format(node)
         except VariableError as error:
             self._variable_error(node, error, node.column)
+            return
+        if _DOUBTFUL.search(node.value):
+            self._variables_in(node)
+
+    def _variables_in(self, node: ast.String) -> None:
+        """Variables of a format string that are not written as they must be."""
+        registry = self.env.registry
+        pieces = formats.split_format(node.value, registry)
+        for piece, following in itertools.zip_longest(pieces, pieces[1:]):
+            if isinstance(piece, str):
+                continue
+            try:
+                registry.variable(piece.text)
+            except VariableError as error:
+                self._not_started(node, error.message, None)
+            if isinstance(following, str) and following.startswith("(") and not piece.text.endswith(")"):
+                self._not_started(node, f"{piece.text} takes no argument", f"write $({piece.text[1:]}) before a parenthesis")
 
     def _arguments_set(self, node: ast.Node, text: str) -> None:
         if "argv" in text:

@@ -180,9 +180,6 @@ class CallChecker:
                 self._number_for_text(i, argument)
                 continue
             self._argument(i, argument, parameter, form)
-            if isinstance(argument, ast.Number) and parameter.kind in ("str", "regex") and _takes_text(function, i):
-                hint = f'write "{argument.value}"'
-                self.findings.error(argument, f"Param [{i}] expected to be a string or variable", hint)
         for argument in arguments[len(parameters) :]:
             self._expandable(argument)
         if (
@@ -203,12 +200,14 @@ class CallChecker:
         raise NotImplementedError  # abstract
 
     def _number_for_text(self, i: int, argument: ast.Number) -> None:
+        self._not_started(argument, f"Param [{i}] expected to be a string or variable", f'write "{argument.value}" in quotes')
+
+    def _not_started(self, at: ast.Node, message: str, hint: str | None) -> None:
         """OpenSIPS does not start with it; but its own check finds nothing wrong."""
-        message, hint = f"Param [{i}] expected to be a string or variable", f'write "{argument.value}" in quotes'
         if self.env.only_checked:
-            self.findings.warning(argument, f"{message}: the server does not start with it", hint)
+            self.findings.warning(at, f"{message}: the server does not start with it", hint)
         else:
-            self.findings.error(argument, message, hint)
+            self.findings.error(at, message, hint)
 
     def _takes_number(self, function: Function, i: int) -> bool:
         """Does a function take a number where it takes text? Those of OpenSIPS do not, unless 3.1 has a number there."""
@@ -394,10 +393,3 @@ def _keyword(kind: RouteKind) -> str:
 
 
 __all__ = ["ARMED_ROUTES", "CallChecker", "name_of", "signature"]
-
-
-def _takes_text(function: Function, i: int) -> bool:
-    """Whether OpenSIPS takes text only for the parameter number ``i`` (from 1). Functions of our own take numbers too."""
-    if function.module == "core":
-        return True
-    return known_modules.kind_of_parameter(function.module, function.name, i) in ("str", "regex")

@@ -91,12 +91,6 @@ def known(name: str) -> bool:
 
 
 @cache
-def kind_of_parameter(module: str, function: str, i: int) -> str | None:
-    """What a function takes as its parameter number ``i`` (from 1): ``str``, ``int``, ``static`` …; None: there is no such."""
-    _, *kinds = exports().get(module, {}).get("functions", {}).get(function, "").split() or [""]
-    return kinds[i - 1].strip("[]") if i <= len(kinds) else None
-
-
 def modules_of(function: str) -> tuple[str, ...]:
     """The modules that have a function."""
     return tuple(name for name, module in exports().items() if function in module.get("functions", ()))

@@ -434,3 +434,16 @@ def test_the_habit_of_ending_a_script_behind_async_is_not_warned_of(scripts: Scr
 def test_the_hint_for_a_bare_word(scripts: Scripts, condition: str, hint: str | None) -> None:
     (found,) = scripts.findings(f"route {{\nif ({condition}) exit;\n}}\n")
     assert ("bare word" in found.message, found.hint) == (True, hint)
+
+
+@pytest.mark.parametrize("text", ["$hdr()", "$(rU[*])", "$(var(a)[0])", "$( rU)", "$branch(x)", "$rm(x)", "to $ru(x)"])
+def test_variables_in_texts_that_opensips_refuses_when_it_starts(scripts: Scripts, text: str) -> None:
+    script = f'route {{\nxlog("{text}");\n}}\n'
+    assert [(d.line - HEAD.count("\n"), d.severity) for d in scripts.findings(script)] == [(2, "error")]
+    (found,) = scripts.findings(script, check=True)
+    assert (found.severity, found.message.endswith("the server does not start with it")) == ("warning", True)
+
+
+@pytest.mark.parametrize("text", ["$hdr(x)", "$(avp(a)[*])", "$(hdr(x)[0])", "$rm (x)", "$(rm)(x)", "$var(a)(x)", "$branch(uri)"])
+def test_variables_in_texts_that_are_fine(scripts: Scripts, text: str) -> None:
+    assert scripts.say(f'route {{\nxlog("{text}");\n}}\n') == []
