@@ -34,6 +34,8 @@ CHUNK = 65536
 """Bytes read at a time."""
 MAX_WAITING_BYTES = 1 << 20
 """Bytes that may wait for one peer, in the kernel's buffer not counted."""
+MAX_ALL_WAITING_BYTES = 64 << 20
+"""Bytes that may wait for all peers of a process together."""
 FORMER = -1
 """A former owner of the connection has stored what it had not processed."""
 TURN_SECONDS = 0.005
@@ -68,6 +70,12 @@ class _Waiting:
     def __init__(self, data: bytes, written: int) -> None:
         self.data, self.written = data, written
         self.since = time.monotonic()
+
+
+class _All:
+    """All connections of this process."""
+
+    waiting_bytes = 0
 
 
 class Connection:
@@ -281,6 +289,8 @@ class Connection:
         """Store what has not been processed: whole when something has been read since, else how much of it has been processed."""
         framer = self._framer
         processed = framer.received - framer.left
+        if this.store.is_filling:
+            return  # it will be lost if this process dies
         try:
             if self._saved == framer.received:
                 this.store.put(processed_key(self.number), (processed - self._saved_at).to_bytes(4, "big"))
@@ -328,7 +338,7 @@ class Connection:
                 self._end_later(f"{len(self._waiting) - 1} messages wait for the peer already", retry=False)
             return
         self._waiting.append(_Waiting(data, written))
-        self._waiting_bytes += len(data)
+        self._count(len(data))
 
     @property
     def has_unsent(self) -> bool:
@@ -342,7 +352,12 @@ class Connection:
     def _is_full(self, more: int) -> bool:
         if tuning.asynchronous and self.state is State.OPEN and len(self._waiting) - self._spare >= tuning.max_waiting:
             return True
-        return self._waiting_bytes + more > MAX_WAITING_BYTES
+        return self._waiting_bytes + more > MAX_WAITING_BYTES or _All.waiting_bytes + more > MAX_ALL_WAITING_BYTES
+
+    def _count(self, more: int) -> None:
+        """So many bytes more wait for the peer, or less."""
+        self._waiting_bytes += more
+        _All.waiting_bytes += more
 
     def _begin_wait(self) -> None:
         if not tuning.asynchronous and self._timer is None:
@@ -368,7 +383,7 @@ class Connection:
             if first.written < len(first.data):
                 break
             self._report_slow(first)
-            self._waiting_bytes -= len(first.data)
+            self._count(-len(first.data))
             waiting.popleft()
             self._spare = max(0, self._spare - 1)
         if waiting:
@@ -446,7 +461,7 @@ class Connection:
         self.sock.close()
         unsent = [message.data for message in self._waiting]
         self._waiting.clear()
-        self._waiting_bytes = 0
+        self._count(-self._waiting_bytes)
         self._owner.closed(self, unsent, retry and was_open)
 
     def _stop_timer(self) -> None:
