@@ -14,7 +14,7 @@ from opensips_py.modules.registrar.lookup import is_contact_registered, is_ip_re
 from opensips_py.modules.registrar.save import save
 from opensips_py.modules.usrloc import declared as usrloc
 from opensips_py.modules.usrloc import location, management, ordering
-from opensips_py.modules.usrloc.contact import q_of
+from opensips_py.modules.usrloc.contact import Contact, q_of
 from opensips_py.script.context import Branch, Context, ListenSocket, Source, Value
 from opensips_py.script.declarations import ConfigError, MIError
 from opensips_py.sip.message import SipMessage, parse
@@ -234,6 +234,70 @@ def test_a_retransmission_is_answered_again_for_a_while(register: Register, cloc
     )
     clock.now += 10
     assert register(contact("10.0.0.1", ";expires=100"), call_id="x", cseq=5, rc=-2).status == 400
+
+
+def many(count: int, form: str = "<sip:u{n}@h{n}>") -> str:
+    return "Contact: " + ",".join(form.format(n=n) for n in range(count))
+
+
+def test_a_request_with_thousands_of_contacts_is_refused_before_they_are_compared(
+    register: Register, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ordering, "Contacts", None)
+    reply = register(many(5000), rc=-2)
+    assert (reply.status, reply.value("p-registrar-error")) == (503, "Too many registered contacts")
+    assert not found()
+
+
+def test_without_a_limit_to_contacts_there_is_one_to_their_bytes(register: Register) -> None:
+    assert register(many(400, "<sip:u@h{n}>"), flags="c0").status == 200
+    assert len(found()) == 400
+    reply = register(many(3000), flags="c0", rc=-2)
+    assert (reply.status, reply.value("p-registrar-error")) == (503, "Contacts too large")
+    assert len(found()) == 400
+    assert register(many(400, "<sip:u@h{n}>;expires=0"), flags="c0").status == 200
+    assert not found()
+
+
+def test_few_contacts_may_differ_in_parameters_alone(register: Register) -> None:
+    same = "<sip:u@h;x={n}>"
+    assert register(many(ordering.MAX_ALIKE, same), flags="c0").status == 200
+    assert register(many(ordering.MAX_ALIKE, same), flags="c0").status == 200
+    reply = register("Contact: <sip:u@h;x=new>", flags="c0", rc=-2)
+    assert (reply.status, reply.value("p-registrar-error")) == (503, "Too many registered contacts")
+    assert register("Contact: <sip:u@h;x=1>;expires=0", flags="c0").status == 200
+    assert register("Contact: <sip:u@h;x=new>", flags="c0").status == 200
+
+
+def test_a_long_user_agent_is_stored_in_part(register: Register) -> None:
+    register("User-Agent: " + "a" * 10_000, contact("10.0.0.1"))
+    assert [one.user_agent for one in location.find(T, "alice")] == ["a" * 255]
+
+
+def test_contacts_are_refused_when_the_store_fills_up_but_may_be_refreshed(
+    register: Register, sent: Sent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register(contact("10.0.0.1"), call_id="1", cseq=1)
+    monkeypatch.setattr(this.store, "is_filling", True)
+    reply = register(contact("10.0.0.2"), rc=-2)
+    assert reply.status == 503 and reply.has("retry-after")
+    assert register(contact("10.0.0.1"), call_id="1", cseq=2).status == 200
+    assert register(contact("10.0.0.1", ";expires=0"), call_id="1", cseq=3).status == 200
+    assert not found()
+
+
+def test_two_changes_of_one_user_at_once_both_count(sent: Sent, clock: Clock) -> None:
+    runs = []
+
+    def update(old: list[Contact]) -> list[Contact]:
+        runs.append(len(old))
+        if len(runs) == 1:  # another process is faster
+            save(request(contact("10.0.0.2")), T)
+        return [*old, Contact("sip:alice@10.0.0.1", clock.now + 100, "c", 1)]
+
+    location.change(T, "alice", update)
+    assert runs == [0, 1]
+    assert found() == ["sip:alice@10.0.0.2", "sip:alice@10.0.0.1"]
 
 
 def test_too_many_contacts_are_refused(register: Register, monkeypatch: pytest.MonkeyPatch) -> None:
