@@ -11,7 +11,6 @@ finds the told row wherever it is thawed. So an event is neither lost nor delive
 
 from __future__ import annotations
 
-import fnmatch
 import hashlib
 import re
 import time
@@ -23,7 +22,7 @@ from opensips_py.core.event_mailbox import TOKEN, mailbox
 from opensips_py.core.parked import Tokens
 from opensips_py.core.process import this
 from opensips_py.script.context import RouteKind
-from opensips_py.sip.remembered import remembered
+from opensips_py.script.shell_pattern import matcher
 
 PREFIX = b"e"
 TOLD = b"r"
@@ -158,12 +157,7 @@ def _interested(event: str, parameters: Parameters, declared: Sequence[str]) -> 
 
 def matches(value: str | None, pattern: str) -> bool:
     """A filter over a parameter the event does not have is passed over, as in OpenSIPS."""
-    return value is None or _compiled(pattern).match(value) is not None
-
-
-@remembered
-def _compiled(pattern: str) -> re.Pattern[str]:
-    return re.compile(fnmatch.translate(pattern), re.DOTALL)
+    return value is None or matcher(pattern)(value) is not None
 
 
 def _tell(name: bytes, parameters: Parameters) -> int | None:

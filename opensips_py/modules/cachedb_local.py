@@ -7,7 +7,6 @@ collection ``default``, or the one of a URL without a group.
 
 from __future__ import annotations
 
-import fnmatch
 import hashlib
 import re
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ from opensips_py.core.guard import report_error
 from opensips_py.core.process import this
 from opensips_py.script.context import Context
 from opensips_py.script.declarations import B, ConfigError, F, L, MIError, Module, O, R, S
+from opensips_py.script.shell_pattern import matcher
 
 module = Module("cachedb_local", doc="A cache in the shared store (OpenSIPS module cachedb_local)")
 
@@ -206,7 +206,7 @@ def _start() -> None:
 
 
 def _remove_matching(collection: str, glob: str) -> None:
-    matches = re.compile(fnmatch.translate(glob)).match
+    matches = matcher(glob)
     for name, entry in _entries(_collection_prefix(collection)):
         if matches(entry.key.decode("latin-1")):
             this.store.delete(name)

@@ -43,6 +43,10 @@ _FUNCTIONS: dict[str, tuple[int, Callable[..., float]]] = {
 _token = re.compile(r"\s*(?:([0-9]+\.?[0-9]*(?:[eE][+-]?[0-9]+)?|\.[0-9]+(?:[eE][+-]?[0-9]+)?)|([a-z][a-z0-9]*)|([-+*/^%(),]))")
 
 
+DEEPEST = 100
+"""Parentheses and functions within each other."""
+
+
 class ExpressionError(ValueError):
     """Not an expression."""
 
@@ -57,11 +61,11 @@ class _Expression:
         while at < len(text):
             m = _token.match(text, at)
             if m is None:
-                raise ExpressionError(f"unexpected {text[at:]!r}")
+                raise ExpressionError(f"unexpected {text[at : at + 20]!r}")
             number, name, sign = m.groups()
             self.tokens.append(float(number) if number else name or sign)
             at = m.end()
-        self.at = 0
+        self.at = self.depth = 0
 
     def value(self) -> float:
         result = self._sum()
@@ -106,6 +110,14 @@ class _Expression:
         return sign * left
 
     def _atom(self) -> float:
+        self.depth += 1
+        if self.depth > DEEPEST:
+            raise ExpressionError(f"more than {DEEPEST} parentheses and functions within each other")
+        found = self._innermost()
+        self.depth -= 1
+        return found
+
+    def _innermost(self) -> float:
         token = self._peek()
         self.at += 1
         if isinstance(token, float):

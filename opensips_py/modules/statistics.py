@@ -6,6 +6,8 @@ in group ``dynamic`` or in the group before the colon, which must be listed in `
 
 from __future__ import annotations
 
+import re
+
 from opensips_py.core.log import ERROR, log
 from opensips_py.core.statistics import DYNAMIC, SCRIPT, StatisticError, registry
 from opensips_py.script.context import Context, Value
@@ -19,6 +21,8 @@ variable = module.param(
 )
 stat_groups = module.param("stat_groups", str, "", doc='groups that the script may use, separated by commas: "method, packet"')
 
+_NUMBER = re.compile("[+-]?[0-9]{1,10}")
+"""What a counter of 64 bits takes for many years."""
 _groups: set[str] = {DYNAMIC}
 _iterators: dict[str, list[Statistic]] = {}
 _counted: dict[str, Statistic] = {}
@@ -48,11 +52,10 @@ def declare() -> None:
 @module.function(routes=ALL)
 def update_stat(ctx: Context, variable: str, value: str) -> int:
     """Add ``value`` (a number, ``+1``, ``-1``) to a statistic, which is made if there is none; -1: no number, or no name."""
-    try:
-        number = int(value)
-    except ValueError:
-        log(ERROR, "statistics", "update_stat", f'"{value}" is not a number')
+    if _NUMBER.fullmatch(value.strip()) is None:
+        log(ERROR, "statistics", "update_stat", f'"{value[:50]}" is not a number')
         return -1
+    number = int(value)
     stat = _counted.get(variable)
     if stat is None:
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import re
 from collections.abc import Callable
 from typing import NamedTuple
@@ -13,6 +12,7 @@ from opensips_py.script import variables
 from opensips_py.script.context import Context, Value
 from opensips_py.script.declarations import ALL, Static
 from opensips_py.script.posix_regex import RegexError, compile_dynamic
+from opensips_py.script.shell_pattern import matcher
 from opensips_py.script.substitution import Substitution, SubstitutionError, SubstitutionText, parse_substitution
 from opensips_py.script.variables import VariableError
 from opensips_py.sip.remembered import remembered
@@ -178,7 +178,7 @@ def _passes(value: str | int, operand: _Operand, wanted: str | int) -> bool:
             return compile_dynamic(pattern, ignore_case=ignore_case).test(text)
         if ignore_case:
             text, pattern = text.lower(), pattern.lower()
-        return fnmatch.fnmatchcase(text, pattern)
+        return matcher(pattern)(text) is not None
     if isinstance(value, int) != isinstance(wanted, int):
         return operator == "ne"
     if isinstance(value, int) and isinstance(wanted, int):

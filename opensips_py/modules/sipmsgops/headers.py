@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import time
 from email.utils import formatdate
 
@@ -11,6 +10,7 @@ from opensips_py.modules.sipmsgops.declared import module
 from opensips_py.script.context import Context
 from opensips_py.script.declarations import B, E, F, HeaderLines, L, Line, O, Pattern, R
 from opensips_py.script.pseudo_variables_uri import ruri_parts
+from opensips_py.script.shell_pattern import matcher
 from opensips_py.sip.headers import Header, kind_of, split_values
 from opensips_py.sip.remembered import remembered
 from opensips_py.sip.uri import parse_uri, uri_or_none
@@ -71,8 +71,8 @@ def remove_hf_re(ctx: Context, names: Pattern) -> int:
 @module.function(routes=ROFBL)
 def remove_hf_glob(ctx: Context, names: str) -> int:
     """Remove all headers whose name matches a shell pattern. -1 when there are none."""
-    pattern = names.lower()
-    found = [header for header in ctx.msg.headers if fnmatch.fnmatchcase(header.name.lower(), pattern)]
+    matches = matcher(names.lower())
+    found = [header for header in ctx.msg.headers if matches(header.name.lower())]
     return _remove(ctx, found)
 
 
