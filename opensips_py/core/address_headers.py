@@ -5,10 +5,14 @@ RFC 3261 8.1.1.3 leaves From and To to the caller; a proxy that changes them mus
 
 from __future__ import annotations
 
+import re
+
 from opensips_py.core.log import ERROR, log
 from opensips_py.sip.edits import forget_inside
+from opensips_py.sip.headers import TOKEN
 from opensips_py.sip.message import Header, ParseError, SipMessage, reread
 from opensips_py.sip.nameaddr import NameAddr, parse_nameaddr
+from opensips_py.sip.params import quote
 from opensips_py.tm.record import RESTORE_CSEQ, RESTORE_FROM, RESTORE_TO, Record
 
 _KINDS = {RESTORE_FROM: "from", RESTORE_TO: "to"}
@@ -40,16 +44,18 @@ def replace(msg: SipMessage, kind: str, display: str | None, uri: str | None) ->
         return False
     header, address = found
     length = _length(header.value, address)
-    display = address.display if display is None else display
-    uri = uri or address.uri
-    if display:
-        text = f"{display} <{uri}>"
-    elif header.value[length - 1] == ">" or ";" in uri or "?" in uri or "," in uri:
-        text = f"<{uri}>"
-    else:
-        text = uri
-    _put(msg, header, length, text)
+    display = address.display if display is None else _phrase(display)
+    blank = " " if display and header.value[length - 1] == ">" else ""  # a bare URI gets none, as in OpenSIPS
+    _put(msg, header, length, f"{display}{blank}<{uri or address.uri}>")
     return True
+
+
+_quoted = re.compile(r'"(?:[^"\\]|\\.)*"').fullmatch
+
+
+def _phrase(display: str) -> str:
+    """A display name as it may stand in a header: quoted unless it is one word, or quoted already (RFC 3261 25.1)."""
+    return display if not display or TOKEN(display) or _quoted(display) else quote(display)
 
 
 def _put(msg: SipMessage, header: Header, length: int, text: str) -> None:

@@ -1,6 +1,7 @@
 """OpenSIPS module mathops: arithmetic with fractions.
 
-Results are text. An expression that cannot be computed leaves the variable as it is and gives -1.
+A text that is no number counts as far as it is one (``12x`` is 12, ``x`` is 0). An expression that is none leaves the variable as
+it is and gives -1; a division by zero is ``inf``, what has no value is ``-nan``.
 """
 
 from __future__ import annotations
@@ -15,32 +16,60 @@ from opensips_py.script.declarations import ALL, Module, Var
 module = Module("mathops", doc="Arithmetic with fractions (OpenSIPS module mathops)")
 decimal_digits = module.param("decimal_digits", int, 6, doc="digits behind the point of results")
 
-_FUNCTIONS: dict[str, tuple[int, Callable[..., float]]] = {
-    "abs": (1, abs),
-    "acos": (1, math.acos),
-    "asin": (1, math.asin),
-    "atan": (1, math.atan),
-    "atan2": (2, math.atan2),
-    "ceil": (1, math.ceil),
-    "cos": (1, math.cos),
-    "cosh": (1, math.cosh),
-    "exp": (1, math.exp),
-    "floor": (1, math.floor),
-    "ln": (1, math.log),
-    "log": (1, math.log10),
-    "log10": (1, math.log10),
-    "pow": (2, math.pow),
-    "sin": (1, math.sin),
-    "sinh": (1, math.sinh),
-    "sqrt": (1, math.sqrt),
-    "tan": (1, math.tan),
-    "tanh": (1, math.tanh),
-    "e": (0, lambda: math.e),
-    "pi": (0, lambda: math.pi),
+_FUNCTIONS: dict[str, Callable[[float], float]] = {
+    "abs": abs,
+    "acos": math.acos,
+    "asin": math.asin,
+    "atan": math.atan,
+    "ceil": math.ceil,
+    "cos": math.cos,
+    "cosh": math.cosh,
+    "exp": math.exp,
+    "floor": math.floor,
+    "ln": math.log,
+    "log": math.log10,
+    "log10": math.log10,
+    "sin": math.sin,
+    "sinh": math.sinh,
+    "sqrt": math.sqrt,
+    "tan": math.tan,
+    "tanh": math.tanh,
 }
-"""Functions by name, with their number of arguments."""
+"""Functions of one number by name."""
+_CONSTANTS = {"e": math.e, "pi": math.pi}
+_MORE_IN_RPN: dict[str, Callable[[float], float]] = {"trunc": math.trunc, "neg": lambda x: -x}
+NAN = float("nan")
 
-_token = re.compile(r"\s*(?:([0-9]+\.?[0-9]*(?:[eE][+-]?[0-9]+)?|\.[0-9]+(?:[eE][+-]?[0-9]+)?)|([a-z][a-z0-9]*)|([-+*/^%(),]))")
+
+def _safe(function: Callable[..., float], *arguments: float) -> float:
+    """A function as C computes it: no error, but infinity or no number."""
+    try:
+        return float(function(*arguments))
+    except OverflowError:
+        return math.inf
+    except ValueError:
+        return NAN
+
+
+def _divided(left: float, right: float) -> float:
+    if right:
+        return left / right
+    return NAN if left == 0 or math.isnan(left) else math.copysign(math.inf, left) * math.copysign(1.0, right)
+
+
+_BINARY: dict[str, Callable[[float, float], float]] = {
+    "+": lambda a, b: a + b,
+    "-": lambda a, b: a - b,
+    "*": lambda a, b: a * b,
+    "/": _divided,
+    "%": lambda a, b: _safe(math.fmod, a, b),
+    "^": lambda a, b: _safe(math.pow, a, b),
+}
+
+_token = re.compile(
+    r"\s*(?:(0[xX][0-9a-fA-F]+|[0-9]+\.?[0-9]*(?:[eE][+-]?[0-9]+)?|\.[0-9]+(?:[eE][+-]?[0-9]+)?)"
+    r"|([a-z][a-z0-9]*)|([-+*/^%(),]))"
+)
 
 
 DEEPEST = 100
@@ -57,13 +86,14 @@ class _Expression:
     def __init__(self, text: str) -> None:
         self.tokens: list[str | float] = []
         at = 0
-        text = text.rstrip()
+        if text != text.strip():
+            raise ExpressionError("a blank at the beginning or the end")
         while at < len(text):
             m = _token.match(text, at)
             if m is None:
                 raise ExpressionError(f"unexpected {text[at : at + 20]!r}")
             number, name, sign = m.groups()
-            self.tokens.append(float(number) if number else name or sign)
+            self.tokens.append(number_of(number) if number else name or sign)
             at = m.end()
         self.at = self.depth = 0
 
@@ -87,14 +117,14 @@ class _Expression:
         left = self._product()
         while operator := self._take("+", "-"):
             right = self._product()
-            left = left + right if operator == "+" else left - right
+            left = _BINARY[operator](left, right)
         return left
 
     def _product(self) -> float:
         left = self._power()
         while operator := self._take("*", "/", "%"):
             right = self._power()
-            left = left * right if operator == "*" else left / right if operator == "/" else math.fmod(left, right)
+            left = _BINARY[operator](left, right)
         return left
 
     def _power(self) -> float:
@@ -106,7 +136,7 @@ class _Expression:
             negative = 1.0
             while operator := self._take("+", "-"):
                 negative = -negative if operator == "-" else negative
-            left = math.pow(left, negative * self._atom())
+            left = _BINARY["^"](left, negative * self._atom())
         return sign * left
 
     def _atom(self) -> float:
@@ -132,46 +162,57 @@ class _Expression:
         raise ExpressionError(f"unexpected {token!r}" if token is not None else "the expression ends too early")
 
     def _call(self, name: str) -> float:
-        count, function = _FUNCTIONS[name]
-        arguments = []
         if self._take("("):
+            argument = self._sum()
             if not self._take(")"):
-                arguments.append(self._sum())
-                while self._take(","):
-                    arguments.append(self._sum())
-                if not self._take(")"):
-                    raise ExpressionError(") is missing")
-        elif count == 1:
-            arguments.append(self._power())
-        if len(arguments) != count:
-            raise ExpressionError(f"{name} takes {count} arguments")
-        return float(function(*arguments))
+                raise ExpressionError(") is missing")
+        else:
+            argument = self._power()
+        return _safe(_FUNCTIONS[name], argument)
+
+
+_NUMBER = re.compile(r"\s*([+-]?)(?:(0[xX][0-9a-fA-F]+)|((?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?))")
+
+
+def number_of(text: str) -> float:
+    """The number that a text begins with, as C's strtod() reads it; 0 when there is none."""
+    m = _NUMBER.match(text)
+    if m is None:
+        return 0.0
+    value = float(int(m[2], 16)) if m[2] else float(m[3])
+    return -value if m[1] == "-" else value
+
+
+def _whole(value: float) -> int:
+    """A number without fraction as the 32 bits of a script's numbers; the lowest of all when it does not fit, as in C."""
+    return int(value) if math.isfinite(value) and -0x80000000 <= value <= 0x7FFFFFFF else -0x80000000
+
+
+def _text(number: float, digits: int | None = None) -> str:
+    if math.isnan(number):
+        return "-nan"
+    return f"{number:.{max(0, decimal_digits.value if digits is None else digits)}f}"
 
 
 def _finish(variable: Var, ctx: Context, compute: Callable[[], str]) -> int:
     try:
         text = compute()
-    except (ValueError, ArithmeticError):
+    except ExpressionError:
         return -1
     variable.set(ctx, text)
     return 1
 
 
-def _text(number: float) -> str:
-    if not math.isfinite(number):
-        raise ExpressionError("no finite result")
-    return f"{number:.{max(0, decimal_digits.value)}f}"
-
-
 @module.function(routes=ALL)
 def math_eval(ctx: Context, expression: str, result: Var) -> int:
-    """Compute an expression: ``+ - * / % ^``, parentheses, functions."""
+    """Compute an expression: ``+ - * / % ^``, parentheses, functions of one number. No blank may begin or end it."""
     return _finish(result, ctx, lambda: _text(_Expression(expression).value()))
 
 
 @module.function(routes=ALL)
 def math_rpn(ctx: Context, expression: str, result: Var) -> int:
-    """Compute an expression in reverse Polish notation; besides operators: functions, ``dup``, ``swap``, ``drop``, ``neg``."""
+    """Compute an expression in reverse Polish notation; besides operators: functions, ``pow``, ``e``, ``pi``,
+    ``dup``, ``swap``, ``drop``, ``neg``."""
     return _finish(result, ctx, lambda: _text(_rpn(expression)))
 
 
@@ -184,9 +225,9 @@ def _rpn(expression: str) -> float:
         return stack.pop()
 
     for word in expression.split():
-        if word in ("+", "-", "*", "/", "%", "^"):
+        if word in _BINARY or word == "pow":
             right, left = pop(), pop()
-            stack.append(_binary(word, left, right))
+            stack.append(_BINARY["^" if word == "pow" else word](left, right))
         elif word == "dup":
             top = pop()
             stack += [top, top]
@@ -195,40 +236,23 @@ def _rpn(expression: str) -> float:
             stack += [right, left]
         elif word == "drop":
             pop()
-        elif word == "neg":
-            stack.append(-pop())
-        elif word in _FUNCTIONS:
-            count, function = _FUNCTIONS[word]
-            arguments = [pop() for _ in range(count)][::-1]
-            stack.append(float(function(*arguments)))
+        elif word in _CONSTANTS:
+            stack.append(_CONSTANTS[word])
+        elif word in _FUNCTIONS or word in _MORE_IN_RPN:
+            stack.append(_safe(_FUNCTIONS.get(word) or _MORE_IN_RPN[word], pop()))
+        elif _NUMBER.fullmatch(word):
+            stack.append(number_of(word))
         else:
-            stack.append(float(word))
+            raise ExpressionError(f"unexpected {word!r}")
     if len(stack) != 1:
         raise ExpressionError("the expression leaves more or less than one value")
     return stack[0]
 
 
-def _binary(operator: str, left: float, right: float) -> float:
-    if operator == "+":
-        return left + right
-    if operator == "-":
-        return left - right
-    if operator == "*":
-        return left * right
-    if operator == "/":
-        return left / right
-    if operator == "%":
-        return math.fmod(left, right)
-    return math.pow(left, right)
-
-
 @module.function(routes=ALL)
 def math_compare(ctx: Context, first: str, second: str, result: Var) -> int:
     """-1, 0 or 1: whether the first number is smaller, equal or greater."""
-    try:
-        a, b = float(first), float(second)
-    except ValueError:
-        return -1
+    a, b = number_of(first), number_of(second)
     result.set(ctx, (a > b) - (a < b))
     return 1
 
@@ -236,42 +260,52 @@ def math_compare(ctx: Context, first: str, second: str, result: Var) -> int:
 @module.function(routes=ALL)
 def math_trunc(ctx: Context, number: str, result: Var) -> int:
     """The number without its fraction."""
-    return _finish(result, ctx, lambda: str(math.trunc(float(number))))
+    result.set(ctx, _whole(number_of(number)))
+    return 1
 
 
 @module.function(routes=ALL)
 def math_floor(ctx: Context, number: str, result: Var) -> int:
     """The next integer below."""
-    return _finish(result, ctx, lambda: str(math.floor(float(number))))
+    result.set(ctx, _whole(_safe(math.floor, number_of(number))))
+    return 1
 
 
 @module.function(routes=ALL)
 def math_ceil(ctx: Context, number: str, result: Var) -> int:
     """The next integer above."""
-    return _finish(result, ctx, lambda: str(math.ceil(float(number))))
+    result.set(ctx, _whole(_safe(math.ceil, number_of(number))))
+    return 1
 
 
 def _rounded(number: float, decimals: int) -> float:
     """Away from zero at a half, as C's round() does."""
-    scale = 10.0**decimals
-    return math.copysign(math.floor(abs(number) * scale + 0.5), number) / scale
+    scale = _safe(math.pow, 10.0, decimals)
+    scaled = math.floor(abs(number) * scale + 0.5) if math.isfinite(number * scale) else NAN
+    return _divided(math.copysign(scaled, number), scale)
 
 
 @module.function(routes=ALL)
 def math_round(ctx: Context, number: str, result: Var, decimals: int | None = None) -> int:
-    """The number rounded to decimals, 0 if not given."""
-    places = max(0, decimals or 0)
-    return _finish(result, ctx, lambda: f"{_rounded(float(number), places):.{places}f}")
+    """The number rounded to decimals; to an integer if they are not given. Negative ones mean six digits."""
+    value = number_of(number)
+    if not decimals:
+        result.set(ctx, _whole(_rounded(value, 0)))
+    elif decimals < 0:
+        result.set(ctx, _text(value, 6))
+    else:
+        result.set(ctx, _text(_rounded(value, decimals) if decimals < 16 else value, decimals))
+    return 1
 
 
 @module.function(routes=ALL)
-def math_round_sf(ctx: Context, number: str, result: Var, figures: int) -> int:
-    """The number rounded to significant figures."""
-
-    def compute() -> str:
-        value = float(number)
-        if value == 0:
-            return _text(0.0)
-        return _text(_rounded(value, figures - 1 - math.floor(math.log10(abs(value)))))
-
-    return _finish(result, ctx, compute)
+def math_round_sf(ctx: Context, number: str, result: Var, figures: int | None = None) -> int:
+    """The number rounded to significant figures; to an integer if they are not given. 0 has none: ``-nan``."""
+    value = number_of(number)
+    if figures is None:
+        result.set(ctx, _whole(_rounded(value, 0)))
+    elif value == 0:
+        result.set(ctx, _text(NAN))
+    else:
+        result.set(ctx, _text(_rounded(value, figures - 1 - math.floor(math.log10(abs(value))))))
+    return 1

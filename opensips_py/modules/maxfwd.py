@@ -26,8 +26,11 @@ def _configure() -> None:
 def mf_process_maxfwd_header(ctx: Context, limit: int) -> int:
     """Count one hop: decrement Max-Forwards, or add the header with the value ``limit`` (1 to 256).
 
-    1 decremented; 2 added; -1 it has reached zero, the request must not go on (answer 483); -2 not a number, or a bad limit.
+    1 decremented; 2 added; -1 it has reached zero, the request must not go on (answer 483), or ``limit`` is negative; -2 not a
+    number, or a bad limit.
     """
+    if limit < 0:
+        return -1
     msg = ctx.msg
     header = msg.header("max-forwards")
     if header is None or (msg.edits and deletes(msg.edits, header.start)):

@@ -91,13 +91,13 @@ def _parameters(text: str) -> str:
 def record_route(ctx: Context, parameters: Line | None = None) -> int:
     """Add a Record-Route with this server's address, so that later requests of the dialog come here too.
 
-    ``parameters`` (``;name=value``) go into its URI. 1 added, -1 when the request has one of ours already.
+    ``parameters`` (``;name=value``) go into its URI as they are. 1 added, -1 when the request has one of ours already.
     """
     slots = ctx.slots
     if RECORDED in slots and _recorded(ctx) >= 0:
         log(ERROR, "rr", "record_route", "double attempt to record-route")
         return -1
-    more = "" if parameters is None else _parameters(parameters)
+    more = parameters or ""
     if PENDING in slots:
         more += slots.pop(PENDING)
     if append_fromtag.value:
@@ -113,7 +113,7 @@ def record_route(ctx: Context, parameters: Line | None = None) -> int:
 def record_route_preset(ctx: Context, address: Line, outbound: Line | None = None) -> int:
     """Add a Record-Route with ``address`` (``host[:port][;parameter…]``), without looking whether it is this server.
 
-    With ``outbound`` two are added, one for each side: ``address`` is where the request came in. 1 added, -1 when the request
+    With ``outbound`` two are added, that with ``address`` before the other one. 1 added, -1 when the request
     has a Record-Route of ours already.
     """
     slots = ctx.slots
@@ -122,12 +122,10 @@ def record_route_preset(ctx: Context, address: Line, outbound: Line | None = Non
         return -1
     tag = _from_tag(ctx.msg) if append_fromtag.value else ""
     tail = f"{f';ftag={tag}' if tag else ''};lr{slots.pop(PENDING, '')}"
-    if outbound is not None:
-        tail += ";r2=on"
     user = _user(ctx)
     lines = f"{_NAME}sip:{user}{address}{tail}>\r\n"
     if outbound is not None:
-        lines = f"{_NAME}sip:{user}{outbound}{tail}>\r\n{lines}"
+        lines += f"{_NAME}sip:{user}{outbound}{tail}>\r\n"
     ctx.msg.insert_header(lines)
     slots[RECORDED] = 1
     return 1
@@ -221,7 +219,7 @@ def route_param(ctx: Context, name: str) -> str | None:
 
 def _route_params(ctx: Context) -> str | None:
     value = ctx.slots.get(PARAMS)
-    return value if isinstance(value, str) else None
+    return value if isinstance(value, str) and value else None
 
 
 @module.variable("rr_params")

@@ -11,7 +11,7 @@ import re
 from opensips_py.core.log import ERROR, log
 from opensips_py.core.statistics import DYNAMIC, SCRIPT, StatisticError, registry
 from opensips_py.script.context import Context, Value
-from opensips_py.script.declarations import ALL, ConfigError, Module, Statistic, Var
+from opensips_py.script.declarations import ALL, ConfigError, LooseInt, Module, Statistic, Var
 
 module = Module("statistics", doc="Statistics defined by the script (OpenSIPS module statistics)")
 
@@ -50,12 +50,10 @@ def declare() -> None:
 
 
 @module.function(routes=ALL)
-def update_stat(ctx: Context, variable: str, value: str) -> int:
-    """Add ``value`` (a number, ``+1``, ``-1``) to a statistic, which is made if there is none; -1: no number, or no name."""
-    if _NUMBER.fullmatch(value.strip()) is None:
-        log(ERROR, "statistics", "update_stat", f'"{value[:50]}" is not a number')
-        return -1
-    number = int(value)
+def update_stat(ctx: Context, variable: str, value: LooseInt) -> int:
+    """Add ``value`` to a statistic, which is made if there is none; -1: that cannot be."""
+    if not variable:
+        return 1
     stat = _counted.get(variable)
     if stat is None:
         try:
@@ -63,7 +61,7 @@ def update_stat(ctx: Context, variable: str, value: str) -> int:
         except StatisticError as error:
             log(ERROR, "statistics", "update_stat", str(error))
             return -1
-    stat.cells[stat.index] += number
+    stat.cells[stat.index] += value
     return 1
 
 
@@ -82,12 +80,15 @@ def _named(name: str) -> Statistic:
 
 @module.function(routes=ALL)
 def reset_stat(ctx: Context, variable: str) -> int:
-    """Set a statistic to zero; -1: there is none of this name. One that cannot be reset stays as it is."""
+    """Set a statistic to zero; one that is not there is made. 1 always: one that cannot be reset stays as it is."""
     stat = registry.find(variable)
-    if stat is None:
-        log(ERROR, "statistics", "reset_stat", f'there is no statistic "{variable}"')
-        return -1
-    registry.reset(stat)
+    if stat is not None:
+        registry.reset(stat)
+    elif variable:
+        try:
+            _named(variable)
+        except StatisticError as error:
+            log(ERROR, "statistics", "reset_stat", str(error))
     return 1
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from opensips_py.script.context import Context
 from opensips_py.script.declarations import B, F, HeaderLines, L, Module, O, Pattern, R
-from opensips_py.script.posix_regex import Match, compile_regex
+from opensips_py.script.posix_regex import Match
 from opensips_py.script.pseudo_variables_uri import ruri_parts, with_user
 from opensips_py.script.substitution import Substitution, SubstitutionError, SubstitutionText, parse_substitution
 from opensips_py.script.variables import current
@@ -106,9 +106,8 @@ def replace_body_all(ctx: Context, expression: Pattern, text: str) -> int:
 
 @module.function(routes=ROFBL)
 def replace_body_atonce(ctx: Context, expression: Pattern, text: str) -> int:
-    """Replace every match in the body taken as one line: ``^`` and ``$`` are its start and end. -1 when nothing matches."""
-    whole = compile_regex(expression.pattern)
-    return _replace(ctx, whole.finditer(ctx.msg.body), ctx.msg.body_start, text)
+    """Replace every match in the body, as replace_body_all(). -1 when nothing matches."""
+    return replace_body_all(ctx, expression, text)
 
 
 @remembered

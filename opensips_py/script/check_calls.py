@@ -229,7 +229,7 @@ class CallChecker:
             if kind == "value":
                 return
             self.findings.error(argument, "NULL cannot be a parameter", "leave the parameter out")
-        elif kind == "int":
+        elif kind == "int" or (kind == "loose_int" and not _is_number(argument)):
             if isinstance(argument, ast.Variable):
                 self.variable(argument)
             elif isinstance(argument, ast.String):
@@ -377,11 +377,16 @@ class CallChecker:
             self.findings.error(argument, f"Param [{i}] expected to be a list of variables", form)
 
 
+def _is_number(argument: ast.Argument) -> bool:
+    """Whether a literal in quotes is a number."""
+    return isinstance(argument, ast.String) and re.fullmatch(r"[+-]?[0-9]{1,9}", argument.value) is not None
+
+
 def signature(function: Function) -> str:
     """``int code, str reason [, var output]`` for messages."""
     text = ""
     for parameter in function.parameters:
-        kind = {"mask": "int", "letters": "str"}.get(parameter.kind, parameter.kind)
+        kind = {"mask": "int", "letters": "str", "loose_int": "int"}.get(parameter.kind, parameter.kind)
         item = f"{kind} {parameter.name}".rstrip() + ("..." if parameter.repeated else "")
         separator = ", " if text else ""
         text += f"[{separator}{item}]" if parameter.optional else separator + item

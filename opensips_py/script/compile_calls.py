@@ -114,7 +114,9 @@ class CallCompiler(ValueCompiler):
             return self.const("" if isinstance(argument, ast.Null) else str(argument.value)), False
         if kind == "value":
             return self._value(argument), False
-        if kind == "int":
+        if kind == "loose_int" and isinstance(argument, ast.String):
+            return self.const(int(argument.value)), False
+        if kind in ("int", "loose_int"):
             return self._number(argument)
         if kind == "regex":
             return self._regex(argument)
@@ -135,8 +137,7 @@ class CallCompiler(ValueCompiler):
         made = header_lines(self.env.text(argument), self.env.registry)
         if isinstance(made, str):
             return self.const(made), False
-        _, nullable = self.env.parameter(argument)
-        return self.call(self.bind(made, "header_lines"), self.name("ctx")), nullable
+        return self.call(self.bind(made, "header_lines"), self.name("ctx")), False
 
     def _read_late(self, argument: ast.Variable, parameter: Parameter) -> tuple[py.expr, bool]:
         """A variable where a literal is usual: what it holds is judged when the function is called, and no good is NULL."""
@@ -189,10 +190,10 @@ class CallCompiler(ValueCompiler):
                 return self.const(str(value.value)), False
             return self.call(self.bind(semantics.text_of, "text_of"), value), kind in (ANY, PLAIN)
         assert isinstance(argument, ast.String)
-        text, nullable = self.env.parameter(argument)
+        text = self.env.parameter(argument)
         if isinstance(text, str):
             return self.const(text), False
-        return self.call(self.bind(text, "text"), self.name("ctx")), nullable
+        return self.call(self.bind(text, "text"), self.name("ctx")), False
 
     def _regex(self, argument: ast.Argument) -> tuple[py.expr, bool]:
         if isinstance(argument, ast.String) and not looks_like_format(argument.value):

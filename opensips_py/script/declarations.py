@@ -68,6 +68,8 @@ what is wrong with it, or None. ``Annotated[str, "str", f]``: the same of a lite
 ``Annotated[int, "mask", words]`` and ``Annotated[str, "letters", words]``: flags by name (see ``script.flag_words``)."""
 Given = Annotated[Value, "value"]
 """A text, a number or NULL, as the script has it. ``*values: Given`` takes any number of them at the end."""
+LooseInt = Annotated[int, "loose_int"]
+"""A number, which a literal may also have in quotes: ``"+1"``."""
 Line = Annotated[str, "line"]
 """Text that becomes part of a line of a message: with a line end or NUL in it the call fails with -1."""
 HeaderLines = Annotated[str, "lines"]
@@ -95,7 +97,7 @@ class Parameter:
 
     name: str
     kind: str
-    """One of ``int str value var regex static varlist flag branch_flag avp route event raised_event mask letters``."""
+    """One of ``int str value var regex static varlist flag branch_flag avp route event raised_event mask letters loose_int``."""
     optional: bool
     written: bool = True
     """False: a ``var`` that the function only reads."""

@@ -113,13 +113,10 @@ class Environment:
         text = self.text(node)
         return formats.compile_format(text, self._registry(node, text))
 
-    def parameter(self, node: ast.String) -> tuple[str | Callable[[Context], str | None], bool]:
-        """Compile a format string for a function parameter; the flag says that it can be NULL."""
+    def parameter(self, node: ast.String) -> str | Callable[[Context], str]:
+        """Compile a format string for a function parameter; a variable in it that is NULL prints as ``<null>``."""
         text = self.text(node)
-        compiled = formats.compile_string(text, self._registry(node, text))
-        if isinstance(compiled, str):
-            return compiled, False
-        return compiled, len(formats.split_format(text, self.registry)) == 1
+        return formats.compile_format(text, self._registry(node, text))
 
     def variables_of(self, text: str) -> list[Variable]:
         """The variables of a ``"$avp(a);$avp(b)"`` list; raises VariableError."""

@@ -24,7 +24,8 @@ def header_lines(text: str, registry: Registry) -> str | Callable[[Context], str
     if all(isinstance(piece, str) for piece in pieces):
         return "".join(map(str, pieces))
     if len(pieces) == 1 and isinstance(pieces[0], Variable):
-        return whole_headers(pieces[0])
+        whole = whole_headers(pieces[0])
+        return lambda ctx: NULL_TEXT if (text := whole(ctx)) is None else text
 
     def lines(ctx: Context) -> str:
         return "".join([piece if isinstance(piece, str) else _inserted(piece, ctx) for piece in pieces])

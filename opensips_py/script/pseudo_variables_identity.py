@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from opensips_py.script.context import Context, Value
 from opensips_py.script.variable_kinds import listed, scalar
+from opensips_py.sip.contact_edits import current_or_none
 from opensips_py.sip.errors import ParseError
 from opensips_py.sip.headers import split_values
 from opensips_py.sip.nameaddr import NameAddr, parse_nameaddr
@@ -145,10 +146,15 @@ def _ct_fields(ctx: Context, argument: str | None) -> Sequence[Value]:
     values = [value for value in ctx.msg.values("contact") if value]
     if values == ["*"]:
         return _NoFields()
+    name = (argument or "").strip()
+    if ctx.msg.edits:
+        changed = current_or_none(ctx.msg)
+        if changed:
+            return [_field(address, name) for address in changed]
     found: list[Value] = []
     for value in values:
         try:
-            found.append(_field(parse_nameaddr(value), (argument or "").strip()))
+            found.append(_field(parse_nameaddr(value), name))
         except ParseError:
             return found
     return found

@@ -10,7 +10,8 @@ from opensips_py.script.context import Context, Value, ValueRefused
 from opensips_py.script.flag_names import branch_flags, message_flags
 from opensips_py.script.variable_kinds import Access, Index, Number, Text, built, indexed, keyed, list_of, listed, scalar
 from opensips_py.script.variable_syntax import VariableError
-from opensips_py.sip.headers import LWS, kind_of
+from opensips_py.sip import multipart
+from opensips_py.sip.headers import kind_of
 
 _METHODS = (
     *("INVITE", "CANCEL", "ACK", "BYE", "INFO", "OPTIONS", "UPDATE", "REGISTER"),
@@ -132,27 +133,8 @@ def _hdr_name(ctx: Context, argument: str | None) -> Sequence[Value]:
 
 def body_parts(ctx: Context) -> list[tuple[str, str]]:
     """Content type (lower case) and text of each body part; one for a body that is not multipart (RFC 2046 5.1)."""
-    msg = ctx.msg
-    body = msg.body
-    if not body:
-        return []
-    given = msg.content_type or ""
-    kind, _, parameters = given.partition(";")
-    kind = kind.strip(LWS).lower()
-    if not kind.startswith("multipart/"):
-        return [(kind, body)]
-    boundary = next((p.partition("=")[2].strip(LWS).strip('"') for p in parameters.split(";") if "boundary" in p.lower()), "")
-    if not boundary:
-        return [(kind, body)]
-    found = []
-    for piece in ("\r\n" + body).split("\r\n--" + boundary)[1:]:
-        if piece.startswith("--"):
-            break
-        head, _, text = piece.lstrip(" \t").removeprefix("\r\n").partition("\r\n\r\n")
-        fields = [line.partition(":") for line in head.split("\r\n")]
-        of = next((value for name, _, value in fields if kind_of(name) == "content-type"), "")
-        found.append((of.partition(";")[0].strip(LWS).lower() or "text/plain", text))
-    return found
+    body = ctx.msg.body
+    return [(part.kind, body[part.content : part.end]) for part in multipart.parts(body, ctx.msg.content_type or "")]
 
 
 @built("rb", argument="optional")

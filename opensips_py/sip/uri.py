@@ -18,6 +18,7 @@ from opensips_py.sip.remembered import remembered
 _host_port = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~%-]+)(?::([0-9]{0,5}))?").fullmatch
 _loose_host_port = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~% -]+)(?::([0-9]{0,5}))?").fullmatch
 _forbidden = re.compile(r"[\x00-\x1f<>\x7f]").search
+_control = re.compile(r"[\x00-\x1f\x7f]").search
 _service = re.compile(r"((?:nena:)?service):([^:]+)", re.IGNORECASE).fullmatch
 _escape = re.compile(r"%([0-9A-Fa-f]{2})")
 _unsafe_in_user = re.compile(r"[^A-Za-z0-9\-_.!~*'()&=+$,;?/]")
@@ -112,7 +113,7 @@ def _parse(text: str, blanks: bool = False) -> Uri:
     kind = scheme.lower()
     if not colon or kind not in ("sip", "sips", "tel", "tels", "urn"):
         raise ParseError(f"not a SIP URI: {text[:60]!r}")
-    if _forbidden(text) or (" " in text and not blanks):
+    if (_control if blanks else _forbidden)(text) or (" " in text and not blanks):
         raise ParseError(f"bad character in URI {text[:60]!r}")
     if kind == "urn":
         return _parse_urn(text, scheme, rest)
@@ -163,7 +164,7 @@ def loose_uri(text: str) -> Uri | None:
     """A URI as scripts see it: OpenSIPS reads one with blanks in user or host. For :func:`parse_uri`, and so for all that
     leaves the server, that is none."""
     uri = uri_or_none(text)
-    if uri is not None or " " not in text:
+    if uri is not None:
         return uri
     try:
         return _parse(text, blanks=True)

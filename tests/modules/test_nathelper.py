@@ -18,8 +18,10 @@ from opensips_py.modules.usrloc.contact import PERMANENT, Contact
 from opensips_py.script.context import Context, ListenSocket, Source
 from opensips_py.script.declarations import ConfigError
 from opensips_py.script.flag_names import branch_flags
+from opensips_py.sip.contact_edits import current
 from opensips_py.sip.message import SipMessage, parse
 from scripts.testbed.server import Server
+from tests.support.script_context import expand
 from tests.support.sip_client import SipClient
 
 SOCKET = ListenSocket(0, "udp", "127.0.0.1", 20700)
@@ -28,11 +30,15 @@ SDP = "v=0\r\no=a 1 1 IN IP4 10.0.0.5\r\ns=-\r\nc=IN IP4 10.0.0.5\r\nt=0 0\r\nm=
 
 
 def message(
-    *headers: str, via: str = "192.0.2.1:5060", source: tuple[str, int] = ("192.0.2.1", 5060), body: str = ""
-) -> Context:  # fmt: skip
+    *headers: str,
+    via: str = "192.0.2.1:5060",
+    source: tuple[str, int] = ("192.0.2.1", 5060),
+    body: str = "",
+    kind: str = "application/sdp",
+) -> Context:
     lines = "".join(f"{line}\r\n" for line in headers)
-    if body:
-        lines += "Content-Type: application/sdp\r\n"
+    if body and kind:
+        lines += f"Content-Type: {kind}\r\n"
     raw = (
         f"INVITE sip:bob@127.0.0.1 SIP/2.0\r\nVia: SIP/2.0/UDP {via};branch=z9hG4bKx\r\nFrom: <sip:a@x>;tag=1\r\n"
         f"To: <sip:b@x>\r\nCall-ID: 1\r\nCSeq: 1 INVITE\r\n{lines}Content-Length: {len(body)}\r\n\r\n{body}"
@@ -102,24 +108,27 @@ def test_parameters_are_added_to_the_uri() -> None:
     assert after(ctx).value("contact") == "<sip:a@[2001:db8::1]:7;ob;nat=yes?x=y>;q=1"
 
 
-@pytest.mark.parametrize("headers", [[], ["Contact: <sip:a@h"], ["Contact: <tel:123>"]])
-def test_without_a_contact_of_sip_there_is_nothing_to_repair(headers: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("headers", "code"), [([], 1), (["Contact: *"], 1), (["Contact: <sip:a@h"], -1), (["Contact: <tel:1>"], -1)]
+)
+def test_without_a_contact_of_sip_there_is_nothing_to_repair(headers: list[str], code: int) -> None:
     ctx = message(*headers)
-    assert fix_nated_contact(ctx) == -1
+    assert fix_nated_contact(ctx) == code
     assert ctx.msg.serialise() == ctx.msg.raw
 
 
 def test_received_can_be_added_to_the_header_or_the_uri() -> None:
     header, uri = message("Contact: <sip:a@h>;q=1"), message("Contact: <sip:a@h>;q=1")
     assert add_rcv_param(header) == add_rcv_param(uri, 1) == 1
-    assert after(header).value("contact") == '<sip:a@h>;received="sip:192.0.2.1:5060";q=1'
-    assert after(uri).value("contact") == "<sip:a@h;received=sip:192.0.2.1:5060>;q=1"
-    assert add_rcv_param(message()) == -1
+    assert after(header).value("contact") == '<sip:a@h>;q=1;received="sip:192.0.2.1:5060"'
+    assert after(uri).value("contact") == '<sip:a@h;received="sip:192.0.2.1:5060">;q=1'
+    assert add_rcv_param(message()) == 1
 
 
 def test_the_address_of_a_register_goes_into_the_avp(monkeypatch: pytest.MonkeyPatch) -> None:
     ctx = message()
-    assert fix_nated_register(ctx) == -1
+    assert fix_nated_register(ctx) == 1
+    assert ctx.avps == {}
     monkeypatch.setattr(declared.AvpName, "received", "rcv")
     assert fix_nated_register(ctx) == 1
     assert ctx.avps == {"rcv": ["sip:192.0.2.1:5060"]}
@@ -131,7 +140,7 @@ def test_the_address_of_a_register_goes_into_the_avp(monkeypatch: pytest.MonkeyP
         (1, None, None, SDP + "a=direction:active\r\n"),
         (2, None, None, SDP.replace("c=IN IP4 10.0.0.5", "c=IN IP4 192.0.2.1") + "a=oldcip:10.0.0.5\r\n"),
         (8, "2001:db8::1", None, SDP.replace("1 1 IN IP4 10.0.0.5", "1 1 IN IP6 2001:db8::1") + "a=oldoip:10.0.0.5\r\n"),
-        (4, None, "a=x\r\n", SDP + "a=nortpproxy:yes\r\na=x\r\n"),
+        (4, None, "\r\na=x", SDP + "a=x\r\na=nortpproxy:yes\r\n"),
     ],
 )
 def test_sdp_is_repaired(flags: int, ip: str | None, lines: str | None, changed: str) -> None:
@@ -139,6 +148,33 @@ def test_sdp_is_repaired(flags: int, ip: str | None, lines: str | None, changed:
     assert fix_nated_sdp(ctx, flags, ip, lines) == 1
     assert after(ctx).body == changed
     assert after(ctx).content_length == len(changed)
+
+
+def multipart(end: str) -> str:
+    lines = ("--b1", "Content-Type: application/isup", "", "ABC", "--b1", "Content-Type: application/sdp", "")
+    return end.join(lines) + end + SDP.replace("\r\n", end) + end + "--b1--" + end
+
+
+@pytest.mark.parametrize("end", ["\r\n", "\n"])
+def test_sdp_in_a_part_of_the_body_is_repaired(end: str) -> None:
+    ctx = message('Content-Type: multipart/mixed; boundary="b1"', body=multipart(end), kind="")
+    assert fix_nated_sdp(ctx, 2) == 1
+    assert f"c=IN IP4 192.0.2.1{end}" in after(ctx).body
+    assert after(ctx).body.endswith(f"--b1--{end}")
+    assert fix_nated_sdp(message(body="text", kind="text/plain"), 2) == 1
+
+
+def test_what_reads_contacts_sees_the_repaired_ones() -> None:
+    ctx = message('Contact: "A" <sip:a@10.0.0.5:5060;ob>;q=0.5, <sip:b@10.0.0.6>', source=("192.0.2.9", 1024))
+    assert nat_uac_test(ctx, 1) == 1
+    assert fix_nated_contact(ctx, ";x=1") == 1
+    assert nat_uac_test(ctx, 1 | 32 | 64) == -1
+    assert expand(ctx, "$(ct.fields(uri)[*])") == "sip:a@192.0.2.9:1024;ob;x=1, sip:b@192.0.2.9:1024;x=1"
+    assert expand(ctx, "$ct.fields(q)") == "0.5"
+    assert [address.value for address in current(ctx.msg)] == [
+        '"A" <sip:a@192.0.2.9:1024;ob;x=1>;q=0.5',
+        "<sip:b@192.0.2.9:1024;x=1>",
+    ]
 
 
 def test_a_stream_on_hold_stays_on_hold() -> None:

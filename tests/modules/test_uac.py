@@ -155,8 +155,12 @@ def test_a_request_of_a_dialog_keeps_its_uris(world: World, monkeypatch: pytest.
 @pytest.mark.parametrize(
     ("value", "display", "uri", "expected"),
     [
-        ("sip:a@b;tag=1", None, "sip:c@d", "sip:c@d;tag=1"),
-        ("sip:a@b;tag=1", "X", "sip:c@d", "X <sip:c@d>;tag=1"),
+        ("sip:a@b;tag=1", None, "sip:c@d", "<sip:c@d>;tag=1"),
+        ("sip:a@b;tag=1", "X", "sip:c@d", "X<sip:c@d>;tag=1"),
+        ("<sip:a@b>;tag=1", "New Name", "sip:c@d", '"New Name" <sip:c@d>;tag=1'),
+        ("<sip:a@b>;tag=1", 'a"b;c', "", '"a\\"b;c" <sip:a@b>;tag=1'),
+        ("<sip:a@b>;tag=1", '"A" <sip:x@y>', "sip:c@d", '"\\"A\\" <sip:x@y>" <sip:c@d>;tag=1'),
+        ("<sip:a@b>;tag=1", '"Q"', "sip:c@d", '"Q" <sip:c@d>;tag=1'),
         ("sip:a@b;tag=1", None, "sip:c@d;user=phone", "<sip:c@d;user=phone>;tag=1"),
         ('"A <x>" <sip:a@b;p=1>;tag=1', "", "sip:c@d", "<sip:c@d>;tag=1"),
         ('"A <x>" <sip:a@b;p=1>;tag=1', None, None, '"A <x>" <sip:a@b;p=1>;tag=1'),

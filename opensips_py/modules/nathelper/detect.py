@@ -10,7 +10,7 @@ from opensips_py.modules.nathelper.declared import module
 from opensips_py.script.context import Context
 from opensips_py.script.declarations import B, F, L, O, R
 from opensips_py.script.flag_words import FlagWord, FlagWords
-from opensips_py.sip.errors import ParseError
+from opensips_py.sip.contact_edits import current_or_none
 from opensips_py.sip.message import SipMessage
 from opensips_py.sip.remembered import remembered
 from opensips_py.sip.uri import Uri, uri_or_none
@@ -87,8 +87,5 @@ def nat_uac_test(ctx: Context, tests: Annotated[int, "mask", TESTS]) -> int:
 
 
 def _contact(msg: SipMessage) -> Uri | None:
-    try:
-        contacts = msg.contacts
-    except ParseError:
-        return None
+    contacts = current_or_none(msg)
     return uri_or_none(contacts[0].uri) if contacts else None

@@ -5,15 +5,16 @@ from __future__ import annotations
 import re
 from typing import Annotated
 
-from opensips_py.core.log import ERROR, log
+from opensips_py.core.log import WARNING, log
+from opensips_py.core.pending_body import parts
 from opensips_py.modules.nathelper.declared import AvpName, module, nortpproxy_str, oldip_skip
 from opensips_py.script.context import Context, Source
 from opensips_py.script.declarations import B, F, L, Line, O, R
 from opensips_py.script.flag_words import FlagWord, FlagWords
+from opensips_py.sip.contact_edits import located
 from opensips_py.sip.edits import Deleted
 from opensips_py.sip.errors import ParseError
-from opensips_py.sip.headers import split_values
-from opensips_py.sip.nameaddr import parse_nameaddr
+from opensips_py.sip.nameaddr import NameAddr
 
 ADD_DIRECTION, FIX_MEDIA, ADD_NORTPPROXY, FIX_ORIGIN, FIX_NULL = 1, 2, 4, 8, 16
 """Flags of fix_nated_sdp()."""
@@ -42,56 +43,50 @@ def source_uri(source: Source) -> str:
     return f"sip:{host}:{source.port}" + ("" if source.proto == "udp" else f";transport={source.proto}")
 
 
-def _values(ctx: Context) -> list[tuple[int, str]]:
-    """Each Contact value with its offset in the message; empty when one cannot be read."""
-    found = []
-    for header in ctx.msg.all("contact"):
-        at = header.value_start
-        for value in split_values(header.value):
-            try:
-                address = parse_nameaddr(value)
-            except ParseError:
-                return []
-            at = ctx.msg.text.index(value, at)
-            if address.uri != "*":
-                found.append((at + value.index(address.uri, len(address.display)), address.uri))
-            at += len(value)
-    return found
+def _contacts(ctx: Context) -> list[tuple[int, NameAddr]] | None:
+    """Each Contact with the offset of its URI in the message; None when one cannot be read."""
+    try:
+        return [(at, address) for at, address in located(ctx.msg) if address.uri != "*"]
+    except ParseError:
+        return None
 
 
 @module.function(routes=R | O | B | L)
 def fix_nated_contact(ctx: Context, parameters: Line | None = None) -> int:
     """Put the address that the message came from into its Contacts. ``parameters`` (``;name=value``) are added to their URIs.
 
-    1 done, -1 there is no Contact, or one that cannot be read.
+    1 done, also when there is no Contact; -1 for one that cannot be read. What follows sees the new URIs: save(),
+    is_contact_registered(), nat_uac_test(), ``$ct.fields``.
     """
-    values = _values(ctx)
+    found = _contacts(ctx)
+    if found is None:
+        return -1
     host = f"[{ctx.source.ip}]" if ":" in ctx.source.ip else ctx.source.ip
     edits = ctx.msg.edits
     gone = Deleted(edits)
-    done = -1
-    for at, uri in values:
-        m = _HOST_AND_PORT(uri)
+    for at, address in found:
+        m = _HOST_AND_PORT(address.uri)
         if m is None:
             return -1
-        done = 1
         if at + m.end(1) in gone:
             continue  # repaired before
-        edits.append((at + m.end(1), m.end() - m.end(1), f"{host}:{ctx.source.port}"))
+        end = m.end()
         if parameters:
-            end = _URI_END(uri, m.end())
-            assert end is not None
-            edits.append((at + end.start(), 0, parameters))
-    return done
+            place = _URI_END(address.uri, end)
+            assert place is not None
+            end = place.start()
+        new = f"{host}:{ctx.source.port}{address.uri[m.end() : end]}{parameters or ''}"
+        edits.append((at + m.end(1), end - m.end(1), new))
+    return 1
 
 
 @module.function(routes=R)
 def fix_nated_register(ctx: Context) -> int:
-    """Set the AVP ``received_avp`` to the address that the REGISTER came from, for save(). -1 when the parameter is not set."""
-    if not AvpName.received:
-        log(ERROR, "nathelper", "fix_nated_register", "the parameter received_avp is not set")
-        return -1
-    ctx.avps.setdefault(AvpName.received, []).append(source_uri(ctx.source))
+    """Set the AVP ``received_avp`` to the address that the REGISTER came from, for save(). 1 always."""
+    if AvpName.received:
+        ctx.avps.setdefault(AvpName.received, []).append(source_uri(ctx.source))
+    else:
+        log(WARNING, "nathelper", "fix_nated_register", "the parameter received_avp is not set: nothing is noted")
     return 1
 
 
@@ -99,50 +94,63 @@ def fix_nated_register(ctx: Context) -> int:
 def add_rcv_param(ctx: Context, in_uri: int | None = None) -> int:
     """Add ``received`` with the address that the message came from to its Contacts; with ``in_uri`` to their URIs.
 
-    1 done, -1 there is no Contact, or one that cannot be read.
+    1 done, also when there is no Contact; -1 for one that cannot be read.
     """
-    values = _values(ctx)
-    text, received = ctx.msg.text, source_uri(ctx.source)
-    for at, uri in values:
-        end = at + len(uri)
+    found = _contacts(ctx)
+    if found is None:
+        return -1
+    received = f';received="{source_uri(ctx.source)}"'
+    for at, address in found:
         if in_uri:
-            place = _URI_END(uri)
+            place = _URI_END(address.uri)
             assert place is not None
-            ctx.msg.edits.append((at + place.start(), 0, f";received={received.replace(';', '%3B')}"))
+            ctx.msg.edits.append((at + place.start(), 0, received))
         else:
-            if text[end : end + 1] == ">":
-                end += 1
-            ctx.msg.edits.append((end, 0, f';received="{received}"'))
-    return 1 if values else -1
+            value = address.value
+            behind = len(value) - value.index(address.uri, len(address.display))
+            ctx.msg.edits.append((at + behind, 0, received))
+    return 1
 
 
 @module.function(routes=R | O | F | B | L)
 def fix_nated_sdp(ctx: Context, flags: Annotated[int, "mask", CHANGES], ip: Line | None = None, lines: str | None = None) -> int:
-    """Repair the SDP body: 1 done, -1 there is none.
+    """Repair the SDP body, or the SDP parts of a multipart one. 1, also when the body is something else; -1 there is no body.
 
-    ``lines`` are added at the end.
+    ``lines`` are added at the end, before the last line end.
     """
     msg = ctx.msg
-    kind = (msg.content_type or "").partition(";")[0].strip().lower()
     body = msg.pending_body()
-    if kind != "application/sdp" or not body:
+    if not body:
         return -1
+    places = [part for part in parts(ctx) if part.kind == "application/sdp"]
+    if not places:
+        return 1
     address = (ip or ctx.source.ip).strip("[]")
+    for part in reversed(places):
+        repaired = _repaired(body[part.content : part.end], flags, address, lines or "")
+        body = body[: part.content] + repaired + body[part.end :]
+    msg.replace_body(body)
+    return 1
+
+
+def _repaired(description: str, flags: int, address: str, lines: str) -> str:
+    """A session description with its addresses changed and lines added.
+
+    ``lines`` go before the last line end, as in OpenSIPS: begin them with one.
+    """
     null = flags & FIX_NULL
     family = "IP6" if ":" in address else "IP4"
     added = "a=direction:active\r\n" if flags & ADD_DIRECTION else ""
     for flag, pattern in _ADDRESS.items():
         if flags & flag:
             if _LETTER[flag] not in oldip_skip.value:
-                old = dict.fromkeys(m[2] for m in pattern.finditer(body) if m[2] not in ("0.0.0.0", address))
+                old = dict.fromkeys(m[2] for m in pattern.finditer(description) if m[2] not in ("0.0.0.0", address))
                 added += "".join(f"{_NOTE[flag]}:{one}\r\n" for one in old)
             # 0.0.0.0 means hold (RFC 2543 B.5), not a place
-            body = pattern.sub(lambda m: m[0] if m[2] == "0.0.0.0" and not null else f"{m[1]}{family} {address}", body)
+            description = pattern.sub(
+                lambda m: m[0] if m[2] == "0.0.0.0" and not null else f"{m[1]}{family} {address}", description
+            )
     if flags & ADD_NORTPPROXY:
         added += nortpproxy_str.value
-    if lines:
-        added += lines
-    if body[-1:] != "\n":
-        body += "\r\n"
-    msg.replace_body(body + added)
-    return 1
+    text = description.rstrip("\r\n")
+    return text + lines + (description[len(text) :] or "\r\n") + added

@@ -16,6 +16,7 @@ from opensips_py.script.context import Branch, Context
 from opensips_py.script.declarations import B, F, L, Line, O, R, ReadVar, Static
 from opensips_py.script.flag_words import FlagWord, FlagWords
 from opensips_py.script.posix_regex import Regex, RegexError, compile_regex
+from opensips_py.sip.contact_edits import current
 from opensips_py.sip.errors import ParseError
 from opensips_py.sip.nameaddr import parse_nameaddrs
 from opensips_py.sip.uri import uri_or_none
@@ -23,6 +24,8 @@ from opensips_py.sip.uri import uri_or_none
 NOT_FOUND = -1
 NO_METHOD = -2
 FAILED = -3
+BAD_URI = -475
+"""OpenSIPS' number for a URI that cannot be read."""
 
 
 class Flags(NamedTuple):
@@ -176,7 +179,7 @@ def is_contact_registered(
     """Whether a user has this contact, or one with this Call-ID: 1 yes, -1 no. Neither: the first Contact of the message."""
     if contact is None and callid is None:
         try:
-            contact = ctx.msg.contacts[0].uri
+            contact = current(ctx.msg)[0].uri
         except (ParseError, IndexError):
             return -1
     for one in _contacts(ctx, domain, aor):
@@ -187,7 +190,9 @@ def is_contact_registered(
 
 @module.function(routes=R | F | O | B | L)
 def is_ip_registered(ctx: Context, domain: Static, aor: str | None, ip: ReadVar) -> int:
-    """Whether a contact of a user came from this address (from one of an AVP's values): 1 yes, -1 no."""
+    """Whether a contact of a user came from this address (from one of an AVP's values): 1 yes, -1 no, -2 ``aor`` is no URI."""
+    if aor is not None and aor_of(aor) is None:
+        return -2
     every = getattr(ip, "values", None)
     values = [ip.get(ctx)] if every is None else every(ctx)
     wanted = {str(value).strip("[]") for value in values if value is not None}
@@ -209,11 +214,11 @@ def remove(
 ) -> int:
     """Remove contacts of a user (``aor`` is a URI): all, or those with this URI, this next hop (an address), this instance.
 
-    1 done, also when there was nothing to remove; -1 ``aor`` names no user.
+    1 done, also when there was nothing to remove; -475 ``aor`` is no URI of a user.
     """
     address = aor_of(aor)
     if address is None:
-        return -1
+        return BAD_URI
     if contact is None and next_hop is None and sip_instance is None:
         location.remove(domain, address)
         return 1

@@ -26,6 +26,7 @@ from opensips_py.modules.usrloc.ordering import Contacts, TooManyAlike
 from opensips_py.script.context import Q_UNSPECIFIED, Context
 from opensips_py.script.declarations import O, R, Static
 from opensips_py.script.flag_words import FlagWord, FlagWords
+from opensips_py.sip.contact_edits import current
 from opensips_py.sip.headers import kind_of
 from opensips_py.sip.message import ParseError, SipMessage
 from opensips_py.sip.nameaddr import NameAddr, parse_nameaddr
@@ -212,7 +213,7 @@ def _register(ctx: Context, table: str, flags: Flags, aor_uri: str | None) -> tu
 
 def _addresses(msg: SipMessage) -> list[NameAddr]:
     try:
-        return msg.contacts
+        return current(msg)
     except ParseError:
         raise _bad("Error while parsing Contact") from None
 

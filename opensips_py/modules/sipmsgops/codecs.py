@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from opensips_py.modules.sipmsgops.body import content_type, parts, set_body
+from opensips_py.core.pending_body import content_type, parts
+from opensips_py.modules.sipmsgops.body import set_body
 from opensips_py.modules.sipmsgops.declared import module
 from opensips_py.script.context import Context
 from opensips_py.script.declarations import B, F, L, O, Pattern, R
@@ -79,10 +80,8 @@ class _Stream:
         gone = set(doomed)
         kept = [payload for payload in self.payloads if payload not in gone]
         self.lines = [line for line in self.lines if _payload_of(line) not in gone]
-        if not kept:
-            kept = doomed[:1]
-            if len(self.head) > 1:
-                self.head[1] = "0"
+        if not kept and len(self.head) > 1:
+            self.head[1] = "0"
         self.payloads = kept
 
     def text(self) -> str:
@@ -100,11 +99,12 @@ def _payload_of(line: str) -> str | None:
 
 
 def session(ctx: Context) -> tuple[int, int, str] | None:
-    """Where the session description lies in the body that will be sent, and its text; None when there is none."""
+    """Where the session description lies in the body that will be sent, and its text; None when there is none, or a bad one."""
     body = ctx.msg.pending_body()
     for part in parts(ctx):
         if part.kind == "application/sdp":
-            return part.content, part.end, body[part.content : part.end]
+            text = body[part.content : part.end]
+            return (part.content, part.end, text) if sdp.is_valid(text) else None
     return None
 
 
@@ -163,7 +163,7 @@ def _move(ctx: Context, wanted: Wanted, up: bool) -> int:
         first = set(moved)
         others = [payload for payload in stream.payloads if payload not in first]
         if moved:
-            stream.payloads = moved + others if up else others + moved
+            stream.payloads = moved + others if up else others + moved[::-1]  # the order that OpenSIPS leaves
         return bool(moved)
 
     return _change(ctx, change)
@@ -231,16 +231,16 @@ def stream_exists(ctx: Context, media: Pattern) -> int:
 
 @module.function(routes=ROFBL)
 def stream_delete(ctx: Context, media: Pattern) -> int:
-    """Remove the streams of a medium. -1 when there are none."""
+    """Remove a stream of a medium, the last one if there are several. -1 when there is none."""
     place = session(ctx)
     if place is None:
         return -1
     start, end, text = place
-    found = sdp.streams(text)
-    kept = [each for each in found if not media.test(each.media)]
-    if len(kept) == len(found):
+    doomed = [each for each in sdp.streams(text) if media.test(each.media)]
+    if not doomed:
         return -1
-    out = text[: found[0].start] + "".join(each.text for each in kept)
+    last = doomed[-1]
+    out = text[: last.start] + text[last.start + len(last.text) :]
     body = ctx.msg.pending_body()
     set_body(ctx, body[:start] + out + body[end:], content_type(ctx))
     return 1

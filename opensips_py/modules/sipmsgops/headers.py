@@ -11,6 +11,7 @@ from opensips_py.script.context import Context
 from opensips_py.script.declarations import B, E, F, HeaderLines, L, Line, O, Pattern, R
 from opensips_py.script.pseudo_variables_uri import ruri_parts
 from opensips_py.script.shell_pattern import matcher
+from opensips_py.sip.edits import Deleted
 from opensips_py.sip.headers import Header, kind_of, split_values
 from opensips_py.sip.remembered import remembered
 from opensips_py.sip.uri import parse_uri, uri_or_none
@@ -49,7 +50,16 @@ def append_urihf(ctx: Context, before: HeaderLines, after: HeaderLines) -> int:
     return 1
 
 
+def _named(name: str) -> str:
+    """The kind of header that a script names; ``Subject:`` is ``Subject``."""
+    return kind_of(name.partition(":")[0])
+
+
 def _remove(ctx: Context, found: list[Header]) -> int:
+    """Remove headers, those that have not been removed already."""
+    if ctx.msg.edits:
+        gone = Deleted(ctx.msg.edits)
+        found = [header for header in found if header.start not in gone]
     ctx.msg.change_headers([(header, None) for header in found])
     return 1 if found else -1
 
@@ -70,16 +80,16 @@ def remove_hf_re(ctx: Context, names: Pattern) -> int:
 
 @module.function(routes=ROFBL)
 def remove_hf_glob(ctx: Context, names: str) -> int:
-    """Remove all headers whose name matches a shell pattern. -1 when there are none."""
-    matches = matcher(names.lower())
-    found = [header for header in ctx.msg.headers if matches(header.name.lower())]
+    """Remove all headers whose name matches a shell pattern; case counts. -1 when there are none."""
+    matches = matcher(names)
+    found = [header for header in ctx.msg.headers if matches(header.name)]
     return _remove(ctx, found)
 
 
 @module.function(routes=ROFBL)
 def is_present_hf(ctx: Context, name: str) -> int:
     """Whether the message came with a header of this name."""
-    return 1 if ctx.msg.has(kind_of(name)) else -1
+    return 1 if ctx.msg.has(_named(name)) else -1
 
 
 @module.function(routes=R | F | B | E)
@@ -98,13 +108,13 @@ def append_time(ctx: Context) -> int:
 
 @remembered
 def _methods(text: str) -> frozenset[str]:
-    return frozenset(method.strip() for method in text.split("|"))
+    return frozenset(method.strip().upper() for method in text.split("|"))
 
 
 @module.function(routes=ROFBL)
 def is_method(ctx: Context, methods: str) -> int:
     """Whether the method is one of ``INVITE|ACK``; for a reply, the method of its CSeq."""
-    return 1 if ctx.msg.method in _methods(methods) else -1
+    return 1 if ctx.msg.method.upper() in _methods(methods) else -1
 
 
 @module.function(routes=ROFBL)
@@ -146,16 +156,14 @@ def list_hdr_has_option(ctx: Context, header: str, option: str) -> int:
 
 @module.function(routes=ROFBL)
 def list_hdr_add_option(ctx: Context, header: str, option: Line) -> int:
-    """Add an option to a header that is a list, if it is not there. -1 when there is no such header."""
-    found = ctx.msg.all(kind_of(header))
+    """Add an option to a header that is a list, also when it is there. -1 when there is no such header."""
+    found = ctx.msg.all(_named(header))
     if not found:
         return -1
     wanted = option.strip()
-    if list_hdr_has_option(ctx, header, wanted) > 0:
-        return 1
     last = found[-1]
     end = last.value_start + len(last.value.rstrip())
-    ctx.msg.edits.append((end, 0, f", {wanted}" if last.value.strip() else wanted))
+    ctx.msg.edits.append((end, 0, f",{wanted}" if last.value.strip() else wanted))
     return 1
 
 
@@ -175,29 +183,33 @@ def list_hdr_remove_option(ctx: Context, header: str, option: str) -> int:
 
 @module.function(routes=R | F | B | L)
 def ruri_has_param(ctx: Context, name: str, value: str | None = None) -> int:
-    """Whether the R-URI has a parameter (with this value)."""
+    """Whether the R-URI has a parameter with this value; without one, or an empty one, a parameter that has none."""
     uri = ruri_parts(ctx)
     if uri is None or name.lower() not in uri.params:
         return -1
-    return 1 if value is None or (uri.params[name.lower()] or "") == value else -1
+    return 1 if (uri.params[name.lower()] or "") == (value or "") else -1
 
 
 @module.function(routes=R | F | B | L)
 def ruri_add_param(ctx: Context, param: Line) -> int:
-    """Add a parameter ``name[=value]`` to the R-URI, before its headers."""
+    """Add a parameter ``name[=value]`` to the R-URI, before its headers.
+
+    As in OpenSIPS the code is -1 although it has been added; 1 when there is nothing to add.
+    """
     uri = ruri_parts(ctx)
-    if uri is None:
-        return -1
-    text = param.strip().lstrip(";")
-    ctx.new_uri = str(uri._replace(params_text=f"{uri.params_text};{text}" if uri.params_text else text))
-    return 1
+    if uri is None or not param:
+        return -1 if uri is None else 1
+    ctx.new_uri = str(uri._replace(params_text=f"{uri.params_text};{param}" if uri.params_text else param))
+    return -1
 
 
 @module.function(routes=R | F | B | L)
 def ruri_del_param(ctx: Context, name: str) -> int:
-    """Remove a parameter from the R-URI. -1 when it is not there."""
+    """Remove a parameter from the R-URI. -1 when it is not there; 1 when no name is given."""
     uri = ruri_parts(ctx)
     wanted = name.strip().lower()
+    if uri is not None and not wanted:
+        return 1
     if uri is None or wanted not in uri.params:
         return -1
     kept = [piece for piece in uri.params_text.split(";") if piece.partition("=")[0].strip().lower() != wanted]

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from opensips_py.modules.sipmsgops.declared import module
-from opensips_py.script.context import Context
+from opensips_py.script.context import Context, ValueRefused
 from opensips_py.script.declarations import B, F, O, R, Var
-from opensips_py.sip import sdp, validity
+from opensips_py.sip import multipart, sdp, validity
 from opensips_py.sip.errors import ParseError
 from opensips_py.sip.message import SipMessage
 from opensips_py.sip.uri import uri_or_none
 
 BAD_HEADER, NO_CALL_ID, NO_CONTENT_LENGTH, BAD_BODY, BAD_SDP = -2, -3, -4, -5, -6
+NO_REASON = -255
+"""``reason`` cannot be written."""
 NO_CSEQ, NO_FROM, NO_TO, BAD_VIA, BAD_RURI, NO_MAX_FORWARDS, NO_CONTACT = -7, -8, -9, -10, -11, -13, -14
 
 _WITH_CONTACT = frozenset(("INVITE", "SUBSCRIBE", "REFER", "UPDATE"))
@@ -34,7 +36,10 @@ def sipmsg_validate(ctx: Context, flags: str | None = None, reason: Var | None =
     """
     code, text = _judge(ctx, flags or "")
     if code < 0 and reason is not None:
-        reason.set(ctx, text)
+        try:
+            reason.set(ctx, text)
+        except ValueRefused:
+            return NO_REASON
     return code
 
 
@@ -46,8 +51,8 @@ def _judge(ctx: Context, flags: str) -> Verdict:
     if wrong is None:
         wrong = _uris(msg, flags)
     if wrong is None and "s" in flags and msg.body:
-        kind = (msg.content_type or "").partition(";")[0].strip().lower()
-        if kind == "application/sdp" and not sdp.is_valid(msg.body):
+        description = multipart.content_of(msg.body, msg.content_type or "", "application/sdp")
+        if description is not None and not sdp.is_valid(description):
             wrong = BAD_SDP, "failed to parse SDP message"
     return wrong or (1, "")
 

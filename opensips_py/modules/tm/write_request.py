@@ -27,6 +27,7 @@ from opensips_py.script.context import Context
 from opensips_py.script.declarations import B, ConfigError, F, R
 from opensips_py.script.variable_syntax import VariableError
 from opensips_py.script.variables import Registry, Variable
+from opensips_py.sip.contact_edits import current
 from opensips_py.sip.errors import ParseError
 from opensips_py.sip.message import SipMessage
 from opensips_py.sip.uri import uri_or_none
@@ -151,7 +152,7 @@ def _added(ctx: Context, elements: list[tuple[str, Variable]]) -> str:
 def _dialog(msg: SipMessage) -> tuple[str, str, str]:
     """R-URI, Route and next hop of requests that the program may send in the dialog (RFC 3261 12.1.1)."""
     try:
-        contacts, records = msg.contacts, msg.record_routes
+        contacts, records = current(msg), msg.record_routes
     except ParseError:
         contacts, records = [], []
     target = contacts[0].uri if contacts else ("" if msg.from_ is None else msg.from_.uri)
