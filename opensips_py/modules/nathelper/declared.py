@@ -25,7 +25,7 @@ sipping_from = module.param("sipping_from", str, "", doc="URI in From of SIP pin
 sipping_method = module.param("sipping_method", str, "OPTIONS", doc="method of SIP pings")
 force_socket = module.param("force_socket", str, "", doc="[proto:]host:port to send SIP pings from")
 remove_on_timeout_bflag = module.param(
-    "remove_on_timeout_bflag", str, "", doc="flag of contacts that go when pings are not answered"
+    "remove_on_timeout_bflag", str, "", doc="not supported: any value is refused, since answers to pings are not watched"
 )
 
 module.param("sipping_latency_flag", str, "", doc="flag of contacts whose latency is measured", no_effect=_NOT_WATCHED)
