@@ -51,7 +51,7 @@ def _uri_port(text: str) -> Value:
     return None if uri is None else uri.port
 
 
-@transformation("uri.port_or_0", doc="")
+@transformation("uri.port_or_0", doc="the same with 0 for none: what `$(ru{uri.port})` is in sums")
 def _uri_port_in_sums(text: str) -> Value:
     uri = loose_uri(text)
     return None if uri is None else uri.port or 0
@@ -159,7 +159,7 @@ for _name, _attribute, _doc in (
     _via(_name, _attribute, _doc)
 
 
-@transformation("via.port_or_0", doc="")
+@transformation("via.port_or_0", doc="the same with 0 for none: what `{via.port}` is in sums")
 def _via_port_in_sums(text: str) -> Value:
     via = top_via(text)
     return None if via is None else via.port or 0
