@@ -19,11 +19,7 @@ A script loads it with ``loadmodule "crm.py"`` and writes ``async(customer("$fU"
 
 from __future__ import annotations
 
-from opensips_py.core.log import ALERT, CRITICAL, DBG, ERROR, INFO, NOTICE, WARNING, log
-from opensips_py.core.operation import BUSY, CANCELLED, LOST, TIMEOUT
-from opensips_py.core.own_request import Reply, RequestFailed, send_request
-from opensips_py.core.python_module import Module
-from opensips_py.core.shared_data import Shared
+from opensips_py.engine.operation import BUSY, CANCELLED, LOST, TIMEOUT
 from opensips_py.script.context import Context, RouteKind, Value
 from opensips_py.script.declarations import (
     ALL,
@@ -46,6 +42,10 @@ from opensips_py.script.declarations import (
     VarList,
 )
 from opensips_py.script.outputs import Out, to_script, to_unicode
+from opensips_py.server.log import ALERT, CRITICAL, DBG, ERROR, INFO, NOTICE, WARNING, log
+from opensips_py.user_modules.own_request import Reply, RequestFailed, send_request
+from opensips_py.user_modules.python_module import Module
+from opensips_py.user_modules.shared_data import Shared
 
 __all__ = [
     "ALERT",

@@ -36,21 +36,21 @@ import msgspec
 from ipc.counters import Counters
 from ipc.lmdb_store import LmdbStore
 from opensips_py.core import core_statistics, mi_commands
-from opensips_py.core import log as logging
-from opensips_py.core.engine import Engine
-from opensips_py.core.guard import report_error
-from opensips_py.core.log import LogState
-from opensips_py.core.mi import Dispatcher
-from opensips_py.core.process import this
-from opensips_py.core.receive import receive_message
-from opensips_py.core.runtime import ScriptRuntime
-from opensips_py.core.statistics import registry
 from opensips_py.core.wiring import wire
+from opensips_py.engine.engine import Engine
+from opensips_py.engine.runtime import ScriptRuntime
+from opensips_py.mi.dispatcher import Dispatcher
 from opensips_py.script import program, variables
 from opensips_py.script.context import Context, RouteKind, Value
 from opensips_py.script.outputs import to_unicode
 from opensips_py.script.pseudo_variables_storage import script_variables
+from opensips_py.server import log as logging
+from opensips_py.server.guard import report_error
+from opensips_py.server.log import LogState
+from opensips_py.server.process import this
+from opensips_py.server.statistics import registry
 from opensips_py.sip.message import SipMessage, parse
+from opensips_py.tm.receive import receive_message
 from workers.reactor import EpollReactor
 
 _ADDRESS = ("192.0.2.10", 5060)

@@ -14,10 +14,10 @@ import timeit
 from collections.abc import Callable
 from pathlib import Path
 
-from opensips_py.core.process import this
-from opensips_py.core.report import report_context
+from opensips_py.engine.dummy_request import report_context
 from opensips_py.script import program
 from opensips_py.script.context import RouteKind
+from opensips_py.server.process import this
 
 HEAD = 'socket=udp:127.0.0.1:5060\nloadmodule "proto_udp.so"\n'
 MODULES = 'loadmodule "sl.so"\nloadmodule "tm.so"\nloadmodule "sipmsgops.so"\nloadmodule "textops.so"\n'

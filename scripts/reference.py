@@ -10,7 +10,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from opensips_py.core import async_statistics, core_statistics, mi_async, mi_commands, traffic
+from opensips_py.core import core_statistics, mi_async, mi_commands
+from opensips_py.engine import statistics
 from opensips_py.script import ast, commands, modules, statements, transformations, variable_kinds
 from opensips_py.script.check_calls import signature
 from opensips_py.script.context import RouteKind
@@ -19,6 +20,7 @@ from opensips_py.script.flag_words import FlagWord
 from opensips_py.script.parameters import LATER, PARAMETERS, REMOVED
 from opensips_py.script.printer import quoted
 from opensips_py.script.variable_syntax import VariableError
+from opensips_py.server import traffic
 from scripts import state_diagrams
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "reference"
@@ -294,7 +296,7 @@ def _management() -> Iterator[str]:
                 (_command(c) for _, c in sorted(module.mi_commands.items())),
             )
     yield "\n## Statistics\n"
-    counted = [traffic.module, core_statistics.core, core_statistics.net, core_statistics.shmem, async_statistics.module]
+    counted = [traffic.module, core_statistics.core, core_statistics.net, core_statistics.shmem, statistics.module]
     yield from _table(
         ("statistic", "", "meaning"),
         (_statistic(s) for module in [*counted, *_all_modules()] for _, s in sorted(module.statistics.items())),

@@ -9,11 +9,11 @@ from collections.abc import Callable
 from functools import partial
 
 from ipc.mailbox import Mailboxes
-from opensips_py.core.log import ERROR, log
-from opensips_py.core.process import this
-from opensips_py.core.streams import ACCEPTED, connections_of, receivers, takes_work
-from opensips_py.core.traffic import refused_connections
+from opensips_py.net.tcp import ACCEPTED, connections_of, receivers, takes_work
 from opensips_py.script.context import ListenSocket
+from opensips_py.server.log import ERROR, log
+from opensips_py.server.process import this
+from opensips_py.server.traffic import refused_connections
 from workers.reactor import EpollReactor
 
 BURST = 16

@@ -26,20 +26,20 @@ from ipc.mailbox import Mailboxes
 from ipc.rundir import RunDir, RunDirError
 from ipc.store import StoreError
 from opensips_py.core import core_statistics, mi_commands, reload
-from opensips_py.core import log as logging
-from opensips_py.core import parked as parking
-from opensips_py.core.event_mailbox import mailbox
-from opensips_py.core.guard import report_error
-from opensips_py.core.log import CRITICAL, ERROR, NOTICE, WARNING, log
-from opensips_py.core.operation import READ
-from opensips_py.core.process import this
-from opensips_py.core.statistics import registry
-from opensips_py.core.streams import FD_KEY, RECEIVER
-from opensips_py.core.unsettled import unsettled
 from opensips_py.core.wiring import wire
+from opensips_py.engine import parked as parking
+from opensips_py.engine.operation import READ
+from opensips_py.engine.unsettled import unsettled
+from opensips_py.evi.mailbox import mailbox
+from opensips_py.net.tcp import FD_KEY, RECEIVER
 from opensips_py.script.context import RouteKind
 from opensips_py.script.declarations import ConfigError, MIError
 from opensips_py.script.program import Program
+from opensips_py.server import log as logging
+from opensips_py.server.guard import report_error
+from opensips_py.server.log import CRITICAL, ERROR, NOTICE, WARNING, log
+from opensips_py.server.process import this
+from opensips_py.server.statistics import registry
 from opensips_py.tm import identity
 from workers import sip_receiver, tcp_receiver, timer, timer_watch
 from workers.child import Child, Place, Shared, drain_seconds, stuck_key

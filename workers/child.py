@@ -18,18 +18,18 @@ from ipc.descriptors import FdLine
 from ipc.lmdb_store import LmdbStore
 from ipc.mailbox import Mailboxes
 from ipc.rundir import RunDir
-from opensips_py.core import log as logging
 from opensips_py.core import mi_commands, reload
-from opensips_py.core.engine import Engine
-from opensips_py.core.guard import report_error
-from opensips_py.core.process import this
-from opensips_py.core.runtime import ScriptRuntime
-from opensips_py.core.statistics import registry
-from opensips_py.core.streams import StreamHandle, streams
-from opensips_py.core.unsettled import unsettled
+from opensips_py.engine.engine import Engine
+from opensips_py.engine.runtime import ScriptRuntime
+from opensips_py.engine.unsettled import unsettled
+from opensips_py.net.tcp import StreamHandle, streams
 from opensips_py.script import variables
 from opensips_py.script.context import ListenSocket
 from opensips_py.script.program import Program
+from opensips_py.server import log as logging
+from opensips_py.server.guard import report_error
+from opensips_py.server.process import this
+from opensips_py.server.statistics import registry
 from workers import garbage
 from workers.linux import die_with_parent
 from workers.observation import observe

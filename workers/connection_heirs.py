@@ -7,8 +7,8 @@ from typing import NamedTuple
 from ipc.descriptors import FdStore
 from ipc.mailbox import Mailboxes
 from ipc.store import Store
-from opensips_py.core.log import NOTICE, log
-from opensips_py.core.streams import ADOPT, FD_KEY, PREFIX, Adopt, Row, encode, forget_rest, read_row
+from opensips_py.net.tcp import ADOPT, FD_KEY, PREFIX, Adopt, Row, encode, forget_rest, read_row
+from opensips_py.server.log import NOTICE, log
 
 NOT_TAKING = -1
 """``SlotStatus.connections`` of a process that is not there."""

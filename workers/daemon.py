@@ -8,8 +8,8 @@ import signal
 import traceback
 from collections.abc import Callable
 
-from opensips_py.core import log as logging
-from opensips_py.core.log import CRITICAL, WARNING, log
+from opensips_py.server import log as logging
+from opensips_py.server.log import CRITICAL, WARNING, log
 
 FAILED = 255
 """Exit status of a start that failed (``return -1`` of OpenSIPS' main)."""

@@ -10,7 +10,7 @@ import gc
 import time
 from collections.abc import Callable
 
-from opensips_py.core.process import Reactor
+from opensips_py.server.process import Reactor
 
 PAUSE = 10.0
 """Seconds between two looks at whether to collect."""

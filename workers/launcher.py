@@ -14,11 +14,11 @@ from collections.abc import Callable, Sequence
 
 from opensips_py import __version__
 from opensips_py.core import functions_debugger
-from opensips_py.core import log as logging
-from opensips_py.core.log import CRITICAL, NOTICE, WARNING, log
 from opensips_py.script.context import ListenSocket
 from opensips_py.script.diagnostics import ScriptErrors, render
 from opensips_py.script.program import Program, load
+from opensips_py.server import log as logging
+from opensips_py.server.log import CRITICAL, NOTICE, WARNING, log
 from workers import observation
 from workers.daemon import (
     FAILED,

@@ -14,11 +14,11 @@ from collections import deque
 
 from ipc.fifo import FifoError, Framer, NoReader, Request, RequestFifo, open_reply
 from opensips_py.core import mi_commands
-from opensips_py.core.log import ERROR, NOTICE, WARNING, log
-from opensips_py.core.mi import Dispatcher, ParseError
-from opensips_py.core.operation import READ, WRITE
-from opensips_py.core.process import Reactor
+from opensips_py.engine.operation import READ, WRITE
+from opensips_py.mi.dispatcher import Dispatcher, ParseError
 from opensips_py.modules import mi_fifo
+from opensips_py.server.log import ERROR, NOTICE, WARNING, log
+from opensips_py.server.process import Reactor
 from workers.child import Child
 
 CHECK_SECONDS = 30.0

@@ -11,8 +11,8 @@ import os
 from collections.abc import Callable
 from importlib.util import find_spec
 
-from opensips_py.core.process import this
 from opensips_py.script.program import Program
+from opensips_py.server.process import this
 
 COVERAGE = "OPENSIPS_PY_COVERAGE"
 PROFILE = "OPENSIPS_PY_PROFILE"

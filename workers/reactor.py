@@ -29,8 +29,8 @@ from typing import Any, Protocol
 
 from greenlet import getcurrent, greenlet
 
-from opensips_py.core.operation import READ, WRITE
-from opensips_py.core.process import Unwound
+from opensips_py.engine.operation import READ, WRITE
+from opensips_py.server.process import Unwound
 
 _IN = select.EPOLLIN | select.EPOLLHUP | select.EPOLLERR | select.EPOLLRDHUP
 _OUT = select.EPOLLOUT | select.EPOLLHUP | select.EPOLLERR
@@ -77,7 +77,7 @@ class Timer:
 
 
 class EpollReactor:
-    """Reactor over epoll (implements ``opensips_py.core.process.Reactor``)."""
+    """Reactor over epoll (implements ``opensips_py.server.process.Reactor``)."""
 
     def __init__(self, status: Busy, on_error: Callable[[BaseException], None]) -> None:
         self._epoll = select.epoll()

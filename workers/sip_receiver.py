@@ -6,13 +6,13 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from opensips_py.core.failure import interrupted
-from opensips_py.core.guard import run_guarded
-from opensips_py.core.parked import OWNER_SIZE, TOKEN_SIZE
-from opensips_py.core.process import this
-from opensips_py.core.receive import receive_message
-from opensips_py.core.report import report_context
+from opensips_py.engine.dummy_request import report_context
+from opensips_py.engine.parked import OWNER_SIZE, TOKEN_SIZE
 from opensips_py.script.context import RouteKind
+from opensips_py.server.guard import run_guarded
+from opensips_py.server.process import this
+from opensips_py.tm.failure_route import interrupted
+from opensips_py.tm.receive import receive_message
 from workers.child import Child, drain_seconds
 from workers.shared_queue import SharedQueue
 from workers.timer import stand_in

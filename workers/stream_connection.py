@@ -22,13 +22,13 @@ from enum import IntEnum
 from typing import Any, Protocol
 
 from ipc.store import StoreError
-from opensips_py.core.log import NOTICE, WARNING, log
-from opensips_py.core.operation import READ, WRITE
-from opensips_py.core.process import this
-from opensips_py.core.receive import receive_message, refuse
-from opensips_py.core.streams import FD_KEY, Row, forget_rest, processed_key, rest_key, tuning
+from opensips_py.engine.operation import READ, WRITE
+from opensips_py.net.tcp import FD_KEY, Row, forget_rest, processed_key, rest_key, tuning
 from opensips_py.script.context import ListenSocket
+from opensips_py.server.log import NOTICE, WARNING, log
+from opensips_py.server.process import this
 from opensips_py.sip.framing import PING, PONG, Framer, FramingError
+from opensips_py.tm.receive import receive_message, refuse
 
 CHUNK = 65536
 """Bytes read at a time."""
@@ -79,7 +79,7 @@ class _All:
 
 
 class Connection:
-    """A connection that this process owns (implements ``core.streams.LocalConnection``)."""
+    """A connection that this process owns (implements ``net.tcp.LocalConnection``)."""
 
     __slots__ = (
         "_begun",

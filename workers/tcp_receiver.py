@@ -1,6 +1,6 @@
 """A TCP receiver: accepts and opens connections, and runs the script over what comes on them.
 
-What other processes want sent comes by the mailbox (:mod:`opensips_py.core.streams`), and so do connections that another
+What other processes want sent comes by the mailbox (:mod:`opensips_py.net.tcp`), and so do connections that another
 receiver has accepted for this one, and those of a receiver that has died.
 """
 
@@ -15,10 +15,8 @@ from typing import Any
 
 from ipc.mailbox import Mailboxes
 from ipc.store import StoreError
-from opensips_py.core import streams as names
-from opensips_py.core.log import ERROR, WARNING, log
-from opensips_py.core.process import this
-from opensips_py.core.streams import (
+from opensips_py.net import tcp as names
+from opensips_py.net.tcp import (
     ACCEPTED,
     ADOPT,
     ALIAS,
@@ -34,10 +32,12 @@ from opensips_py.core.streams import (
     streams,
     tuning,
 )
-from opensips_py.core.transport_errors import not_sent
 from opensips_py.script.context import ListenSocket
+from opensips_py.server.log import ERROR, WARNING, log
+from opensips_py.server.process import this
 from opensips_py.sip.errors import ParseError
 from opensips_py.sip.message import parse
+from opensips_py.tm.transport_errors import not_sent
 from workers.acceptor import Acceptor
 from workers.child import Child
 from workers.sip_receiver import drain, handed_over
@@ -75,7 +75,7 @@ def main(child: Child) -> None:
 
 
 class TcpReceiver:
-    """All connections of this process (implements ``core.streams.LocalConnections``)."""
+    """All connections of this process (implements ``net.tcp.LocalConnections``)."""
 
     def __init__(self, child: Child, boxes: Mailboxes) -> None:
         self._reactor = child.reactor

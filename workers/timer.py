@@ -12,11 +12,12 @@ from collections.abc import Callable
 from typing import Any
 
 from ipc.counters import SlotStatus
-from opensips_py.core import local_reply, reload, timers
-from opensips_py.core.guard import run_guarded
-from opensips_py.core.process import Reactor, this
-from opensips_py.core.report import report_context
+from opensips_py.core import reload
+from opensips_py.engine.dummy_request import report_context
 from opensips_py.script.context import RouteKind
+from opensips_py.server.guard import run_guarded
+from opensips_py.server.process import Reactor, this
+from opensips_py.tm import timers, uac_reply
 from opensips_py.tm.settings import settings
 from workers.child import Child
 
@@ -47,7 +48,7 @@ class Duty:
         """Look for due timers from now on, and run timer routes."""
         self._status.timers_ns = time.monotonic_ns()
         self._call(0.0, self._tick)
-        self._call(local_reply.SWEEP_SECONDS, self._sweep)
+        self._call(uac_reply.SWEEP_SECONDS, self._sweep)
         self._routes.begin()
         reload.changed.append(self._routes.begin)
 
@@ -69,8 +70,8 @@ class Duty:
         timers.fire_due(time.monotonic())
 
     def _sweep(self) -> None:
-        self._call(local_reply.SWEEP_SECONDS, self._sweep)
-        local_reply.sweep()
+        self._call(uac_reply.SWEEP_SECONDS, self._sweep)
+        uac_reply.sweep()
 
 
 _standing_in: list[Duty] = []

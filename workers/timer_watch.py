@@ -1,7 +1,7 @@
 """The attendant's watch over the timer process: when that one is stopped or stuck, a receiver stands in for it.
 
 The timer process, and whoever stands in, notes in its status row when it last looked for due timers. Two that look at the
-same time do no harm (:mod:`opensips_py.core.timers`). One that was stopped by a signal and stays so is killed and replaced: it
+same time do no harm (:mod:`opensips_py.tm.timers`). One that was stopped by a signal and stays so is killed and replaced: it
 may hold what the others need, and modules have things done there that nobody stands in for (contacts that expire, pings).
 """
 
@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from ipc.counters import SlotStatus
-from opensips_py.core.log import NOTICE, WARNING, log
+from opensips_py.server.log import NOTICE, WARNING, log
 from workers.linux import is_runnable, stopped_by_signal
 
 LATE_SECONDS = 1.0

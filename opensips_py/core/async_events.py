@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from opensips_py.core import events
-from opensips_py.core.parked import ParkedHead
+from opensips_py.engine.parked import ParkedHead
+from opensips_py.evi import events
 
 PARAMETERS = ("function", "route", "where", "token", "age")
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from opensips_py.core.operation import Operation
+from opensips_py.engine.operation import Operation
 
 NULL = "<null>"
 """What an AVP gets for an empty place among the results of ``cache_raw_query()``."""

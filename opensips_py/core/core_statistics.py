@@ -11,12 +11,13 @@ import struct
 import time
 from collections.abc import Callable, Iterable, Iterator
 
-from opensips_py.core import async_statistics, traffic
-from opensips_py.core.dns import resolver
-from opensips_py.core.operation import Operation
-from opensips_py.core.process import this
-from opensips_py.core.statistics import registry
+from opensips_py.dns import resolver
+from opensips_py.engine import statistics
+from opensips_py.engine.operation import Operation
 from opensips_py.script.declarations import Module
+from opensips_py.server import traffic
+from opensips_py.server.process import this
+from opensips_py.server.statistics import registry
 
 _started = time.monotonic()
 
@@ -54,12 +55,12 @@ _RECEIVERS = ("SIP receiver", "TCP receiver")
 
 def modules() -> list[Module]:
     """Every module object of the core that has statistics; needs ``this.kinds`` for the processes' load."""
-    return [traffic.module, core, net, load(), shmem, resolver.statistics, async_statistics.module]
+    return [traffic.module, core, net, load(), shmem, resolver.statistics, statistics.module]
 
 
 def collect(loaded: Iterable[Module]) -> None:
     """Give all that the core and the ``loaded`` modules count its place. Called once, before the fork."""
-    registry.collect([*modules(), *loaded], async_statistics.lay_out(Operation.registry))
+    registry.collect([*modules(), *loaded], statistics.lay_out(Operation.registry))
 
 
 def load() -> Module:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from opensips_py.core.core_module import module
-from opensips_py.core.log import ERROR, log
 from opensips_py.script.context import Context
 from opensips_py.script.declarations import ALL
+from opensips_py.server.log import ERROR, log
 
 
 @module.function(routes=ALL)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import msgspec
 
 from opensips_py.core.core_module import module
-from opensips_py.core.process import this
 from opensips_py.script.context import Q_UNSPECIFIED, Branch, Context
 from opensips_py.script.declarations import ALL, Line
 from opensips_py.script.pseudo_variables_uri import q_value
+from opensips_py.server.process import this
 
 MAX_BRANCHES = 12
 """Destinations of one request, the R-URI included (OpenSIPS limit)."""

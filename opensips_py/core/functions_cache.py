@@ -10,14 +10,14 @@ from collections.abc import Callable
 from typing import Any
 
 from opensips_py.core import cachedb
-from opensips_py.core.background import Background
 from opensips_py.core.cachedb import CacheError
 from opensips_py.core.core_module import module
-from opensips_py.core.log import ERROR, log
-from opensips_py.core.mi import Later
-from opensips_py.core.operation import Done, Operation
+from opensips_py.engine.background import Background
+from opensips_py.engine.operation import Done, Operation
+from opensips_py.mi.dispatcher import Later
 from opensips_py.script.context import Context
 from opensips_py.script.declarations import ALL, MIError, Var, VarList
+from opensips_py.server.log import ERROR, log
 
 NOT_FOUND = -2
 

@@ -11,10 +11,10 @@ import pdb
 import sys
 
 from opensips_py.core.core_module import module
-from opensips_py.core.log import NOTICE, log
 from opensips_py.script.context import Context
 from opensips_py.script.declarations import ALL
 from opensips_py.script.variables import VariableError, by_text
+from opensips_py.server.log import NOTICE, log
 
 SWITCH = "OPENSIPS_PY_DEBUGGER"
 """Environment variable."""

@@ -6,15 +6,15 @@ from typing import Any
 
 import msgspec
 
-from opensips_py.core import async_events, events
-from opensips_py.core import event_subscriptions as subscriptions
+from opensips_py.core import async_events
 from opensips_py.core.core_module import module
-from opensips_py.core.engine import TAKEOVER, TIMEOUT
-from opensips_py.core.event_subscriptions import BadSocket
-from opensips_py.core.log import ERROR, log
+from opensips_py.engine.engine import TAKEOVER, TIMEOUT
+from opensips_py.evi import events, subscriptions
+from opensips_py.evi.subscriptions import BadSocket
 from opensips_py.script.context import Context
 from opensips_py.script.declarations import ALL, AvpName, EventName, MIError, RaisedEvent
 from opensips_py.script.event_names import events as names
+from opensips_py.server.log import ERROR, log
 
 module.event(
     events.THRESHOLD,

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from opensips_py.core import building, relay, streams
 from opensips_py.core.core_module import module
-from opensips_py.core.destinations import forced_for, hop_of_proxy
-from opensips_py.core.locating import destinations_of
-from opensips_py.core.log import ERROR, log
-from opensips_py.core.own_address import is_own_address
-from opensips_py.core.process import this
+from opensips_py.net import tcp
+from opensips_py.net.destinations import forced_for, hop_of_proxy
+from opensips_py.net.own_address import is_own_address
+from opensips_py.net.resolve import destinations_of
 from opensips_py.script.context import Context, ListenSocket
 from opensips_py.script.declarations import ALL, HeaderLines, Line
 from opensips_py.script.one_line import shown
+from opensips_py.server.log import ERROR, log
+from opensips_py.server.process import this
+from opensips_py.tm import msg_translator, relay
 
 
 @module.function(routes=ALL)
@@ -56,16 +57,16 @@ def force_rport(ctx: Context) -> int:
 @module.function(routes=ALL)
 def add_local_rport(ctx: Context) -> int:
     """Ask the next hop to answer to the port that the request comes from: put ``rport`` into our Via (RFC 3581)."""
-    ctx.slots[building.LOCAL_RPORT] = True
+    ctx.slots[msg_translator.LOCAL_RPORT] = True
     return 1
 
 
 @module.function(routes=ALL)
 def set_advertised_address(ctx: Context, address: Line) -> int:
     """Name this server ``address`` in the Via and Record-Route of this request. 1 always; an empty one changes nothing."""
-    _, port = ctx.slots.get(building.ADVERTISED, (None, None))
+    _, port = ctx.slots.get(msg_translator.ADVERTISED, (None, None))
     if address:
-        ctx.slots[building.ADVERTISED] = [address.strip("[]"), port]
+        ctx.slots[msg_translator.ADVERTISED] = [address.strip("[]"), port]
     return 1
 
 
@@ -78,8 +79,8 @@ def set_advertised_port(ctx: Context, port: str) -> int:
     if not (port.isascii() and port.isdigit() and len(port) <= 5 and 0 < int(port) <= 65535):
         log(ERROR, "core", "set_advertised_port", f"{shown(port)} is no port")
         return 1
-    address, _ = ctx.slots.get(building.ADVERTISED, (None, None))
-    ctx.slots[building.ADVERTISED] = [address, int(port)]
+    address, _ = ctx.slots.get(msg_translator.ADVERTISED, (None, None))
+    ctx.slots[msg_translator.ADVERTISED] = [address, int(port)]
     return 1
 
 
@@ -91,7 +92,7 @@ def force_tcp_alias(ctx: Context, port: int | None = None) -> int:
     """
     if ctx.socket.proto == "udp":
         return 1
-    return 1 if streams.add_alias(ctx, port or ctx.msg.via.effective_port) else -1
+    return 1 if tcp.add_alias(ctx, port or ctx.msg.via.effective_port) else -1
 
 
 def socket_named(text: str) -> ListenSocket | None:

@@ -14,12 +14,12 @@ from types import FrameType
 from typing import Annotated, Any
 
 from opensips_py.core.core_module import module
-from opensips_py.core.log import ALERT, log
-from opensips_py.core.process import this
 from opensips_py.script.context import Context
 from opensips_py.script.declarations import ALL
 from opensips_py.script.formats import compile_format
 from opensips_py.script.variables import Registry, VariableError, current
+from opensips_py.server.log import ALERT, log
+from opensips_py.server.process import this
 
 
 def _fault(text: str, registry: Registry) -> str | None:

@@ -8,13 +8,13 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from opensips_py.core import async_statistics as counted
-from opensips_py.core import parked as parking
-from opensips_py.core.mi import Later
-from opensips_py.core.parked import ParkedHead
-from opensips_py.core.process import this
-from opensips_py.core.statistics import registry
+from opensips_py.engine import parked as parking
+from opensips_py.engine import statistics as counted
+from opensips_py.engine.parked import ParkedHead
+from opensips_py.mi.dispatcher import Later
 from opensips_py.script.declarations import MIError, Module
+from opensips_py.server.process import this
+from opensips_py.server.statistics import registry
 
 module = Module("async", doc="Management commands of the async engine")
 

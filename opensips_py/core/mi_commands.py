@@ -9,13 +9,15 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import opensips_py
-from opensips_py.core import local_reply, mi_async, pools, reload
-from opensips_py.core.log import ALERT, DBG, state
-from opensips_py.core.mi import Later
-from opensips_py.core.process import this
-from opensips_py.core.statistics import registry
-from opensips_py.core.streams import receivers, streams
+from opensips_py.clients import pools
+from opensips_py.core import mi_async, reload
+from opensips_py.mi.dispatcher import Later
+from opensips_py.net.tcp import receivers, streams
 from opensips_py.script.declarations import MICommand, MIError, Module
+from opensips_py.server.log import ALERT, DBG, state
+from opensips_py.server.process import this
+from opensips_py.server.statistics import registry
+from opensips_py.tm import uac_reply
 
 module = Module("core", doc="Management commands of the core")
 
@@ -183,7 +185,7 @@ def _tell_all(command: str, arguments: dict[str, Any]) -> None:
 
 
 def _take_local_reply(key: bytes) -> str:
-    local_reply.take(key)
+    uac_reply.take(key)
     return "OK"
 
 

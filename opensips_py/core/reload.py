@@ -16,14 +16,14 @@ from typing import Any
 
 import msgspec
 
-from opensips_py.core import transactions
-from opensips_py.core.guard import report_error
-from opensips_py.core.log import ERROR, NOTICE, WARNING, log, state, to_bytes
-from opensips_py.core.mi import Later
-from opensips_py.core.process import this
+from opensips_py.mi.dispatcher import Later
 from opensips_py.script.declarations import MIError
 from opensips_py.script.diagnostics import ScriptErrors
 from opensips_py.script.reload import Text, compile_routes, read
+from opensips_py.server.guard import report_error
+from opensips_py.server.log import ERROR, NOTICE, WARNING, log, state, to_bytes
+from opensips_py.server.process import this
+from opensips_py.tm import server_transaction
 
 SECONDS = 30.0
 """How long a process may take to change its routes before the answer says that it has not yet."""
@@ -96,7 +96,7 @@ def take(generation: int, text: Any) -> str:
     else:
         _latest.update(generation=generation, text=text)
     this.program = new
-    transactions.prepare()
+    server_transaction.prepare()
     for tell in changed:
         tell()
     if not this.reactor.paused:  # a script that waits in line still runs the old routes

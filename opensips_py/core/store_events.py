@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 
-from opensips_py.core import events
 from opensips_py.core.core_module import module
-from opensips_py.core.guard import report_error
-from opensips_py.core.process import this
+from opensips_py.evi import events
+from opensips_py.server.guard import report_error
+from opensips_py.server.process import this
 
 EVENT = "E_CORE_SHM_THRESHOLD"
 SECONDS = 1.0

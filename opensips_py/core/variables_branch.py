@@ -5,12 +5,12 @@ from __future__ import annotations
 from opensips_py.core.core_module import module
 from opensips_py.core.functions_branches import add_branch, current_branch
 from opensips_py.core.functions_network import socket_named
-from opensips_py.core.process import this
 from opensips_py.script.context import Q_UNSPECIFIED, Branch, Context, Value, ValueRefused
 from opensips_py.script.flag_names import branch_flags
 from opensips_py.script.one_line import shown
 from opensips_py.script.pseudo_variables_network import socket_text
 from opensips_py.script.pseudo_variables_uri import MAX_Q, q_text, text_for_uri
+from opensips_py.server.process import this
 
 
 def _part(branch: Branch, part: str) -> Value:

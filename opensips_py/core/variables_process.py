@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from opensips_py.core import log
 from opensips_py.core.core_module import module
 from opensips_py.core.functions_network import socket_named, socket_of_host
 from opensips_py.script.context import Context, Value, ValueRefused
 from opensips_py.script.pseudo_variables_network import received_on, socket_field
+from opensips_py.server import log
 
 
 def _set_log_level(ctx: Context, argument: str | None, index: int | str | None, value: Value) -> None:
@@ -24,7 +24,7 @@ def _set_xlog_level(ctx: Context, argument: str | None, index: int | str | None,
 
 
 def _configured(name: str) -> int:
-    from opensips_py.core.process import this
+    from opensips_py.server.process import this
 
     return int(getattr(this.program.settings, name))
 

@@ -5,21 +5,25 @@
 
 from __future__ import annotations
 
-from opensips_py.core import async_events, engine, failure, local_reply, locating, plain_wait, pools, transaction
-from opensips_py.core.dns.resolver import resolver
-from opensips_py.core.mysql import pool as mysql
-from opensips_py.core.service import pool as service
+from opensips_py.clients import pools
+from opensips_py.clients.service import pool as service
+from opensips_py.core import async_events
+from opensips_py.db.mysql import pool as mysql
+from opensips_py.dns.resolver import resolver
+from opensips_py.engine import blocking_wait, engine
+from opensips_py.net import resolve
 from opensips_py.script import names
+from opensips_py.tm import failure_route, transaction, uac_reply
 
 
 def wire() -> None:
     """Connect the layers. Idempotent."""
     # the language asks for addresses, a wait that holds up the process serves the resolver too
-    names.resolve_by(locating.first_address)
-    plain_wait.served[:] = [resolver]
+    names.resolve_by(resolve.first_address)
+    blocking_wait.served[:] = [resolver]
     # transactions: messages that could not be sent, replies that somebody wants to hear of
-    transaction.unsent[:] = [failure.try_next_server]
-    transaction.tellers[:] = [local_reply.tell]
+    transaction.unsent[:] = [failure_route.try_next_server]
+    transaction.tellers[:] = [uac_reply.tell]
     # the async engine's deadlines and take-overs are events
     engine.observers[:] = [async_events.tell]
     # what the management command list_pools asks

@@ -17,11 +17,11 @@ import msgspec
 from ipc.store import StoreFull
 from opensips_py.core import cachedb
 from opensips_py.core.cachedb import CacheError
-from opensips_py.core.guard import report_error
-from opensips_py.core.process import this
 from opensips_py.script.context import Context
 from opensips_py.script.declarations import B, ConfigError, F, L, MIError, Module, O, R, S
 from opensips_py.script.shell_pattern import matcher
+from opensips_py.server.guard import report_error
+from opensips_py.server.process import this
 
 module = Module("cachedb_local", doc="A cache in the shared store (OpenSIPS module cachedb_local)")
 

@@ -12,8 +12,8 @@ says why. Over TCP, accounts with mysql_native_password need nothing.
 
 from __future__ import annotations
 
-from opensips_py.core.mysql import pool
-from opensips_py.core.mysql.url import read_public_key
+from opensips_py.db.mysql import pool
+from opensips_py.db.mysql.url import read_public_key
 from opensips_py.script.declarations import ConfigError, Module
 
 module = Module("db_mysql", doc="MySQL and MariaDB (OpenSIPS module db_mysql)")

@@ -13,10 +13,10 @@ import socket
 
 import msgspec
 
-from opensips_py.core import event_subscriptions as subscriptions
-from opensips_py.core.event_subscriptions import Parameters
-from opensips_py.core.log import ERROR, log
+from opensips_py.evi import subscriptions
+from opensips_py.evi.subscriptions import Parameters
 from opensips_py.script.declarations import Module
+from opensips_py.server.log import ERROR, log
 
 module = Module("event_datagram", doc="Events to other programs in datagrams (OpenSIPS module event_datagram)")
 

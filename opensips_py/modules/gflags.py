@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from opensips_py.core.log import ERROR, log
-from opensips_py.core.process import this
 from opensips_py.script.context import Context
 from opensips_py.script.declarations import ALL, ConfigError, MIError, Module
+from opensips_py.server.log import ERROR, log
+from opensips_py.server.process import this
 
 module = Module("gflags", doc="Flags of the server as a whole (OpenSIPS module gflags)")
 

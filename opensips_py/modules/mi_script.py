@@ -10,13 +10,13 @@ from typing import Annotated, Any
 import msgspec
 
 from opensips_py.core import mi_commands
-from opensips_py.core.log import ERROR, WARNING, log
-from opensips_py.core.mi import Dispatcher, Later, to_json
-from opensips_py.core.operation import LOST, TIMEOUT, Done, Operation
+from opensips_py.engine.operation import LOST, TIMEOUT, Done, Operation
+from opensips_py.mi.dispatcher import Dispatcher, Later, to_json
 from opensips_py.script.context import Context, Value
 from opensips_py.script.declarations import ALL, MIError, Module, Var
 from opensips_py.script.environment import stored_name
 from opensips_py.script.outputs import to_script, to_unicode
+from opensips_py.server.log import ERROR, WARNING, log
 
 module = Module("mi_script", doc="Management commands run by the script (module mi_script of OpenSIPS 3.2)")
 

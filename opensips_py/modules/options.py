@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from opensips_py.core import building, stateless, transactions
-from opensips_py.core.log import ERROR, log
 from opensips_py.script.context import Context
 from opensips_py.script.declarations import Module, R
+from opensips_py.server.log import ERROR, log
 from opensips_py.sip.uri import uri_or_none
+from opensips_py.tm import msg_translator, server_transaction, stateless
 
 module = Module("options", doc="Answering OPTIONS (OpenSIPS module options)")
 
@@ -41,6 +41,6 @@ def options_reply(ctx: Context) -> int:
         if parameter.value
     )
     slots = ctx.slots
-    slots[building.REPLY_HEADERS] = slots.get(building.REPLY_HEADERS, "") + lines
-    sent = transactions.reply(ctx, 200, "OK") if ctx.tx is not None else stateless.send(ctx, 200, "OK")
+    slots[msg_translator.REPLY_HEADERS] = slots.get(msg_translator.REPLY_HEADERS, "") + lines
+    sent = server_transaction.reply(ctx, 200, "OK") if ctx.tx is not None else stateless.send(ctx, 200, "OK")
     return min(sent, 0)

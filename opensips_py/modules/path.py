@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from urllib.parse import unquote
 
-from opensips_py.core import building
 from opensips_py.modules import rr
 from opensips_py.script.context import Context, ListenSocket
 from opensips_py.script.declarations import Line, Module, R
 from opensips_py.sip.edits import Edit
+from opensips_py.tm import msg_translator
 
 module = Module("path", doc="Path of registrations through this proxy (RFC 3327; OpenSIPS module path)", depends=("rr",))
 
@@ -32,7 +32,7 @@ _NAME = "Path: <sip:"
 @module.on_config
 def configure() -> None:
     """Have Path follow the socket that a request leaves from, and loose_route() look for ``received``, if that is wanted."""
-    building.on_other_socket(_two_sockets)
+    msg_translator.on_other_socket(_two_sockets)
     if _aim_at_received in rr.routed:
         rr.routed.remove(_aim_at_received)
     if use_received.value:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from opensips_py.core.dns.location import default_ports
-from opensips_py.core.process import this
-from opensips_py.core.streams import tuning
+from opensips_py.dns.rfc3263 import default_ports
+from opensips_py.net.tcp import tuning
 from opensips_py.script.declarations import ConfigError, Module
 from opensips_py.script.flag_names import branch_flags, message_flags
+from opensips_py.server.process import this
 
 module = Module("proto_tcp", doc="SIP over TCP (OpenSIPS module proto_tcp)")
 

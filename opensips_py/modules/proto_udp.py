@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from opensips_py.core.dns.location import default_ports
+from opensips_py.dns.rfc3263 import default_ports
 from opensips_py.script.declarations import ConfigError, Module
 
 module = Module("proto_udp", doc="SIP over UDP (OpenSIPS module proto_udp)")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from opensips_py.core import stateless, transactions
-from opensips_py.core.transaction import look
 from opensips_py.script.context import Context
 from opensips_py.script.declarations import E, F, Line, Module, R
+from opensips_py.tm import server_transaction, stateless
+from opensips_py.tm.transaction import look
 
 module = Module("signaling", doc="One function for stateful and stateless replies (OpenSIPS module signaling)")
 
@@ -16,7 +16,7 @@ def send_reply(ctx: Context, code: int, reason: Line) -> int:
     if not 100 <= code <= 699:
         return -1
     if ctx.tx is not None:
-        return transactions.reply(ctx, code, reason)
+        return server_transaction.reply(ctx, code, reason)
     return stateless.send(ctx, code, reason)
 
 

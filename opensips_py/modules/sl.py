@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from opensips_py.core import relay_errors, stateless
-from opensips_py.core.stateless import module
 from opensips_py.script.context import Context
 from opensips_py.script.declarations import ConfigError, E, Line, R
+from opensips_py.tm import errors, stateless
+from opensips_py.tm.stateless import module
 
 __all__ = ["module"]
 
@@ -31,5 +31,5 @@ def sl_send_reply(ctx: Context, code: int, reason: Line) -> int:
 @module.function(routes=R)
 def sl_reply_error(ctx: Context) -> int:
     """Answer with the status that fits the last internal error, for instance of t_relay()."""
-    code, reason = relay_errors.error_reply(int(ctx.slots.get("tm.error", 1)), "SL")
+    code, reason = errors.error_reply(int(ctx.slots.get("tm.error", 1)), "SL")
     return stateless.send_error(ctx, code, reason)

@@ -13,11 +13,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Annotated
 
-from opensips_py.core.log import ERROR, log
-from opensips_py.core.mysql import binding, statement
-from opensips_py.core.mysql.databases import Databases
-from opensips_py.core.mysql.preferences import Preferences, name_fault, source_fault
-from opensips_py.core.mysql.queries import (
+from opensips_py.db import statement
+from opensips_py.db.mysql import binding
+from opensips_py.db.mysql.databases import Databases
+from opensips_py.db.mysql.queries import (
     SqlAvpDelete,
     SqlAvpLoad,
     SqlAvpStore,
@@ -30,10 +29,12 @@ from opensips_py.core.mysql.queries import (
     SqlSelectOne,
     SqlUpdate,
 )
-from opensips_py.core.mysql.query import AvpDbQuery
-from opensips_py.core.mysql.statement import StatementError
+from opensips_py.db.mysql.query import AvpDbQuery
+from opensips_py.db.preferences import Preferences, name_fault, source_fault
+from opensips_py.db.statement import StatementError
 from opensips_py.script.context import Context, Value
 from opensips_py.script.declarations import ALL, Given, Module, VarList
+from opensips_py.server.log import ERROR, log
 
 module = Module("sqlops", doc="SQL from the script (OpenSIPS module sqlops, since OpenSIPS 3.5)")
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 
-from opensips_py.core.log import ERROR, log
-from opensips_py.core.statistics import DYNAMIC, SCRIPT, StatisticError, registry
 from opensips_py.script.context import Context, Value
 from opensips_py.script.declarations import ALL, ConfigError, LooseInt, Module, Statistic, Var
+from opensips_py.server.log import ERROR, log
+from opensips_py.server.statistics import DYNAMIC, SCRIPT, StatisticError, registry
 
 module = Module("statistics", doc="Statistics defined by the script (OpenSIPS module statistics)")
 

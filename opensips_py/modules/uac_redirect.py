@@ -7,15 +7,15 @@ over their URIs.
 from __future__ import annotations
 
 from opensips_py.core.functions_branches import add_branch
-from opensips_py.core.log import ERROR, log
-from opensips_py.core.transaction import look
 from opensips_py.script.context import Branch, Context
 from opensips_py.script.declarations import ConfigError, F, Module
 from opensips_py.script.posix_regex import Regex, RegexError, compile_dynamic, compile_regex
 from opensips_py.script.pseudo_variables_uri import q_value
+from opensips_py.server.log import ERROR, log
 from opensips_py.sip.message import ParseError, reread
 from opensips_py.sip.nameaddr import parse_nameaddrs
 from opensips_py.sip.uri import uri_or_none
+from opensips_py.tm.transaction import look
 
 module = Module("uac_redirect", doc="Following 3xx replies (OpenSIPS module uac_redirect)", depends=("tm",))
 

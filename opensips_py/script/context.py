@@ -174,7 +174,7 @@ class Context(msgspec.Struct, eq=False):
     """Nesting of ``route()`` calls, cut at 100."""
 
     continuation: Any = None
-    """What follows the route if it is suspended (``opensips_py.core.continuation``); None: it is a request's main script."""
+    """What follows the route if it is suspended (``opensips_py.engine.continuation``); None: it is a request's main script."""
 
     outer: Any = None
     """The context of the script whose statement this run is a part of (local_route of t_new_request): where this one waits, so

@@ -348,7 +348,7 @@ class Module:
         return stat
 
     def event(self, name: str, *parameters: str, doc: str) -> Event:
-        """Declare an event that ``core.events.raise_event`` is called for."""
+        """Declare an event that ``evi.events.raise_event`` is called for."""
         event = self.events[name] = Event(name, parameters, self.name, doc)
         return event
 

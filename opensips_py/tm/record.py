@@ -120,7 +120,7 @@ class Notice(msgspec.Struct, array_like=True):
     """Who is told of the replies to a request that was made here."""
 
     handler: str
-    """Name of the handler (:mod:`opensips_py.core.local_reply`)."""
+    """Name of the handler (:mod:`opensips_py.tm.uac_reply`)."""
     state: bytes = b""
     """Given to it."""
     slot: int = -1

@@ -6,17 +6,17 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
-from opensips_py.core import building
-from opensips_py.core.process import this
 from opensips_py.modules import maxfwd, rr, textops
 from opensips_py.modules.nathelper import detect, repair
 from opensips_py.modules.sipmsgops import body, codecs, headers, validate
 from opensips_py.script.context import Context, ListenSocket, Source
 from opensips_py.script.posix_regex import compile_regex
+from opensips_py.server.process import this
 from opensips_py.sip import digest, via
 from opensips_py.sip.errors import ParseError
 from opensips_py.sip.message import BadMessage, SipMessage, parse
 from opensips_py.sip.uri import same_uri, uri_or_none
+from opensips_py.tm import msg_translator
 from scripts.hostile.growth import Case, Work
 
 SOCKET = ListenSocket(0, "udp", "127.0.0.1", 5060)
@@ -156,8 +156,8 @@ READERS: tuple[Callable[[SipMessage], object], ...] = (
         for name in ("headers", "cseq", "call_id", "complete", "max_forwards", "content_type", "user_agent")
     ),
     *(lambda msg, kind=kind: msg.values(kind) for kind in ("via", "contact", "path", "x-any")),
-    lambda msg: building.reply(Context(msg, SOURCE, SOCKET), 200, "OK", to_tag="t"),
-    lambda msg: building.forwarded(Context(msg, SOURCE, SOCKET), "sip:c@d", SOCKET, "z9hG4bK2", None),
+    lambda msg: msg_translator.reply(Context(msg, SOURCE, SOCKET), 200, "OK", to_tag="t"),
+    lambda msg: msg_translator.forwarded(Context(msg, SOURCE, SOCKET), "sip:c@d", SOCKET, "z9hG4bK2", None),
 )
 
 
@@ -216,8 +216,8 @@ FUNCTIONS: dict[str, Callable[[Context], object]] = {
 
 def _then_sent(call: Callable[[Context], object], ctx: Context) -> None:
     call(ctx)
-    building.forwarded(ctx, "sip:c@d", SOCKET, "z9hG4bK2", None)
-    building.reply(ctx, 200, "OK", to_tag="t")
+    msg_translator.forwarded(ctx, "sip:c@d", SOCKET, "z9hG4bK2", None)
+    msg_translator.reply(ctx, 200, "OK", to_tag="t")
     ctx.msg.serialise()
 
 

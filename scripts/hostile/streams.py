@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from ipc import fifo
-from opensips_py.core import mi
-from opensips_py.core.dns import wire
-from opensips_py.core.dns.records import Question
+from opensips_py.dns import wire
+from opensips_py.dns.records import Question
+from opensips_py.mi import dispatcher
 from opensips_py.sip import framing
 from scripts.hostile.growth import Case, Work
 from scripts.hostile.messages import filled
@@ -112,13 +112,13 @@ def _fifo(unit: str, piece: int, size: int) -> Work:
     return work
 
 
-_dispatcher = mi.Dispatcher([])
+_dispatcher = dispatcher.Dispatcher([])
 
 
 def _dispatch(text: bytes) -> None:
     try:
         _dispatcher.dispatch(text, lambda data: None)
-    except mi.ParseError:
+    except dispatcher.ParseError:
         pass
 
 

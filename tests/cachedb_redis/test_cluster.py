@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from opensips_py.core.holding import Holding
+from opensips_py.engine.holding import Holding
 from opensips_py.modules.cachedb_redis.protocol import Replies, redirection, slot_of
 from scripts.testbed.redis import Redis, cluster
 from scripts.testbed.server import Server

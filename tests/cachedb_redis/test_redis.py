@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from opensips_py.core.holding import Holding
-from opensips_py.core.service.description import ServiceError
+from opensips_py.clients.service.description import ServiceError
+from opensips_py.engine.holding import Holding
 from opensips_py.modules.cachedb_redis.protocol import Replies, words_of
 from opensips_py.modules.cachedb_redis.url import parse_redis_url
 from opensips_py.script.diagnostics import ScriptErrors

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from opensips_py.core.dns import resolver as resolver_module
-from opensips_py.core.dns.records import Answer, Question
-from opensips_py.core.dns.resolver import Resolver
-from opensips_py.core.operation import Done, Operation
-from opensips_py.core.plain_wait import drive
-from opensips_py.core.process import NO_REACTOR, this
+from opensips_py.dns import resolver as resolver_module
+from opensips_py.dns.records import Answer, Question
+from opensips_py.dns.resolver import Resolver
+from opensips_py.engine.blocking_wait import drive
+from opensips_py.engine.operation import Done, Operation
 from opensips_py.script.parameters import Settings
+from opensips_py.server.process import NO_REACTOR, this
 
 
 class Asking:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from opensips_py.core.dns import configuration, hosts
-from opensips_py.core.dns.configuration import adapt, read
-from opensips_py.core.dns.hosts import Hosts
+from opensips_py.dns import configuration, hosts
+from opensips_py.dns.configuration import adapt, read
+from opensips_py.dns.hosts import Hosts
 from opensips_py.script.diagnostics import ScriptErrors
 from opensips_py.script.name_servers import server_of
 from opensips_py.script.parameters import Settings

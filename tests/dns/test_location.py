@@ -6,9 +6,9 @@ from collections import Counter
 
 import pytest
 
-from opensips_py.core.destinations import hop_of_proxy, hop_of_uri
-from opensips_py.core.dns.location import Abilities, Chance, Located, in_order, locate
-from opensips_py.core.dns.records import FAILED, Answer, Naptr, Question, Record, Srv, Status
+from opensips_py.dns.records import FAILED, Answer, Naptr, Question, Record, Srv, Status
+from opensips_py.dns.rfc3263 import Abilities, Chance, Located, in_order, locate
+from opensips_py.net.destinations import hop_of_proxy, hop_of_uri
 
 ALL = Abilities(("udp", "tcp", "tls"), ipv4=True, ipv6=False)
 UDP = Abilities(("udp",), ipv4=True, ipv6=False)

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from opensips_py.core.dns.records import Naptr, Question, Srv, Status
-from opensips_py.core.dns.resolver import MOST_ANSWERS
+from opensips_py.dns.records import Naptr, Question, Srv, Status
+from opensips_py.dns.resolver import MOST_ANSWERS
 from tests.conftest import StartDns
 from tests.dns.conftest import Asking
 
@@ -208,7 +208,7 @@ def test_localhost_is_found_in_etc_hosts(asking: Asking, dns: StartDns) -> None:
 
 
 def test_the_cache_is_bounded_and_the_oldest_answers_go(asking: Asking) -> None:
-    from opensips_py.core.dns.records import Answer
+    from opensips_py.dns.records import Answer
 
     now = time.monotonic()
     for n in range(MOST_ANSWERS + 10):
@@ -221,7 +221,7 @@ def test_the_cache_is_bounded_and_the_oldest_answers_go(asking: Asking) -> None:
 def test_too_many_look_ups_at_once_fail_instead_of_using_all_descriptors(
     asking: Asking, dns: StartDns, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("opensips_py.core.dns.resolver.MOST_AT_ONCE", 5)
+    monkeypatch.setattr("opensips_py.dns.resolver.MOST_AT_ONCE", 5)
     server = dns("\n".join(f"n{n}.test. 60 IN A 192.0.2.1" for n in range(8)))
     for n in range(8):
         server.fail(f"n{n}.test", delay=0.2)

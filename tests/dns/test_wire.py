@@ -8,8 +8,8 @@ import dns.rrset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from opensips_py.core.dns import wire
-from opensips_py.core.dns.records import Question, Status
+from opensips_py.dns import wire
+from opensips_py.dns.records import Question, Status
 
 QUESTION = Question("a.example.test", "SRV")
 

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from ipc.lmdb_store import LmdbStore
-from opensips_py.core import engine
-from opensips_py.core import parked as parking
-from opensips_py.core.engine import Engine
-from opensips_py.core.operation import LOST, Done, Operation
-from opensips_py.core.process import this
+from opensips_py.engine import engine
+from opensips_py.engine import parked as parking
+from opensips_py.engine.engine import Engine
+from opensips_py.engine.operation import LOST, Done, Operation
 from opensips_py.script.parameters import Settings
+from opensips_py.server.process import this
 
 
 class Waiting(Operation):

@@ -10,10 +10,10 @@ import pytest
 
 from ipc.lmdb_store import LmdbStore
 from ipc.store import StoreInfo
-from opensips_py.core import event_subscriptions as subscriptions
-from opensips_py.core import events, store_events
-from opensips_py.core.event_wait import WaitForEvent, wait
-from opensips_py.core.process import this
+from opensips_py.core import store_events
+from opensips_py.evi import events, subscriptions
+from opensips_py.modules.event_routing.event_wait import WaitForEvent, wait
+from opensips_py.server.process import this
 from scripts.testbed.mariadb import MariaDB
 from scripts.testbed.server import Server
 from tests.support.sip_client import SipClient

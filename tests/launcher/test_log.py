@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from opensips_py.core import log as logging
-from opensips_py.core import standard_error
-from opensips_py.core.log import DBG, ERROR, INFO, NOTICE, log, xlog
 from opensips_py.script.program import load
+from opensips_py.server import log as logging
+from opensips_py.server import standard_error
+from opensips_py.server.log import DBG, ERROR, INFO, NOTICE, log, xlog
 from workers.launcher import _set_up_log
 from workers.options import Options
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from opensips_py.core.program_run import ExecOperation, Limits
+from opensips_py.modules.exec.program_run import ExecOperation, Limits
 from workers import privileges
 from workers.privileges import PrivilegeError, check_account, drop_privileges, find_account, left_of_root
 

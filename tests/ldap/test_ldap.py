@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from opensips_py.core.holding import Holding
-from opensips_py.core.service.description import ServiceError
+from opensips_py.clients.service.description import ServiceError
+from opensips_py.engine.holding import Holding
 from opensips_py.modules.ldap.protocol import SearchAnswer, search
 from opensips_py.modules.ldap.sessions import SessionError, read_sessions
 from opensips_py.modules.ldap.url import UrlError, escaped, parse_ldap_url

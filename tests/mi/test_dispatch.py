@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from opensips_py.core.mi import Dispatcher, Later, ParseError
+from opensips_py.mi.dispatcher import Dispatcher, Later, ParseError
 from opensips_py.script.declarations import MIError, Module
 
 module = Module("demo", doc="commands to call")

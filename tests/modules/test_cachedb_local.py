@@ -9,10 +9,10 @@ import pytest
 
 from ipc.lmdb_store import LmdbStore
 from opensips_py.core import functions_cache as cache
-from opensips_py.core.process import this
 from opensips_py.modules import cachedb_local
 from opensips_py.script.context import Context
 from opensips_py.script.declarations import ConfigError
+from opensips_py.server.process import this
 from scripts.testbed.server import MIError, Server
 from tests.support.script_context import request, value, variable
 from tests.support.sip_client import SipClient

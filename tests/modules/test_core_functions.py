@@ -8,10 +8,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from opensips_py.core import functions, own_address
-from opensips_py.core.process import this
+from opensips_py.core import functions
+from opensips_py.net import own_address
 from opensips_py.script.context import Context, ListenSocket
 from opensips_py.script.flag_names import FlagNames
+from opensips_py.server.process import this
 from tests.support.script_context import SOCKET, expand, refused, request, value, variable, with_ruri
 
 

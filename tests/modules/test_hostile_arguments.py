@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from opensips_py.core.operation import Operation
-from opensips_py.core.process import this
+from opensips_py.engine.operation import Operation
 from opensips_py.script import modules as known
 from opensips_py.script.context import Context, RouteKind, Source, ValueRefused
 from opensips_py.script.declarations import Function, Module, Parameter
 from opensips_py.script.posix_regex import RegexError, compile_dynamic
 from opensips_py.script.variables import by_text, current
+from opensips_py.server.process import this
 from opensips_py.sip.message import parse
 from opensips_py.testing import Script
 from tests.script.test_hostile_values import TEXTS, messages

@@ -19,7 +19,7 @@ from tests.support.sip_client import SipClient
 MODULES = 'loadmodule "mi_script.so"\nloadmodule "cachedb_local.so"\n'
 
 OWN = """
-from opensips_py.core.mi import Later
+from opensips_py.mi.dispatcher import Later
 from opensips_py.module_api import MIError, Module
 
 module = Module("own")

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from ipc.lmdb_store import LmdbStore
-from opensips_py.core.process import this
 from opensips_py.modules.nathelper import declared, ping
 from opensips_py.modules.nathelper.detect import nat_uac_test
 from opensips_py.modules.nathelper.repair import add_rcv_param, fix_nated_contact, fix_nated_register, fix_nated_sdp
@@ -18,6 +17,7 @@ from opensips_py.modules.usrloc.contact import PERMANENT, Contact
 from opensips_py.script.context import Context, ListenSocket, Source
 from opensips_py.script.declarations import ConfigError
 from opensips_py.script.flag_names import branch_flags
+from opensips_py.server.process import this
 from opensips_py.sip.contact_edits import current
 from opensips_py.sip.message import SipMessage, parse
 from scripts.testbed.server import Server

@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import pytest
 
-from opensips_py.core import relay
-from opensips_py.core.process import this
 from opensips_py.modules import path, rr
 from opensips_py.script.context import Context, Source
+from opensips_py.server.process import this
 from opensips_py.sip.message import SipMessage
+from opensips_py.tm import relay
 from tests.tm.conftest import world  # noqa: F401
 from tests.tm.world import UAC, Wire, World, find, request
 

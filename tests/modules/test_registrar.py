@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from ipc.lmdb_store import LmdbStore
-from opensips_py.core.process import this
 from opensips_py.modules.registrar import declared as registrar
 from opensips_py.modules.registrar.lookup import is_contact_registered, is_ip_registered, is_registered, lookup, remove
 from opensips_py.modules.registrar.save import save
@@ -17,6 +16,7 @@ from opensips_py.modules.usrloc import location, management, ordering
 from opensips_py.modules.usrloc.contact import Contact, q_of
 from opensips_py.script.context import Branch, Context, ListenSocket, Source, Value
 from opensips_py.script.declarations import ConfigError, MIError
+from opensips_py.server.process import this
 from opensips_py.sip.message import SipMessage, parse
 
 T = "location"

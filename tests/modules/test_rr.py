@@ -7,11 +7,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from opensips_py.core import building
-from opensips_py.core.process import this
 from opensips_py.modules import rr
 from opensips_py.script.context import Context, ListenSocket, Source
+from opensips_py.server.process import this
 from opensips_py.sip.message import SipMessage, parse
+from opensips_py.tm import msg_translator
 
 FIRST = ListenSocket(0, "udp", "127.0.0.1", 20700)
 SECOND = ListenSocket(1, "udp", "127.0.0.1", 20710)
@@ -41,7 +41,7 @@ def request(
 
 
 def sent(ctx: Context, socket: ListenSocket | None = None) -> SipMessage:
-    return parse(building.forwarded(ctx, ctx.ruri, socket or ctx.send_socket or ctx.socket, "z9hG4bKy", None))
+    return parse(msg_translator.forwarded(ctx, ctx.ruri, socket or ctx.send_socket or ctx.socket, "z9hG4bKy", None))
 
 
 def recorded(ctx: Context, socket: ListenSocket | None = None) -> list[str]:

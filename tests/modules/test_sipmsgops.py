@@ -6,11 +6,11 @@ import re
 
 import pytest
 
-from opensips_py.core.building import REPLY_HEADERS
 from opensips_py.modules.sipmsgops import module
 from opensips_py.script.context import Context, RouteKind, Source
 from opensips_py.script.posix_regex import Regex, compile_regex
 from opensips_py.sip.message import parse
+from opensips_py.tm.msg_translator import REPLY_HEADERS
 from tests.support.script_context import REQUEST, SDP, SOCKET, request, value, variable, with_ruri
 
 

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from opensips_py.core import address_headers, relay
 from opensips_py.modules import rr, uac
 from opensips_py.script.context import Branch, Context, ListenSocket, Source
 from opensips_py.script.declarations import ConfigError
 from opensips_py.sip.message import SipMessage, parse
+from opensips_py.tm import address_headers, relay
 from tests.tm.conftest import world  # noqa: F401
 from tests.tm.world import UAC, UAS1, World, find, reply_to, request
 

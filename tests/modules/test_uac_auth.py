@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from opensips_py.core import relay
 from opensips_py.modules import rr, uac, uac_auth
 from opensips_py.script.context import Branch, Context
 from opensips_py.script.declarations import ConfigError
 from opensips_py.sip.digest import digest_response, ha1, parse_credentials
 from opensips_py.sip.message import SipMessage
+from opensips_py.tm import relay
 from tests.tm.conftest import world  # noqa: F401
 from tests.tm.world import UAC, UAS1, UAS2, World, find, reply_to, request, summary
 

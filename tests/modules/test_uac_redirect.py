@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import pytest
 
-from opensips_py.core import relay
 from opensips_py.modules import uac_redirect
 from opensips_py.script.context import Branch, Context
 from opensips_py.script.declarations import ConfigError
+from opensips_py.tm import relay
 from tests.tm.conftest import world  # noqa: F401
 from tests.tm.world import UAC, UAS1, World, find, reply_to, request
 

@@ -9,8 +9,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from opensips_py.core import children
-from opensips_py.core.process import this
+from opensips_py.modules.exec import children
+from opensips_py.server.process import this
 from tests.operations.driving import Keeper, Rows, settings, spin
 from workers.reactor import EpollReactor
 

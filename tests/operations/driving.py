@@ -13,10 +13,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from opensips_py.core.operation import Done, Operation
-from opensips_py.core.plain_wait import wait_ready
-from opensips_py.core.process import this
+from opensips_py.engine.blocking_wait import wait_ready
+from opensips_py.engine.operation import Done, Operation
 from opensips_py.script.parameters import Settings
+from opensips_py.server.process import this
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from opensips_py.core.mysql import databases
-from opensips_py.core.mysql import pool as pools
-from opensips_py.core.mysql.query import AvpDbQuery
+from opensips_py.db.mysql import databases
+from opensips_py.db.mysql import pool as pools
+from opensips_py.db.mysql.query import AvpDbQuery
 from opensips_py.modules import avpops, db_mysql
 from opensips_py.script.context import Value
 from opensips_py.script.declarations import ConfigError

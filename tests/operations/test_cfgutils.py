@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 
 from ipc.lmdb_store import LmdbStore
-from opensips_py.core.pause import Pause, Sleep
-from opensips_py.core.process import this
 from opensips_py.core.time_recurrence import RecurrenceError, matches
 from opensips_py.modules import cfgutils
+from opensips_py.modules.cfgutils.pause import Pause, Sleep
 from opensips_py.script import variables
 from opensips_py.script.declarations import ConfigError, MIError
 from opensips_py.script.variables import Registry
+from opensips_py.server.process import this
 from tests.operations.driving import Driver, drive, run
 
 CTX: Any = SimpleNamespace(avps={"x": [1, 2, 3]})

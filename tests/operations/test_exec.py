@@ -13,11 +13,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from opensips_py.core import children, program_run
-from opensips_py.core.child_places import Places
-from opensips_py.core.operation import BUSY, LOST, READ, Done
-from opensips_py.core.program_run import ExecOperation, Limits
-from opensips_py.modules.exec import given_environment
+from opensips_py.engine.operation import BUSY, LOST, READ, Done
+from opensips_py.modules.exec import children, given_environment, program_run
+from opensips_py.modules.exec.child_places import Places
+from opensips_py.modules.exec.program_run import ExecOperation, Limits
 from tests.operations.driving import Driver, Taker, drive, run, spin
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
@@ -55,7 +54,7 @@ def taker() -> Iterator[Callable[[], Taker]]:
     made: list[Taker] = []
 
     def make() -> Taker:
-        made.append(Taker(["opensips_py.core.program_run"]))
+        made.append(Taker(["opensips_py.modules.exec.program_run"]))
         return made[-1]
 
     yield make

@@ -10,24 +10,24 @@ from typing import NamedTuple
 
 import pytest
 
-from opensips_py.core import holding
-from opensips_py.core.holding import READ_SIZE, Holding, TooMuch
-from opensips_py.core.http import pool as http_pool
-from opensips_py.core.http.transfer import RestGet, Targets, request_bytes
-from opensips_py.core.http.url import parse_http_url
-from opensips_py.core.mysql import pool as mysql_pool
-from opensips_py.core.mysql.query import AvpDbQuery
-from opensips_py.core.operation import BUSY, TIMEOUT, Operation
-from opensips_py.core.plain_wait import drive as wait
-from opensips_py.core.pools import PoolStatistics
-from opensips_py.core.process import this
-from opensips_py.core.service import pool as services
-from opensips_py.core.service.description import Service
+from opensips_py.clients.pools import PoolStatistics
+from opensips_py.clients.service import pool as services
+from opensips_py.clients.service.description import Service
+from opensips_py.db.mysql import pool as mysql_pool
+from opensips_py.db.mysql.query import AvpDbQuery
+from opensips_py.engine import holding
+from opensips_py.engine.blocking_wait import drive as wait
+from opensips_py.engine.holding import READ_SIZE, Holding, TooMuch
+from opensips_py.engine.operation import BUSY, TIMEOUT, Operation
 from opensips_py.modules.cachedb_redis.commands import CacheRawQuery
 from opensips_py.modules.cachedb_redis.protocol import RedisLogin, command
 from opensips_py.modules.ldap import LdapSearch
 from opensips_py.modules.ldap.protocol import LdapLogin, search
 from opensips_py.modules.ldap.url import parse_ldap_url
+from opensips_py.modules.rest_client import pool as http_pool
+from opensips_py.modules.rest_client.transfer import RestGet, Targets, request_bytes
+from opensips_py.modules.rest_client.url import parse_http_url
+from opensips_py.server.process import this
 from tests.operations.driving import Driver
 from tests.operations.test_mysql_handshake import OK, greeting
 from tests.support.greedy_server import ASKED, GreedyServer

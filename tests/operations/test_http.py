@@ -17,12 +17,12 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from opensips_py.core.http import connection as connections
-from opensips_py.core.http import pool as pools
-from opensips_py.core.http.transfer import INTERNAL, RestGet, RestPost, RestPut, Targets, Transfer
-from opensips_py.core.http.url import Origin, parse_http_url
-from opensips_py.core.operation import LOST, Done
+from opensips_py.engine.operation import LOST, Done
 from opensips_py.modules import rest_client
+from opensips_py.modules.rest_client import connection as connections
+from opensips_py.modules.rest_client import pool as pools
+from opensips_py.modules.rest_client.transfer import INTERNAL, RestGet, RestPost, RestPut, Targets, Transfer
+from opensips_py.modules.rest_client.url import Origin, parse_http_url
 from opensips_py.script.declarations import ConfigError
 from scripts.testbed.ports import free_port
 from tests.operations.driving import Driver, Taker, drive, run
@@ -102,7 +102,7 @@ def server(servers: tuple[HttpServer, HttpServer], process: SimpleNamespace, no_
 @pytest.fixture(autouse=True)
 def logged(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     texts: list[str] = []
-    for module in ("core.http.transfer", "modules.rest_client"):
+    for module in ("modules.rest_client.transfer", "modules.rest_client"):
         monkeypatch.setattr(f"opensips_py.{module}.log", lambda level, module, function, text: texts.append(text))
     return texts
 
@@ -121,7 +121,7 @@ def taker() -> Iterator[Callable[[], Taker]]:
     made: list[Taker] = []
 
     def make() -> Taker:
-        made.append(Taker(["opensips_py.core.http.transfer"]))
+        made.append(Taker(["opensips_py.modules.rest_client.transfer"]))
         return made[-1]
 
     yield make

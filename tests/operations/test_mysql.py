@@ -10,12 +10,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from opensips_py.core.mysql import pool as pools
-from opensips_py.core.mysql.pool import Pool
-from opensips_py.core.mysql.query import AvpDbQuery
-from opensips_py.core.mysql.url import parse_database_url
-from opensips_py.core.operation import LOST, Done
-from opensips_py.core.process import this
+from opensips_py.db.mysql import pool as pools
+from opensips_py.db.mysql.pool import Pool
+from opensips_py.db.mysql.query import AvpDbQuery
+from opensips_py.db.mysql.url import parse_database_url
+from opensips_py.engine.operation import LOST, Done
+from opensips_py.server.process import this
 from scripts.testbed.mariadb import MariaDB
 from tests.operations.driving import Driver, Taker, drive, run
 
@@ -77,7 +77,7 @@ def taker() -> Iterator[Callable[[], Taker]]:
     made: list[Taker] = []
 
     def make() -> Taker:
-        made.append(Taker(["opensips_py.core.mysql.query"]))
+        made.append(Taker(["opensips_py.db.mysql.query"]))
         return made[-1]
 
     yield make

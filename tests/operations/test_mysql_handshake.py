@@ -14,9 +14,9 @@ from pymysql import _auth
 from pymysql.charset import charset_by_name
 from pymysql.constants import CLIENT
 
-from opensips_py.core.mysql.blocking import read_rows
-from opensips_py.core.mysql.handshake import LONGEST_PACKET, MOST_PACKETS, Handshake
-from opensips_py.core.mysql.url import DatabaseUrl, parse_database_url
+from opensips_py.db.mysql.blocking import read_rows
+from opensips_py.db.mysql.handshake import LONGEST_PACKET, MOST_PACKETS, Handshake
+from opensips_py.db.mysql.url import DatabaseUrl, parse_database_url
 from scripts.testbed.mariadb import MariaDB
 
 PASSWORD = b"top-secret"

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 import pymysql
 import pytest
 
-from opensips_py.core.mysql import statement
-from opensips_py.core.mysql.statement import Condition, StatementError
+from opensips_py.db import statement
+from opensips_py.db.statement import Condition, StatementError
 from scripts.testbed.mariadb import MariaDB
 from scripts.testbed.server import Server
 from tests.support.sip_client import SipClient

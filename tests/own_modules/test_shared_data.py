@@ -12,9 +12,9 @@ import msgspec
 import pytest
 
 from ipc.lmdb_store import LmdbStore
-from opensips_py.core import shared_data
-from opensips_py.core.process import this
 from opensips_py.module_api import Module
+from opensips_py.server.process import this
+from opensips_py.user_modules import shared_data
 
 
 class Rate(msgspec.Struct):

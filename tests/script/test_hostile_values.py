@@ -8,13 +8,13 @@ from collections.abc import Iterator
 import pytest
 
 from opensips_py.core import functions
-from opensips_py.core.process import this
 from opensips_py.modules import cfgutils, json, rr, statistics
 from opensips_py.modules import tm as tm_module
 from opensips_py.script.context import Context, RouteKind, Source, Value, ValueRefused
 from opensips_py.script.transformations import DECLARED
 from opensips_py.script.variable_kinds import CORE, Number
 from opensips_py.script.variables import Registry, VariableError, compile_variable
+from opensips_py.server.process import this
 from opensips_py.sip.message import BadMessage, ParseError, parse
 from tests.support.script_context import REQUEST, SDP, SOCKET, registry, wire
 

@@ -6,9 +6,9 @@ import copy
 
 import pytest
 
-from opensips_py.core.process import this
-from opensips_py.core.report import report_context
+from opensips_py.engine.dummy_request import report_context
 from opensips_py.script.context import RouteKind
+from opensips_py.server.process import this
 from opensips_py.sip.message import parse
 from tests.support.script_context import SDP, SOCKET, expand, put, refused, request, value
 

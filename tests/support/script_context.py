@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from opensips_py.core import functions
-from opensips_py.core.process import this
 from opensips_py.script import variables
 from opensips_py.script.context import Context, ListenSocket, RouteKind, Source, Value, ValueRefused
 from opensips_py.script.declarations import Module
 from opensips_py.script.formats import compile_format
 from opensips_py.script.variables import Registry, Variable, compile_variable
+from opensips_py.server.process import this
 from opensips_py.sip.message import parse
 
 SOCKET = ListenSocket(0, "udp", "192.0.2.10", 5070, tag="inside")

@@ -13,10 +13,10 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from ipc.lmdb_store import LmdbStore
-from opensips_py.core.process import this
-from opensips_py.core.streams import REST, stored_rest, tuning
+from opensips_py.net.tcp import REST, stored_rest, tuning
 from opensips_py.script.context import ListenSocket
 from opensips_py.script.parameters import Settings
+from opensips_py.server.process import this
 from workers import stream_connection
 from workers.reactor import EpollReactor
 from workers.stream_connection import Connection, State

@@ -12,7 +12,7 @@ import pytest
 from ipc.descriptors import FdLine, FdStore
 from ipc.lmdb_store import LmdbStore
 from ipc.mailbox import Mailboxes
-from opensips_py.core.streams import ADOPT, REST, Row, decode_adopt, key_of, read_row
+from opensips_py.net.tcp import ADOPT, REST, Row, decode_adopt, key_of, read_row
 from workers.connection_heirs import Taker, give_away
 from workers.reactor import EpollReactor
 

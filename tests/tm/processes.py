@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
-from opensips_py.core import failure, timers
-from opensips_py.core import parked as parking
-from opensips_py.core.engine import Engine
-from opensips_py.core.operation import Done, Operation
-from opensips_py.core.process import this
-from opensips_py.core.receive import receive_message
-from opensips_py.core.unsettled import unsettled
+from opensips_py.engine import parked as parking
+from opensips_py.engine.engine import Engine
+from opensips_py.engine.operation import Done, Operation
+from opensips_py.engine.unsettled import unsettled
+from opensips_py.server.process import this
 from opensips_py.sip.message import SipMessage, parse
-from opensips_py.tm import rows
+from opensips_py.tm import failure_route, rows, timers
+from opensips_py.tm.receive import receive_message
 from tests.tm.interleaving import InterleavedStore, Turns, Work
 from tests.tm.world import Wire, World
 
@@ -208,7 +207,7 @@ class SimulatedServer(World):
         dead.row.unsettled = 0
         self.processes[number] = SimulatedProcess(dead.slot, self.deaths, Row())
         if key:
-            self.alone(heir, lambda: failure.interrupted(unsettled.key(key)))
+            self.alone(heir, lambda: failure_route.interrupted(unsettled.key(key)))
         for name, raw in self.store.scan(parking.PREFIX):
             record = parking.decode(raw)
             if (record.owner, record.incarnation) == (dead.slot, dead.incarnation):

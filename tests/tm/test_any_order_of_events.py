@@ -21,11 +21,11 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from opensips_py.core import relay
-from opensips_py.core.process import this
-from opensips_py.core.transactions import new_transaction, reply
 from opensips_py.script.context import Branch, Context
+from opensips_py.server.process import this
 from opensips_py.sip.message import SipMessage
+from opensips_py.tm import relay
+from opensips_py.tm.server_transaction import new_transaction, reply
 from opensips_py.tm.states import Uac
 from tests.tm.processes import Answer, Sent, SimulatedServer, engine
 from tests.tm.world import UAC, reply_to, request

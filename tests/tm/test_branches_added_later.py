@@ -6,14 +6,14 @@ from collections.abc import Callable
 
 import pytest
 
-from opensips_py.core import relay, transaction, transactions
-from opensips_py.core.events import TRANSACTION
-from opensips_py.core.process import this
-from opensips_py.core.report import report_context
+from opensips_py.engine.dummy_request import report_context
+from opensips_py.evi.events import TRANSACTION
 from opensips_py.modules.tm import functions as tm
 from opensips_py.modules.tm import injection
 from opensips_py.script.context import Branch, Context
+from opensips_py.server.process import this
 from opensips_py.sip.message import parse
+from opensips_py.tm import relay, server_transaction, transaction
 from tests.tm.world import UAC, UAS1, UAS2, World, find, reply_to, request, summary
 
 LATER = "sip:later@127.0.1.3:15063"
@@ -23,7 +23,7 @@ def waits(ctx: Context) -> int:
     """t_newtran(); t_wait_for_new_branches(); t_relay();"""
     if ctx.msg.method != "INVITE":
         return relay.relay(ctx)
-    transactions.new_transaction(ctx)
+    server_transaction.new_transaction(ctx)
     assert injection.t_wait_for_new_branches(ctx) == 1
     return relay.relay(ctx)
 
@@ -74,7 +74,7 @@ def test_the_wait_ends_after_fr_inv_timeout_with_the_best_reply(world: World) ->
 
 def test_nothing_but_a_wait_ends_with_408(world: World) -> None:
     def script(ctx: Context) -> int:
-        transactions.new_transaction(ctx)
+        server_transaction.new_transaction(ctx)
         return injection.t_wait_for_new_branches(ctx)
 
     world.script(script)
@@ -215,7 +215,7 @@ def test_without_a_transaction_nothing_happens(world: World, call: Callable[[Con
 
 def test_only_an_invite_waits(world: World) -> None:
     def script(ctx: Context) -> int:
-        transactions.new_transaction(ctx)
+        server_transaction.new_transaction(ctx)
         assert injection.t_wait_for_new_branches(ctx) == -1
         return tm.t_reply(ctx, 200, "OK")
 
@@ -228,7 +228,7 @@ def test_only_an_invite_waits(world: World) -> None:
 
 def test_replies_to_copies_are_not_relayed(world: World) -> None:
     def script(ctx: Context) -> int:
-        transactions.new_transaction(ctx)
+        server_transaction.new_transaction(ctx)
         assert tm.t_reply(ctx, 200, "Mine") == 1
         ctx.branches.append(Branch("sip:127.0.1.3:15063"))
         return tm.t_replicate(ctx, "sip:127.0.1.2:15062")

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from opensips_py.core import relay
-from opensips_py.core.transactions import reply
 from opensips_py.script.context import Context
+from opensips_py.tm import relay
+from opensips_py.tm.server_transaction import reply
 from tests.tm.processes import Answer, SimulatedServer, engine
 from tests.tm.world import UAC, UAS1, find, reply_to, request, summary
 

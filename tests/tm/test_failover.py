@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from opensips_py.core import destinations, forking, relay
-from opensips_py.core.dns.records import Answer, Question, Status
-from opensips_py.core.dns.resolver import resolver
-from opensips_py.core.process import this
+from opensips_py.dns.records import Answer, Question, Status
+from opensips_py.dns.resolver import resolver
+from opensips_py.net import destinations
 from opensips_py.script.context import Branch, Context
+from opensips_py.server.process import this
+from opensips_py.tm import forking, relay
 from opensips_py.tm.record import MAX_BRANCHES
 from tests.tm.world import UAC, UAS1, UAS2, World, find, reply_to, request, summary
 

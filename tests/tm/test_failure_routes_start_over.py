@@ -9,10 +9,10 @@ from collections.abc import Callable
 
 import pytest
 
-from opensips_py.core import relay, transactions
-from opensips_py.core.process import this
 from opensips_py.modules.tm import functions as tm
 from opensips_py.script.context import Q_UNSPECIFIED, Branch, Context, ListenSocket
+from opensips_py.server.process import this
+from opensips_py.tm import relay, server_transaction
 from tests.tm.world import UAC, UAS1, UAS2, World, find, reply_to, request
 
 RECEIVED = "sip:1000@127.0.0.1:15060"
@@ -39,7 +39,7 @@ def after_t_newtran(ctx: Context) -> None:
 
 def after_a_suspension(ctx: Context) -> None:
     """As the resume route of async() sees the request."""
-    transactions.new_transaction(ctx)
+    server_transaction.new_transaction(ctx)
     thawed = Context.thaw(ctx.freeze(), this.sockets)
     for name in ("new_uri", "dst_uri", "path", "q", "send_socket", "branch_flags", "branches", "avps", "flags"):
         assert getattr(thawed, name) == getattr(ctx, name)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from opensips_py.core import destinations, relay
-from opensips_py.core.process import this
-from opensips_py.core.route_set import follow_routes
+from opensips_py.modules.rr.loose_route import follow_routes
+from opensips_py.net import destinations
 from opensips_py.script.context import Branch, Context, ListenSocket
+from opensips_py.server.process import this
+from opensips_py.tm import relay
 from tests.tm.world import UAC, World, find, request
 
 UDP, TCP, TLS = 0, 1, 2

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from opensips_py.core import relay, transactions
 from opensips_py.script.context import Branch, Context
 from opensips_py.sip.message import SipMessage
+from opensips_py.tm import relay, server_transaction
 from tests.tm.world import UAC, UAS1, UAS2, World, find, reply_to, request, summary
 
 HERE = ("127.0.0.1", 15060)
@@ -26,9 +26,9 @@ def test_a_2xx_made_here_is_repeated_until_its_own_ack(world: World) -> None:
     def main(ctx: Context) -> int:
         nonlocal passes
         if ctx.msg.method == "ACK":
-            return transactions.acknowledge(ctx)
+            return server_transaction.acknowledge(ctx)
         passes += 1
-        return transactions.reply(ctx, 200 if passes == 1 else 482, "merged")
+        return server_transaction.reply(ctx, 200 if passes == 1 else 482, "merged")
 
     world.script(main)
     assert summary(world.receive(request("INVITE", branch="a"), UAC))[-1] == "200>UAC"

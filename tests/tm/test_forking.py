@@ -6,11 +6,12 @@ from collections.abc import Callable
 
 import pytest
 
-from opensips_py.core import functions_branches, relay, transactions
+from opensips_py.core import functions_branches
 from opensips_py.modules.tm import functions as tm
 from opensips_py.modules.tm.declared import module
 from opensips_py.script.context import Branch, Context
 from opensips_py.sip.message import SipMessage
+from opensips_py.tm import relay, server_transaction
 from opensips_py.tm.settings import settings
 from tests.tm.world import UAC, UAS1, UAS2, World, find, reply_to, request, summary
 
@@ -236,7 +237,7 @@ def test_no_cancel_keeps_the_other_branches_if_the_script_allows_it(world: World
 
 def test_a_minor_branch_is_cancelled_before_the_failure_route_goes_on(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     def script(ctx: Context) -> int:
-        monkeypatch.setattr(transactions.hooks, "minor_branch_flag", 2)
+        monkeypatch.setattr(server_transaction.hooks, "minor_branch_flag", 2)
         ctx.armed_failure = "f"
         ctx.branches.append(Branch(SECOND, flags=2))
         return relay.relay(ctx)

@@ -11,15 +11,15 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, rule
 
-from opensips_py.core import local_reply, local_request, relay
-from opensips_py.core.events import TRANSACTION
-from opensips_py.core.local_request import LocalRequest
-from opensips_py.core.process import this
-from opensips_py.core.report import report_context
-from opensips_py.core.transactions import new_transaction
+from opensips_py.engine.dummy_request import report_context
+from opensips_py.evi.events import TRANSACTION
 from opensips_py.modules.tm import injection
 from opensips_py.script.context import Context
+from opensips_py.server.process import this
+from opensips_py.tm import relay, uac, uac_reply
 from opensips_py.tm.record import Notice
+from opensips_py.tm.server_transaction import new_transaction
+from opensips_py.tm.uac import LocalRequest
 from tests.tm.processes import Sent, SimulatedServer
 from tests.tm.test_any_order_of_events import CODES, PROCESSES, STEPS, SWITCHES, Call
 from tests.tm.world import UAC, UAS1, find, reply_to, request
@@ -119,7 +119,7 @@ def test_an_asker_is_told_wherever_a_process_dies(
 ) -> None:
     """While the final reply is processed, or (None) while the timer process gives up."""
     told: list[int] = []
-    monkeypatch.setitem(local_reply.handlers, "test", lambda state, outcome: told.append(outcome.code))
+    monkeypatch.setitem(uac_reply.handlers, "test", lambda state, outcome: told.append(outcome.code))
     server = SimulatedServer(str(tmp_path / "store"), monkeypatch)
     server.script(lambda ctx: 1)
     asked = LocalRequest(method, "sip:bob@127.0.1.2:15062", "<sip:a@x>;tag=f", "<sip:b@y>", "made@here")
@@ -133,7 +133,7 @@ def test_an_asker_is_told_wherever_a_process_dies(
         answer = reply_to(find(out, f"{method}.*"), code)
         _, died = server.perform([(1, server.datagram(answer, UAS1))], (), (0, place))
         server.perform([(2, server.datagram(answer, UAS1))])  # repeated by the callee, or because we repeat the request
-    server.perform([(2, local_reply.sweep)])
+    server.perform([(2, uac_reply.sweep)])
     assert told and set(told) == {code or 408}
     assert len(told) == 1 or died  # behind its handler
     server.let_time_pass(60)
@@ -142,4 +142,4 @@ def test_an_asker_is_told_wherever_a_process_dies(
 
 
 def _ask(asked: LocalRequest) -> None:
-    local_request.send(asked, Notice("test"))
+    uac.send(asked, Notice("test"))

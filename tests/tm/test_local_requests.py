@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from opensips_py.core import local_reply, local_request, relay, transaction
-from opensips_py.core.local_reply import Outcome
-from opensips_py.core.local_request import LocalRequest, NotSent
-from opensips_py.core.process import this
 from opensips_py.modules.tm import functions as tm
 from opensips_py.script.context import Context
+from opensips_py.server.process import this
 from opensips_py.sip.message import SipMessage
+from opensips_py.tm import relay, transaction, uac, uac_reply
 from opensips_py.tm.record import Notice
+from opensips_py.tm.uac import LocalRequest, NotSent
+from opensips_py.tm.uac_reply import Outcome
 from tests.tm.world import UAS1, UAS2, World, find, reply_to, summary
 
 TARGET = "sip:bob@127.0.1.2:15062"
@@ -33,7 +33,7 @@ def ask(
     """Send a request; its replies as they come, and what went out."""
     outcomes: list[Outcome] = []
     world.sent.clear()
-    local_request.ask(request, outcomes.append, provisional=provisional)
+    uac.ask(request, outcomes.append, provisional=provisional)
     return outcomes, world.taken()
 
 
@@ -100,7 +100,7 @@ def test_a_negative_reply_to_an_invite_is_acknowledged(world: World) -> None:
 def test_one_with_headers_that_are_none_is_not_sent(world: World, headers: str) -> None:
     world.script(no_route)
     with pytest.raises(NotSent, match="cannot be sent"):
-        local_request.send(message(headers=headers))
+        uac.send(message(headers=headers))
     assert world.entries() == 0
 
 
@@ -131,7 +131,7 @@ def test_drop_in_local_route_prevents_sending(world: World) -> None:
     world.script(no_route, local_0=local)
     world.sent.clear()
     with pytest.raises(NotSent, match="local_route"):
-        local_request.send(message())
+        uac.send(message())
     assert world.sent == []
     assert world.entries() == 0
 
@@ -173,7 +173,7 @@ def test_what_cannot_be_sent_leaves_nothing_behind(world: World) -> None:
         (message(next_hop="tel:123"), "475"),
     ):
         with pytest.raises(NotSent) as raised:
-            local_request.send(request)
+            uac.send(request)
         assert str(raised.value.error) == error
     world.pass_time(60)
     assert world.entries() == 0
@@ -182,7 +182,7 @@ def test_what_cannot_be_sent_leaves_nothing_behind(world: World) -> None:
 def test_an_ack_is_sent_without_a_transaction(world: World) -> None:
     world.script(no_route)
     world.sent.clear()
-    local_request.send(message("ACK"))
+    uac.send(message("ACK"))
     assert summary(world.taken()) == ["ACK>UAS1"]
     assert world.entries() == 0
 
@@ -193,7 +193,7 @@ def test_an_ack_is_sent_without_a_transaction(world: World) -> None:
 @pytest.fixture
 def told(monkeypatch: pytest.MonkeyPatch) -> list[tuple[bytes, int]]:
     found: list[tuple[bytes, int]] = []
-    monkeypatch.setitem(local_reply.handlers, "test", lambda state, outcome: found.append((state, outcome.code)))
+    monkeypatch.setitem(uac_reply.handlers, "test", lambda state, outcome: found.append((state, outcome.code)))
     return found
 
 
@@ -222,7 +222,7 @@ def processes(monkeypatch: pytest.MonkeyPatch) -> Processes:
 def test_a_notice_for_any_process_is_run_where_the_reply_is(world: World, told: list[tuple[bytes, int]]) -> None:
     world.script(no_route)
     world.sent.clear()
-    local_request.send(message(), Notice("test", b"state"))
+    uac.send(message(), Notice("test", b"state"))
     world.receive(reply_to(find(world.taken(), "MESSAGE.*"), 200), UAS1)
     assert told == [(b"state", 200)]
 
@@ -232,34 +232,34 @@ def test_a_handler_may_send_the_next_request(world: World, monkeypatch: pytest.M
     world.script(no_route)
 
     def again(state: bytes, outcome: Outcome) -> None:
-        local_request.send(message("OPTIONS"))
+        uac.send(message("OPTIONS"))
 
-    monkeypatch.setitem(local_reply.handlers, "test", again)
+    monkeypatch.setitem(uac_reply.handlers, "test", again)
     world.sent.clear()
-    local_request.send(message(), Notice("test"))
+    uac.send(message(), Notice("test"))
     assert summary(world.receive(reply_to(find(world.taken(), "MESSAGE.*"), 200), UAS1)) == ["OPTIONS>UAS1"]
 
 
 def test_a_notice_for_another_process_is_run_there(world: World, told: list[tuple[bytes, int]], processes: Processes) -> None:
     world.script(no_route)
     world.sent.clear()
-    local_request.send(message(), Notice("test", b"", slot=7, incarnation=3))
+    uac.send(message(), Notice("test", b"", slot=7, incarnation=3))
     world.receive(reply_to(find(world.taken(), "MESSAGE.*"), 200), UAS1)
     assert told == []
     [(slot, command, arguments)] = processes.sent
     assert (slot, command) == (7, "local_reply")
-    local_reply.take(arguments["key"])  # what process 7 does then
-    local_reply.take(arguments["key"])  # and the sweep, if both come
+    uac_reply.take(arguments["key"])  # what process 7 does then
+    uac_reply.take(arguments["key"])  # and the sweep, if both come
     assert told == [(b"", 200)]
 
 
 def test_the_row_of_a_process_that_has_died_is_removed(world: World, told: list[tuple[bytes, int]], processes: Processes) -> None:
     world.script(no_route)
     world.sent.clear()
-    local_request.send(message(), Notice("test", b"", slot=7, incarnation=2))
+    uac.send(message(), Notice("test", b"", slot=7, incarnation=2))
     world.receive(reply_to(find(world.taken(), "MESSAGE.*"), 200), UAS1)
     assert (told, processes.sent) == ([], [])
-    assert list(world.store.scan(local_reply.PREFIX)) == []
+    assert list(world.store.scan(uac_reply.PREFIX)) == []
 
 
 def _dies(*args: object) -> None:
@@ -271,16 +271,16 @@ def test_a_reply_is_told_of_although_the_process_that_got_it_dies(
 ) -> None:
     world.script(no_route)
     world.sent.clear()
-    local_request.send(message(), Notice("test", b"state"))
+    uac.send(message(), Notice("test", b"state"))
     answer = reply_to(find(world.taken(), "MESSAGE.*"), 200)
     with monkeypatch.context() as patch:
         patch.setattr(transaction, "tellers", [_dies])
         with pytest.raises(KeyboardInterrupt):
             world.receive(answer, UAS1)
     assert told == []
-    local_reply.sweep()
+    uac_reply.sweep()
     assert told == [(b"state", 200)]
-    local_reply.sweep()
+    uac_reply.sweep()
     assert len(told) == 1
 
 
@@ -291,9 +291,9 @@ def test_a_handler_that_raises_harms_nothing(
         raise ValueError("oh dear")
 
     world.script(no_route)
-    monkeypatch.setitem(local_reply.handlers, "test", bad)
+    monkeypatch.setitem(uac_reply.handlers, "test", bad)
     world.sent.clear()
-    local_request.send(message(), Notice("test"))
+    uac.send(message(), Notice("test"))
     world.receive(reply_to(find(world.taken(), "MESSAGE.*"), 200), UAS1)
     assert "oh dear" in capfd.readouterr().err
     world.pass_time(10)

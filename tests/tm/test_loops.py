@@ -8,10 +8,10 @@ from collections.abc import Callable
 
 import pytest
 
-from opensips_py.core import relay, transactions
-from opensips_py.core.receive import receive_message
 from opensips_py.script.context import Branch, Context
 from opensips_py.sip.message import SipMessage, reread
+from opensips_py.tm import relay, server_transaction
+from opensips_py.tm.receive import receive_message
 from opensips_py.tm.settings import settings
 from tests.tm.world import UAC, World, find, request, summary
 
@@ -120,11 +120,11 @@ def test_with_a_transaction_of_its_own_the_script_answers(world: World) -> None:
     codes = []
 
     def main(ctx: Context) -> int:
-        transactions.new_transaction(ctx)
+        server_transaction.new_transaction(ctx)
         code = relay.relay(ctx)
         if code < 0:
             codes.append(code)
-            transactions.reply(ctx, 404, "Not Found")
+            server_transaction.reply(ctx, 404, "Not Found")
         return 1
 
     world.script(main)

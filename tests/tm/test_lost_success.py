@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from opensips_py.core import relay
 from opensips_py.script.context import Branch, Context
 from opensips_py.sip.message import SipMessage
+from opensips_py.tm import relay
 from opensips_py.tm.settings import settings
 from tests.tm.world import UAC, UAS1, UAS2, World, find, reply_to, request, summary
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from opensips_py.core import functions_uri, relay
+from opensips_py.core import functions_uri
 from opensips_py.modules.tm import functions as tm
 from opensips_py.script.context import Branch, Context, RouteKind
+from opensips_py.tm import relay
 from tests.support.script_context import expand
 from tests.tm.world import UAC, UAS1, World, find, reply_to, request, summary
 
@@ -123,7 +124,7 @@ def test_error_route_learns_why_a_message_cannot_be_read(world: World) -> None:
 
 
 def test_error_route_may_answer_itself(world: World) -> None:
-    from opensips_py.core import stateless
+    from opensips_py.tm import stateless
 
     def error(ctx: Context) -> int:
         assert ctx.route_kind is RouteKind.ERROR

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from opensips_py.core import relay
 from opensips_py.core.functions_network import add_local_rport, set_advertised_address, set_advertised_port
 from opensips_py.modules import rr
 from opensips_py.script.context import Branch, Context
+from opensips_py.tm import relay
 from tests.tm.world import UAC, UAS1, World, find, reply_to, request
 
 

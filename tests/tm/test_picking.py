@@ -6,8 +6,8 @@ import itertools
 
 import pytest
 
-from opensips_py.core import relay
 from opensips_py.script.context import Branch, Context
+from opensips_py.tm import relay
 from opensips_py.tm.picking import pick, priority
 from opensips_py.tm.record import MINOR, UacBranch
 from opensips_py.tm.states import Uac

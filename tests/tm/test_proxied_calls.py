@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from opensips_py.core import relay, transactions
-from opensips_py.core.transactions import new_transaction, reply
 from opensips_py.script.context import Branch, Context
+from opensips_py.tm import relay, server_transaction
+from opensips_py.tm.server_transaction import new_transaction, reply
 from opensips_py.tm.settings import settings
 from tests.tm.world import UAC, UAS1, UAS2, World, find, reply_to, request, summary
 
@@ -362,7 +362,7 @@ def test_broken_devices_may_cancel_with_another_via_or_uri(
         return data.replace(b";branch=z9hG4bK-b1", b"") if old else data
 
     def script(ctx: Context) -> int:
-        known.append(transactions.original(ctx) is not None)
+        known.append(server_transaction.original(ctx) is not None)
         return relay.relay(ctx) if ctx.msg.method == "INVITE" else 1
 
     known: list[bool] = []

@@ -6,14 +6,14 @@ from collections.abc import Callable
 
 import pytest
 
-from opensips_py.core import building, relay, stateless, transactions
 from opensips_py.script.context import Context
+from opensips_py.tm import msg_translator, relay, server_transaction, stateless
 from opensips_py.tm.settings import settings
 from tests.tm.world import UAC, World, find, reply_to, request, summary
 
 
 def replying(code: int, headers: str = "") -> Callable[[Context], int]:
-    return lambda ctx: transactions.reply(ctx, code, "Reason", headers)
+    return lambda ctx: server_transaction.reply(ctx, code, "Reason", headers)
 
 
 @pytest.mark.parametrize("code", [180, 200, 486])
@@ -61,7 +61,7 @@ def test_a_reply_without_state_is_not_much_larger_than_its_request(
 
     def main(ctx: Context) -> int:
         monkeypatch.setattr(settings, "max_reply_factor", factor)
-        ctx.slots[building.REPLY_HEADERS] = f"X-Fill: {'x' * size}\r\n"
+        ctx.slots[msg_translator.REPLY_HEADERS] = f"X-Fill: {'x' * size}\r\n"
         codes.append(stateless.send(ctx, 200, "OK"))
         return 1
 
@@ -76,7 +76,7 @@ def test_what_a_challenge_adds_to_a_minimal_request_stays_within_the_factor(worl
 
     def main(ctx: Context) -> int:
         challenge = 'WWW-Authenticate: Digest realm="example.org", nonce="65f0c1d2e3f4a5b6c7d8e9f0a1b2c3d4e5f60718"'
-        ctx.slots[building.REPLY_HEADERS] = f"{challenge}\r\n"
+        ctx.slots[msg_translator.REPLY_HEADERS] = f"{challenge}\r\n"
         return stateless.send(ctx, 401, "Unauthorized")
 
     world.script(main)

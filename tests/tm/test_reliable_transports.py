@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from opensips_py.core import relay, transactions, transport_errors
-from opensips_py.core.process import this
-from opensips_py.core.receive import receive_message
 from opensips_py.script.context import Branch, Context, ListenSocket
+from opensips_py.server.process import this
 from opensips_py.sip.message import SipMessage
+from opensips_py.tm import relay, server_transaction, transport_errors
+from opensips_py.tm.receive import receive_message
 from tests.tm.world import UAC, UAS1, UAS2, Wire, World, find, reply_to, request, summary
 
 UDP, TCP = 0, 1
@@ -47,11 +47,11 @@ def relays(ctx: Context) -> int:
 
 
 def busy(ctx: Context) -> int:
-    return transactions.reply(ctx, 486, "Busy Here")
+    return server_transaction.reply(ctx, 486, "Busy Here")
 
 
 def accepts(ctx: Context) -> int:
-    return transactions.reply(ctx, 200, "OK")
+    return server_transaction.reply(ctx, 200, "OK")
 
 
 @pytest.mark.parametrize("method", ["INVITE", "MESSAGE"])

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from opensips_py.core import stateless
-from opensips_py.core.transactions import new_transaction, reply
 from opensips_py.modules import signaling, sl
 from opensips_py.modules.tm import functions as tm
 from opensips_py.script.context import Branch, Context
+from opensips_py.tm import stateless
+from opensips_py.tm.server_transaction import new_transaction, reply
 from tests.tm.world import UAC, World, request, summary
 
 

@@ -6,13 +6,14 @@ from dataclasses import replace
 
 import pytest
 
-from opensips_py.core import destinations, relay
 from opensips_py.core.functions_network import force_send_socket
-from opensips_py.core.process import this
-from opensips_py.core.receive import receive_message
 from opensips_py.modules import rr
+from opensips_py.net import destinations
 from opensips_py.script.context import Context, ListenSocket
+from opensips_py.server.process import this
 from opensips_py.sip.message import parse
+from opensips_py.tm import relay
+from opensips_py.tm.receive import receive_message
 from tests.tm.world import UAC, UAS1, Wire, World, reply_to, request
 
 

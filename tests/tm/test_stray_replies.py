@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from opensips_py.core import building, relay
-from opensips_py.core.process import this
 from opensips_py.script.context import Context
+from opensips_py.server.process import this
 from opensips_py.sip.message import parse
-from opensips_py.tm import identity
+from opensips_py.tm import identity, msg_translator, relay
 from tests.tm.world import UAC, UAS1, World, find, reply_to, request, summary
 
 
@@ -36,7 +35,7 @@ def test_a_reply_to_what_was_forwarded_without_state_passes(world: World) -> Non
 
 def test_also_when_the_request_named_this_server_otherwise(world: World) -> None:
     def main(ctx: Context) -> int:
-        ctx.slots[building.ADVERTISED] = ["public.example.net", 5070]
+        ctx.slots[msg_translator.ADVERTISED] = ["public.example.net", 5070]
         return relay.forward(ctx)
 
     stateless(world, main)

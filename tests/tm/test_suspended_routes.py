@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from opensips_py.core import relay, transactions
-from opensips_py.core.failure import FailureRoute
-from opensips_py.core.request_script import following
 from opensips_py.script.context import Branch, Context
+from opensips_py.tm import relay, server_transaction
+from opensips_py.tm.failure_route import FailureRoute
 from opensips_py.tm.record import MINOR
+from opensips_py.tm.request_script import following
 from tests.tm.world import UAC, UAS1, UAS2, World, find, reply_to, request, summary
 
 
@@ -50,14 +50,14 @@ class Call:
         assert follow.resume(ctx)
         assert ctx.reply_code == 486
         if code:
-            transactions.reply(ctx, code, "Answer")
+            server_transaction.reply(ctx, code, "Answer")
         follow.end(ctx)
         return summary(self.world.taken())
 
 
 @pytest.fixture
 def call(world: World, monkeypatch: pytest.MonkeyPatch) -> Call:
-    monkeypatch.setattr(transactions.hooks, "minor_branch_flag", 2)
+    monkeypatch.setattr(server_transaction.hooks, "minor_branch_flag", 2)
     return Call(world)
 
 
@@ -97,7 +97,7 @@ def test_a_cancel_is_answered_and_honoured_afterwards(world: World, call: Call) 
 
 
 def test_with_cancel_parked_the_caller_has_its_487_at_once(world: World, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transactions.hooks, "cancel_parked", True)
+    monkeypatch.setattr(server_transaction.hooks, "cancel_parked", True)
     assert sorted(summary(world.receive(request("CANCEL"), UAC))) == ["200>UAC", "487>UAC"]
     assert call.go_on(404) == []
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from opensips_py.core import relay, transactions
-from opensips_py.core.receive import receive_message
-from opensips_py.core.request_script import REQUEST
 from opensips_py.modules.tm import functions as tm
 from opensips_py.script.context import Context
+from opensips_py.tm import relay, server_transaction
+from opensips_py.tm.receive import receive_message
 from opensips_py.tm.record import PARKED
+from opensips_py.tm.request_script import REQUEST
 from tests.tm.world import UAC, UAS1, World, find, reply_to, request, summary
 
 
@@ -26,7 +26,7 @@ class Suspension:
         self.runs.append(ctx.msg.method)
         if ctx.msg.method == "CANCEL":
             return tm.t_relay(ctx)
-        if transactions.new_transaction(ctx) <= 0:
+        if server_transaction.new_transaction(ctx) <= 0:
             return 0
         assert REQUEST.park(ctx)
         ctx.suspended = True
@@ -35,7 +35,7 @@ class Suspension:
 
     def resumed(self) -> Context:
         ctx = Context.thaw(self.frozen, [self.world.socket])
-        transactions.resume(ctx)
+        server_transaction.resume(ctx)
         return ctx
 
 
@@ -61,7 +61,7 @@ def test_the_resumed_script_relays(world: World, suspension: Suspension) -> None
     world.receive(request("INVITE"), UAC)
     ctx = suspension.resumed()
     assert relay.relay(ctx) == 1
-    transactions.script_end(ctx)
+    server_transaction.script_end(ctx)
     invite = find(world.taken(), "INVITE.*")
     assert summary(world.receive(reply_to(invite, 200), UAS1)) == ["200>UAC"]
     assert world.pass_time(40) == []
@@ -71,8 +71,8 @@ def test_the_resumed_script_relays(world: World, suspension: Suspension) -> None
 def test_the_resumed_script_replies(world: World, suspension: Suspension) -> None:
     world.receive(request("OPTIONS"), UAC)
     ctx = suspension.resumed()
-    assert transactions.reply(ctx, 200, "Done") == 1
-    transactions.script_end(ctx)
+    assert server_transaction.reply(ctx, 200, "Done") == 1
+    server_transaction.script_end(ctx)
     assert summary(world.taken()) == ["200>UAC"]
     assert summary(world.receive(request("OPTIONS"), UAC)) == ["200>UAC"]
     assert world.pass_time(20) == []
@@ -82,7 +82,7 @@ def test_the_resumed_script_replies(world: World, suspension: Suspension) -> Non
 def test_a_resumed_script_that_does_nothing_sends_nothing(world: World, suspension: Suspension) -> None:
     world.receive(request("OPTIONS"), UAC)
     ctx = suspension.resumed()
-    transactions.script_end(ctx)
+    server_transaction.script_end(ctx)
     assert world.taken() == []
     assert world.receive(request("OPTIONS"), UAC) == []
     assert world.pass_time(20) == []
@@ -95,7 +95,7 @@ def test_cancel_while_suspended_answers_200_and_487_only_at_relay(world: World, 
     ctx = suspension.resumed()
     assert tm.t_was_cancelled(ctx) == 1
     assert relay.relay(ctx) == -3
-    transactions.script_end(ctx)
+    server_transaction.script_end(ctx)
     out = world.taken()
     assert summary(out) == ["487>UAC"]
     assert out[0][1].reason == "Request Terminated"
@@ -108,17 +108,17 @@ def test_after_a_cancel_the_script_may_still_reply(world: World, suspension: Sus
     world.receive(request("INVITE"), UAC)
     world.receive(request("CANCEL"), UAC)
     ctx = suspension.resumed()
-    assert transactions.reply(ctx, 403, "No") == 1
+    assert server_transaction.reply(ctx, 403, "No") == 1
     assert summary(world.taken()) == ["403>UAC"]
 
 
 def test_early_487_on_request(world: World, suspension: Suspension, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transactions.hooks, "cancel_parked", True)
+    monkeypatch.setattr(server_transaction.hooks, "cancel_parked", True)
     world.receive(request("INVITE"), UAC)
     assert sorted(summary(world.receive(request("CANCEL"), UAC))) == ["200>UAC", "487>UAC"]
     ctx = suspension.resumed()
     assert relay.relay(ctx) == -3
-    transactions.script_end(ctx)
+    server_transaction.script_end(ctx)
     assert world.taken() == []
     world.receive(request("ACK", to_tag="x"), UAC)
     world.pass_time(40)
@@ -128,11 +128,11 @@ def test_early_487_on_request(world: World, suspension: Suspension, monkeypatch:
 def test_suspending_twice(world: World, suspension: Suspension) -> None:
     world.receive(request("OPTIONS"), UAC)
     ctx = suspension.resumed()
-    assert transactions.new_transaction(ctx) == 1
+    assert server_transaction.new_transaction(ctx) == 1
     assert REQUEST.park(ctx)
     assert world.pass_time(100) == []
     ctx = suspension.resumed()
-    transactions.reply(ctx, 200, "OK")
+    server_transaction.reply(ctx, 200, "OK")
     assert summary(world.taken()) == ["200>UAC"]
 
 
@@ -144,7 +144,7 @@ def test_force_rport_outlives_the_suspension(world: World, suspension: Suspensio
     world.script(main)
     world.receive(request("OPTIONS"), ("127.0.1.1", 40000))
     ctx = suspension.resumed()
-    transactions.reply(ctx, 200, "OK")
+    server_transaction.reply(ctx, 200, "OK")
     ((address, msg),) = world.taken()
     assert address == ("127.0.1.1", 40000)
     assert msg.via.rport == 40000
@@ -155,17 +155,17 @@ def test_two_processes_that_receive_one_request_make_one_transaction(world: Worl
     answers: list[object] = []
 
     def slow(ctx: Context) -> int:
-        transactions.new_transaction(ctx)
+        server_transaction.new_transaction(ctx)
         if not answers:
             answers.append("first")
             world.script(quick)
             receive_message(request("OPTIONS"), UAC, world.socket)
-        answers.append(transactions.reply(ctx, 202, "slow"))
+        answers.append(server_transaction.reply(ctx, 202, "slow"))
         return 1
 
     def quick(ctx: Context) -> int:
-        transactions.new_transaction(ctx)
-        return transactions.reply(ctx, 200, "quick")
+        server_transaction.new_transaction(ctx)
+        return server_transaction.reply(ctx, 200, "quick")
 
     world.script(slow)
     out = world.receive(request("OPTIONS"), UAC)

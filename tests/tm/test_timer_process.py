@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from opensips_py.core import relay, timers
-from opensips_py.core.process import this
-from opensips_py.core.transactions import reply
 from opensips_py.script.context import Context
-from opensips_py.tm import rows
+from opensips_py.server.process import this
+from opensips_py.tm import relay, rows, timers
+from opensips_py.tm.server_transaction import reply
 from tests.tm.world import UAC, World, request, summary
 
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import pytest
 
 from ipc.store import StoreFull
-from opensips_py.core import failure, relay, timers, transactions
 from opensips_py.script.context import Context
 from opensips_py.sip.message import reread
-from opensips_py.tm import machine, rows
+from opensips_py.tm import failure_route, machine, relay, rows, server_transaction, timers
 from tests.tm.world import UAC, UAS1, World, find, reply_to, request, summary
 
 
@@ -42,7 +41,7 @@ def test_the_caller_gets_500_and_nothing_stays(world: World, monkeypatch: pytest
 
 
 def test_one_that_fails_behind_its_reply_is_deleted(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    world.script(lambda ctx: transactions.reply(ctx, 486, "Busy"))
+    world.script(lambda ctx: server_transaction.reply(ctx, 486, "Busy"))
     world.receive(request("INVITE"), UAC)
     monkeypatch.setattr(machine, "timer_fired", fail)
     world.pass_time(1)
@@ -52,7 +51,7 @@ def test_one_that_fails_behind_its_reply_is_deleted(world: World, monkeypatch: p
 def test_one_that_cannot_even_be_answered_is_deleted(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     ringing(world)
     monkeypatch.setattr(machine, "timer_fired", fail)
-    monkeypatch.setattr(failure, "give_up", fail)
+    monkeypatch.setattr(failure_route, "give_up", fail)
     world.pass_time(121)
     assert world.entries() == 0
 
@@ -118,7 +117,7 @@ def test_a_negative_reply_whose_other_vias_are_bad_still_decides(world: World, v
     def failed(ctx: Context) -> int:
         assert ctx.reply is not None
         seen.append(ctx.reply.status)
-        return transactions.reply(ctx, 480, "Gone")
+        return server_transaction.reply(ctx, 480, "Gone")
 
     world.script(main, failure_f=failed)
     invite = find(world.receive(request("INVITE"), UAC), "INVITE.*")

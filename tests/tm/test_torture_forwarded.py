@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from opensips_py.core import relay
-from opensips_py.core.receive import receive_message
 from opensips_py.script.context import Context
 from opensips_py.sip.message import ParseError, SipMessage, parse
+from opensips_py.tm import relay
+from opensips_py.tm.receive import receive_message
 from tests.tm.world import UAC, UAS1, World
 
 FOLDER = Path(__file__).parent.parent / "sip" / "testdata"

@@ -8,14 +8,14 @@ from types import CodeType
 from typing import Any
 
 from ipc.lmdb_store import LmdbStore
-from opensips_py.core import failure, forking, relay, reply_reception, timers, transaction, transactions
-from opensips_py.core.process import this
-from opensips_py.core.receive import receive_message
 from opensips_py.modules.tm import functions as tm_functions
 from opensips_py.modules.tm import injection
 from opensips_py.script.context import Context, ListenSocket, RouteKind
 from opensips_py.script.parameters import Settings
+from opensips_py.server.process import this
 from opensips_py.sip.message import SipMessage, reread
+from opensips_py.tm import failure_route, forking, relay, replies, server_transaction, timers, transaction
+from opensips_py.tm.receive import receive_message
 from opensips_py.tm.record import Record, decode
 
 UAC = ("127.0.1.1", 15061)
@@ -68,7 +68,7 @@ class World:
         self.socket = ListenSocket(0, "udp", "127.0.0.1", 15060)
         for name, value in (("store", self.store), ("sockets", [self.socket]), ("handles", [Wire(self)])):
             monkeypatch.setattr(this, name, value, raising=False)
-        for place in (transaction, transactions, relay, forking, reply_reception, failure, tm_functions, injection):
+        for place in (transaction, server_transaction, relay, forking, replies, failure_route, tm_functions, injection):
             monkeypatch.setattr(place, "monotonic", lambda: self.now)
         self._patch = monkeypatch
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from opensips_py.core.operation import READ, WRITE
+from opensips_py.engine.operation import READ, WRITE
 from workers.reactor import ClosedWhileWatched, EpollReactor
 
 

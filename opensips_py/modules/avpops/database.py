@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from opensips_py.core.log import ERROR, log
-from opensips_py.core.mysql.binding import bound, database_and_values, fault
-from opensips_py.core.mysql.preferences import name_fault, source_fault
-from opensips_py.core.mysql.queries import AvpDbDelete, AvpDbLoad, AvpDbStore
-from opensips_py.core.mysql.query import AvpDbQuery
-from opensips_py.core.mysql.statement import StatementError
+from opensips_py.db.mysql.binding import bound, database_and_values, fault
+from opensips_py.db.mysql.queries import AvpDbDelete, AvpDbLoad, AvpDbStore
+from opensips_py.db.mysql.query import AvpDbQuery
+from opensips_py.db.preferences import name_fault, source_fault
+from opensips_py.db.statement import StatementError
 from opensips_py.modules.avpops.declared import databases, module, preferences
 from opensips_py.script.context import Context
 from opensips_py.script.declarations import ALL, Given, VarList
+from opensips_py.server.log import ERROR, log
 
 SourceText = Annotated[str, "static", source_fault]
 NameText = Annotated[str, "static", name_fault]

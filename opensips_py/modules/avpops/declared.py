@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from opensips_py.core.mysql.databases import Databases
-from opensips_py.core.mysql.preferences import Preferences
+from opensips_py.db.mysql.databases import Databases
+from opensips_py.db.preferences import Preferences
 from opensips_py.script.declarations import Module
 
 module = Module("avpops", doc="AVP operations and database queries into AVPs (OpenSIPS module avpops)")

@@ -6,7 +6,6 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple
 
-from opensips_py.core.log import ERROR, INFO, log
 from opensips_py.modules.avpops.declared import module
 from opensips_py.script import variables
 from opensips_py.script.context import Context, Value
@@ -15,6 +14,7 @@ from opensips_py.script.posix_regex import RegexError, compile_dynamic
 from opensips_py.script.shell_pattern import matcher
 from opensips_py.script.substitution import Substitution, SubstitutionError, SubstitutionText, parse_substitution
 from opensips_py.script.variables import VariableError
+from opensips_py.server.log import ERROR, INFO, log
 from opensips_py.sip.remembered import remembered
 
 _NAME = re.compile(r"\$\(?avp\(([^()]+)\)\)?|([A-Za-z0-9_]+)")

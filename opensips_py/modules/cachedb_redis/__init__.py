@@ -19,13 +19,13 @@ from __future__ import annotations
 import socket
 from collections.abc import Sequence
 
+from opensips_py.clients.pools import PoolStatistics
+from opensips_py.clients.service import pool as services
+from opensips_py.clients.service.description import Login, Service, ServiceError
+from opensips_py.clients.service.pool import Pool
 from opensips_py.core import cachedb
 from opensips_py.core.cachedb import CacheError
-from opensips_py.core.operation import Operation
-from opensips_py.core.pools import PoolStatistics
-from opensips_py.core.service import pool as services
-from opensips_py.core.service.description import Login, Service, ServiceError
-from opensips_py.core.service.pool import Pool
+from opensips_py.engine.operation import Operation
 from opensips_py.modules.cachedb_redis import nodes
 from opensips_py.modules.cachedb_redis.commands import (
     CacheAdd,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import cast
 
+from opensips_py.clients.service.description import ServiceError
+from opensips_py.clients.service.operation import Answer, ServiceOperation
 from opensips_py.core.cachedb import NULL
-from opensips_py.core.operation import Done
-from opensips_py.core.service.description import ServiceError
-from opensips_py.core.service.operation import Answer, ServiceOperation
+from opensips_py.engine.operation import Done
 from opensips_py.modules.cachedb_redis import nodes
 from opensips_py.modules.cachedb_redis.nodes import ASKING
 from opensips_py.modules.cachedb_redis.protocol import Replies, redirection

@@ -6,9 +6,9 @@ slot, until that server cannot be reached any more or says something else.
 
 from __future__ import annotations
 
-from opensips_py.core.service import pool as services
-from opensips_py.core.service.operation import Elsewhere
-from opensips_py.core.service.pool import Pool
+from opensips_py.clients.service import pool as services
+from opensips_py.clients.service.operation import Elsewhere
+from opensips_py.clients.service.pool import Pool
 from opensips_py.modules.cachedb_redis.protocol import Redirection, command, slot_of
 
 ASKING = command(b"ASKING")

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 import hiredis
 
-from opensips_py.core.holding import VALUE, Holding
-from opensips_py.core.service.description import ServiceError
+from opensips_py.clients.service.description import ServiceError
+from opensips_py.engine.holding import VALUE, Holding
 
 
 def command(*words: bytes) -> bytes:

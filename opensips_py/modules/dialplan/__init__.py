@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from opensips_py.core import reload
-from opensips_py.core.log import ERROR, log
-from opensips_py.core.mysql.url import parse_database_url
-from opensips_py.core.report import report_context
+from opensips_py.db.mysql.url import parse_database_url
+from opensips_py.engine.dummy_request import report_context
 from opensips_py.modules.dialplan import partitions
 from opensips_py.modules.dialplan.declared import module
 from opensips_py.modules.dialplan.partitions import DEFAULT, LoadError, Partition
 from opensips_py.script.context import Context
 from opensips_py.script.declarations import B, F, L, MIError, R, S, T, V, Var
+from opensips_py.server.log import ERROR, log
 
 __all__ = ["module"]
 

@@ -12,14 +12,14 @@ from dataclasses import dataclass, field
 import msgspec
 import pymysql
 
-from opensips_py.core.mysql.blocking import read_rows
-from opensips_py.core.mysql.result import Cell
-from opensips_py.core.mysql.url import parse_database_url
-from opensips_py.core.process import this
+from opensips_py.db.mysql.blocking import read_rows
+from opensips_py.db.mysql.result import Cell
+from opensips_py.db.mysql.url import parse_database_url
 from opensips_py.modules.dialplan import declared
 from opensips_py.modules.dialplan.rules import Row, RuleSet
 from opensips_py.script.declarations import ConfigError
 from opensips_py.script.variables import Registry
+from opensips_py.server.process import this
 
 PREFIX = b"l"
 DEFAULT = "default"

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 import msgspec
 
-from opensips_py.core.log import ERROR, log
 from opensips_py.core.time_recurrence import RecurrenceError, matches
 from opensips_py.script.context import Context
 from opensips_py.script.posix_regex import Regex, RegexError, compile_perl
 from opensips_py.script.substitution import Part, SubstitutionError, parse_replacement
 from opensips_py.script.variables import Registry
+from opensips_py.server.log import ERROR, log
 
 EQUAL, REGEX = 0, 1
 IGNORE_CASE = 1

@@ -21,12 +21,11 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, cast
 
-from opensips_py.core.log import ERROR, log
-from opensips_py.core.operation import Done, DoneKeeping
-from opensips_py.core.pools import PoolStatistics
-from opensips_py.core.service import pool as services
-from opensips_py.core.service.description import Login, Service
-from opensips_py.core.service.operation import Answer, ServiceOperation
+from opensips_py.clients.pools import PoolStatistics
+from opensips_py.clients.service import pool as services
+from opensips_py.clients.service.description import Login, Service
+from opensips_py.clients.service.operation import Answer, ServiceOperation
+from opensips_py.engine.operation import Done, DoneKeeping
 from opensips_py.modules.ldap.protocol import UNBIND, Entry, LdapLogin, SearchAnswer, search
 from opensips_py.modules.ldap.sessions import Session, SessionError, read_sessions
 from opensips_py.modules.ldap.url import UrlError, escaped, parse_ldap_url
@@ -35,6 +34,7 @@ from opensips_py.script.context import Context
 from opensips_py.script.declarations import ALL, ConfigError, Module, Var
 from opensips_py.script.posix_regex import RegexError
 from opensips_py.script.substitution import Substitution, SubstitutionError, SubstitutionText, parse_substitution
+from opensips_py.server.log import ERROR, log
 from opensips_py.sip.remembered import remembered
 
 module = Module("ldap", doc="Searches in LDAP directories (OpenSIPS module ldap)")

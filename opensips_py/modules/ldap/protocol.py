@@ -13,8 +13,8 @@ from ldap3.protocol.rfc4511 import LDAPMessage, MessageID, ProtocolOp
 from ldap3.strategy.base import BaseStrategy
 from ldap3.utils import asn1
 
-from opensips_py.core.holding import VALUE, Holding
-from opensips_py.core.service.description import ServiceError
+from opensips_py.clients.service.description import ServiceError
+from opensips_py.engine.holding import VALUE, Holding
 from opensips_py.modules.ldap.url import LdapUrl, UrlError
 
 Entry = tuple[str, dict[str, list[str]]]

@@ -8,19 +8,19 @@ from __future__ import annotations
 import os
 import time
 
-from opensips_py.core.destinations import Destinations, hop_of_uri, known_destinations
 from opensips_py.core.functions_network import socket_named
-from opensips_py.core.guard import report_error
-from opensips_py.core.locating import when_located
-from opensips_py.core.log import WARNING, log
-from opensips_py.core.process import this
 from opensips_py.modules.nathelper import declared
 from opensips_py.modules.nathelper.declared import module, sipping_mask
 from opensips_py.modules.usrloc import location
 from opensips_py.modules.usrloc.contact import Contact
 from opensips_py.modules.usrloc.declared import nat_mask
+from opensips_py.net.destinations import Destinations, hop_of_uri, known_destinations
+from opensips_py.net.resolve import when_located
 from opensips_py.script.context import ListenSocket
 from opensips_py.script.declarations import MIError
+from opensips_py.server.guard import report_error
+from opensips_py.server.log import WARNING, log
+from opensips_py.server.process import this
 from opensips_py.sip.forward import DEFAULT_USER_AGENT
 
 _DISABLED = b"nping"

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from typing import Annotated
 
-from opensips_py.core.log import WARNING, log
 from opensips_py.core.pending_body import parts
 from opensips_py.modules.nathelper.declared import AvpName, module, nortpproxy_str, oldip_skip
 from opensips_py.script.context import Context, Source
 from opensips_py.script.declarations import B, F, L, Line, O, R
 from opensips_py.script.flag_words import FlagWord, FlagWords
+from opensips_py.server.log import WARNING, log
 from opensips_py.sip.contact_edits import located
 from opensips_py.sip.edits import Deleted
 from opensips_py.sip.errors import ParseError

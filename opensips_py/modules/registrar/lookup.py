@@ -7,8 +7,6 @@ from functools import lru_cache
 from typing import Annotated, NamedTuple
 
 from opensips_py.core.functions_branches import MAX_BRANCHES
-from opensips_py.core.log import ERROR, WARNING, log
-from opensips_py.core.process import this
 from opensips_py.modules.registrar.declared import AvpNames, aor_of, module, registered_uri
 from opensips_py.modules.usrloc import location
 from opensips_py.modules.usrloc.contact import Contact
@@ -16,6 +14,8 @@ from opensips_py.script.context import Branch, Context
 from opensips_py.script.declarations import B, F, L, Line, O, R, ReadVar, Static
 from opensips_py.script.flag_words import FlagWord, FlagWords
 from opensips_py.script.posix_regex import Regex, RegexError, compile_regex
+from opensips_py.server.log import ERROR, WARNING, log
+from opensips_py.server.process import this
 from opensips_py.sip.contact_edits import current
 from opensips_py.sip.errors import ParseError
 from opensips_py.sip.nameaddr import parse_nameaddrs

@@ -13,24 +13,25 @@ from time import monotonic
 from typing import Annotated
 
 from ipc.store import StoreError
-from opensips_py.core import overload, stateless, streams, transactions
-from opensips_py.core.building import REPLY_HEADERS
 from opensips_py.core.functions_network import socket_named
-from opensips_py.core.log import ERROR, WARNING, log
 from opensips_py.modules.registrar import declared
 from opensips_py.modules.registrar.declared import AvpNames, aor_of, module
 from opensips_py.modules.usrloc import location
 from opensips_py.modules.usrloc.contact import ALL_METHODS, Contact, methods_of, q_of, q_text
 from opensips_py.modules.usrloc.declared import cseq_delay, matching_mode, nat_mask
 from opensips_py.modules.usrloc.ordering import Contacts, TooManyAlike
+from opensips_py.net import tcp
 from opensips_py.script.context import Q_UNSPECIFIED, Context
 from opensips_py.script.declarations import O, R, Static
 from opensips_py.script.flag_words import FlagWord, FlagWords
+from opensips_py.server.log import ERROR, WARNING, log
 from opensips_py.sip.contact_edits import current
 from opensips_py.sip.headers import kind_of
 from opensips_py.sip.message import ParseError, SipMessage
 from opensips_py.sip.nameaddr import NameAddr, parse_nameaddr
 from opensips_py.sip.params import unquote
+from opensips_py.tm import overload, server_transaction, stateless
+from opensips_py.tm.msg_translator import REPLY_HEADERS
 
 REFUSED = -2
 """Return code: an error has been answered (with flag ``r``: there was one)."""
@@ -141,7 +142,7 @@ def save(
         return REFUSED
     declared.accepted.add()
     if requested and ctx.socket.proto != "udp" and ctx.flags & declared.persistent_mask():
-        streams.prolong(ctx, max(contact.expires for contact in requested) - monotonic())
+        tcp.prolong(ctx, max(contact.expires for contact in requested) - monotonic())
     if not options.reply or not msg.is_request:
         return 1
     if options.only_own:
@@ -157,7 +158,7 @@ def _answer(ctx: Context, code: int, reason: str, headers: str) -> int:
     if headers:
         ctx.slots[REPLY_HEADERS] = ctx.slots.get(REPLY_HEADERS, "") + headers
     if ctx.tx is not None:
-        return transactions.reply(ctx, code, reason)
+        return server_transaction.reply(ctx, code, reason)
     return stateless.send(ctx, code, reason)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from opensips_py.core.pending_body import CONTENT_TYPE, content_type, parts
-from opensips_py.core.script_errors import note_bad_headers
 from opensips_py.modules.sipmsgops.declared import module
 from opensips_py.script.context import Context
 from opensips_py.script.declarations import B, F, HeaderLines, L, Line, O, R
@@ -11,6 +10,7 @@ from opensips_py.script.pseudo_variables_message import is_media_type
 from opensips_py.sip import multipart
 from opensips_py.sip.edits import apply, deletes
 from opensips_py.sip.headers import kind_of
+from opensips_py.tm.script_errors import note_bad_headers
 
 ROFBL = R | O | F | B | L
 BOUNDARY = "OSS-unique-boundary-42"

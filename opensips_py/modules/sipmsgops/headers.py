@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from email.utils import formatdate
 
-from opensips_py.core.building import REPLY_HEADERS
 from opensips_py.modules.sipmsgops.declared import module
 from opensips_py.script.context import Context
 from opensips_py.script.declarations import B, E, F, HeaderLines, L, Line, O, Pattern, R
@@ -15,6 +14,7 @@ from opensips_py.sip.edits import Deleted
 from opensips_py.sip.headers import Header, kind_of, split_values
 from opensips_py.sip.remembered import remembered
 from opensips_py.sip.uri import parse_uri, uri_or_none
+from opensips_py.tm.msg_translator import REPLY_HEADERS
 
 ROFBL = R | O | F | B | L
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import mmap
 
-from opensips_py.core import transactions
-from opensips_py.core.process import this
-from opensips_py.core.transactions import hooks
 from opensips_py.script.declarations import ConfigError, Module, ModuleParameter
 from opensips_py.script.flag_names import branch_flags
-from opensips_py.tm import identity
+from opensips_py.server.process import this
+from opensips_py.tm import identity, server_transaction
+from opensips_py.tm.server_transaction import hooks
 from opensips_py.tm.settings import settings
 
 module = Module("tm", doc="Transactions (OpenSIPS module tm)")
@@ -116,7 +115,7 @@ def totals() -> list[int]:
     return _totals.tolist()
 
 
-class _Counting(transactions.Hooks):
+class _Counting(server_transaction.Hooks):
     """Statistics of this module, counted where things happen."""
 
     # each counts as Statistic.add() does, without a call: for every message there are several

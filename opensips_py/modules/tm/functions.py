@@ -7,18 +7,17 @@ from time import monotonic
 from types import FrameType
 from typing import Annotated, Any
 
-from opensips_py.core import relay, transactions
-from opensips_py.core.destinations import hop_of_proxy
-from opensips_py.core.log import ERROR, log
-from opensips_py.core.process import this
-from opensips_py.core.python_function import script_place
-from opensips_py.core.transaction import Transaction, answer_retransmission, commit, hold, look, release
 from opensips_py.modules.tm.declared import module
+from opensips_py.net.destinations import hop_of_proxy
 from opensips_py.script.context import Context, RouteKind
 from opensips_py.script.declarations import B, F, HeaderLines, L, Line, O, Pattern, R
 from opensips_py.script.flag_words import FlagWord, FlagWords
-from opensips_py.tm import machine
+from opensips_py.server.log import ERROR, log
+from opensips_py.server.process import this
+from opensips_py.tm import machine, relay, server_transaction
 from opensips_py.tm.record import LOCAL_REPLY, RECEIVED, REPLIED_HERE, Record
+from opensips_py.tm.transaction import Transaction, answer_retransmission, commit, hold, look, release
+from opensips_py.user_modules.python_function import script_place
 
 # --- requests --------------------------------------------------------------------------------------------------------
 
@@ -26,7 +25,7 @@ from opensips_py.tm.record import LOCAL_REPLY, RECEIVED, REPLIED_HERE, Record
 @module.function(routes=R)
 def t_newtran(ctx: Context) -> int:
     """Make the transaction of the request. 1 made; the script ends when the request is a retransmission; negative: error."""
-    return transactions.new_transaction(ctx)
+    return server_transaction.new_transaction(ctx)
 
 
 @module.function(routes=R | F)
@@ -46,7 +45,7 @@ def t_reply_with_body(ctx: Context, code: int, reason: Line, body: str) -> int:
     if not 100 <= code <= 699:
         _say("t_reply", f"{code} is no status of a reply (100 to 699)")
         return -1
-    return transactions.reply(ctx, code, reason, body=body)
+    return server_transaction.reply(ctx, code, reason, body=body)
 
 
 RELAY_FLAGS = FlagWords(
@@ -68,10 +67,10 @@ def t_relay(ctx: Context, flags: Annotated[int, "mask", RELAY_FLAGS] | None = No
     if outbound_proxy is not None:
         proxy = hop_of_proxy(outbound_proxy)
         if proxy is None:
-            ctx.slots["tm.error"] = transactions.E_BAD_URI
+            ctx.slots["tm.error"] = server_transaction.E_BAD_URI
             return -2
     code = relay.relay(ctx, flags or 0, proxy)
-    if code == -2 and ctx.new_uri is not None and ctx.slots.get("tm.error") == transactions.E_BAD_URI:
+    if code == -2 and ctx.new_uri is not None and ctx.slots.get("tm.error") == server_transaction.E_BAD_URI:
         _say("t_relay", f"the script has set an R-URI that is none: {ctx.ruri!r}")
     return code
 
@@ -104,14 +103,14 @@ def t_check_trans(ctx: Context) -> int:
     """
     method = ctx.msg.method
     if method == "CANCEL":
-        return -1 if transactions.original(ctx) is None else 1
+        return -1 if server_transaction.original(ctx) is None else 1
     if method == "ACK":
-        return transactions.acknowledge(ctx)
+        return server_transaction.acknowledge(ctx)
     if ctx.tx is not None:
         return 1
     if not ctx.msg.complete:
         return -1
-    key = transactions.find(ctx)
+    key = server_transaction.find(ctx)
     if key is None:
         return -1
     answer_retransmission(key, len(ctx.msg.raw))
@@ -121,7 +120,7 @@ def t_check_trans(ctx: Context) -> int:
 @module.function(routes=R | F | O | B)
 def t_was_cancelled(ctx: Context) -> int:
     """1 when a CANCEL for the request has been received, else -1."""
-    return 1 if transactions.was_cancelled(ctx) else -1
+    return 1 if server_transaction.was_cancelled(ctx) else -1
 
 
 @module.function(routes=R)
@@ -144,13 +143,13 @@ def t_flush_flags(ctx: Context) -> int:
 
     def change(rec: Record) -> None:
         if rec.context:
-            transactions.keep_rport(ctx)
+            server_transaction.keep_rport(ctx)
             rec.context = ctx.freeze()
 
     return change_record(ctx, change)
 
 
-def change_record(ctx: Context, change: transactions.Change) -> int:
+def change_record(ctx: Context, change: server_transaction.Change) -> int:
     """Change the record of the script's transaction: 1, or -1 when there is none."""
     tx: Transaction | None = ctx.tx
     if tx is None:
@@ -182,7 +181,7 @@ def _arm_now(ctx: Context) -> int:
     rec = look(tx)
     if rec is None or not (rec.branches or ctx.route_kind is RouteKind.ONREPLY):
         return 1
-    return change_record(ctx, lambda rec: transactions.take_over_routes(ctx, rec))
+    return change_record(ctx, lambda rec: server_transaction.take_over_routes(ctx, rec))
 
 
 @module.function(routes=R | F | O | B | L)

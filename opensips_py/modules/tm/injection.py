@@ -6,21 +6,20 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Annotated, Any
 
-from opensips_py.core import forking, transactions
-from opensips_py.core.events import TRANSACTION
-from opensips_py.core.failure import request_context
 from opensips_py.core.functions_branches import current_branch
 from opensips_py.core.functions_network import socket_named
-from opensips_py.core.log import ERROR, log
-from opensips_py.core.process import this
-from opensips_py.core.transaction import Transaction, commit, hold, release
+from opensips_py.evi.events import TRANSACTION
 from opensips_py.modules.tm.declared import module
 from opensips_py.script.context import Branch, Context, RouteKind
 from opensips_py.script.declarations import O, R
+from opensips_py.server.log import ERROR, log
+from opensips_py.server.process import this
 from opensips_py.sip.errors import ParseError
 from opensips_py.sip.nameaddr import parse_nameaddrs
-from opensips_py.tm import machine
+from opensips_py.tm import forking, machine, server_transaction
+from opensips_py.tm.failure_route import request_context
 from opensips_py.tm.record import MAX_BRANCHES, Record
+from opensips_py.tm.transaction import Transaction, commit, hold, release
 
 
 @module.function(routes=R)
@@ -47,8 +46,8 @@ def add_waiting_branch(ctx: Context, tx: Transaction, seconds: Callable[[Record]
         if len(rec.branches) >= MAX_BRANCHES or rec.code >= 200:
             return -1
         rec.branches.append(machine.waiting(monotonic(), seconds(rec), rec.socket))
-        transactions.take_over_routes(ctx, rec)
-        transactions.keep_rport(ctx)
+        server_transaction.take_over_routes(ctx, rec)
+        server_transaction.keep_rport(ctx)
         rec.context = ctx.freeze()
         return 1 if commit(tx) else 0
     finally:

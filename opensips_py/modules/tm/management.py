@@ -5,16 +5,10 @@ from __future__ import annotations
 from time import monotonic
 from typing import Any
 
-from opensips_py.core import local_request, transactions
-from opensips_py.core.continuation import Detached
-from opensips_py.core.failure import request_context
 from opensips_py.core.functions_network import socket_named
-from opensips_py.core.local_reply import Outcome
-from opensips_py.core.local_request import LocalRequest, NotSent
-from opensips_py.core.mi import Later
-from opensips_py.core.relay_errors import error_reply
-from opensips_py.core.report import report_context
-from opensips_py.core.transaction import Transaction, commit, everyone, hold, release
+from opensips_py.engine.continuation import Detached
+from opensips_py.engine.dummy_request import report_context
+from opensips_py.mi.dispatcher import Later
 from opensips_py.modules.tm.declared import module, pass_provisional_replies, totals
 from opensips_py.script.context import ListenSocket
 from opensips_py.script.declarations import MIError
@@ -22,8 +16,13 @@ from opensips_py.sip.errors import ParseError
 from opensips_py.sip.message import SipMessage, parse, reread
 from opensips_py.sip.request import DEFAULT_CSEQ, dialog_route, with_tag
 from opensips_py.sip.uri import uri_or_none
-from opensips_py.tm import identity, machine
+from opensips_py.tm import identity, machine, server_transaction, uac
+from opensips_py.tm.errors import error_reply
+from opensips_py.tm.failure_route import request_context
 from opensips_py.tm.record import LOCAL, NO_NEW_BRANCHES, decode
+from opensips_py.tm.transaction import Transaction, commit, everyone, hold, release
+from opensips_py.tm.uac import LocalRequest, NotSent
+from opensips_py.tm.uac_reply import Outcome
 
 # --- t_uac_dlg -------------------------------------------------------------------------------------------------------
 
@@ -59,7 +58,7 @@ def t_uac_dlg(
     within = report_context()
     within.continuation = Detached()  # other commands are served while a name is looked up
     try:
-        sends = local_request.socket_for(next_hop or ruri, preferred, within)
+        sends = uac.socket_for(next_hop or ruri, preferred, within)
         request = _request(given, method, ruri, cseq, sends)
     except NotSent as error:
         raise _failure(error) from None
@@ -73,14 +72,14 @@ def t_uac_dlg(
             later.done(_answer(outcome))
 
     try:
-        local_request.ask(request, answered, provisional=bool(pass_provisional_replies.value), within=within)
+        uac.ask(request, answered, provisional=bool(pass_provisional_replies.value), within=within)
     except NotSent as error:
         raise _failure(error) from None
     return "Accepted" if method == "ACK" else later
 
 
 def _failure(error: NotSent) -> MIError:
-    if error.error == transactions.E_UNSPEC:
+    if error.error == server_transaction.E_UNSPEC:
         return MIError(500, "MI/UAC failed", str(error))
     return MIError(*error_reply(error.error, "MI/UAC"))
 
@@ -128,14 +127,14 @@ def _request(given: SipMessage, method: str, ruri: str, cseq: int, socket: Liste
     from_ = (given.value("from") or "").strip()
     assert given.from_ is not None
     if given.from_.tag is None:
-        from_ = with_tag(from_, local_request.new_tag())
+        from_ = with_tag(from_, uac.new_tag())
     rest = "".join(f"{header.name}: {header.value.rstrip()}\r\n" for header in given.headers[1:] if header.kind not in _OURS)
     return LocalRequest(
         method,
         ruri,
         from_=from_,
         to=(given.value("to") or "").strip(),
-        call_id=given.call_id or local_request.new_call_id(socket),
+        call_id=given.call_id or uac.new_call_id(socket),
         cseq=cseq,
         headers=rest.replace("!!", f"{socket.host}:{socket.port}"),
         socket=socket,
@@ -222,7 +221,7 @@ def t_reply(code: int, reason: str, trans_id: str, to_tag: str, new_headers: str
         key = identity.of_ident(trans_id)
     except ValueError as error:
         raise MIError(400, str(error)) from None
-    transactions.prepare()
+    server_transaction.prepare()
     tx = Transaction(key)
     rec = hold(tx)
     if rec is None:
@@ -232,7 +231,7 @@ def t_reply(code: int, reason: str, trans_id: str, to_tag: str, new_headers: str
             raise MIError(500, "Reply failed")
         headers = new_headers if not new_headers or new_headers.endswith("\n") else new_headers + "\r\n"
         ctx = request_context(rec)
-        transactions.send_reply(ctx, tx, rec, code, reason, headers, body, to_tag=to_tag or None)
+        server_transaction.send_reply(ctx, tx, rec, code, reason, headers, body, to_tag=to_tag or None)
         commit(tx)
     finally:
         release(tx)

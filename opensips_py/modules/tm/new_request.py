@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from opensips_py.core import local_request
-from opensips_py.core.local_request import LocalRequest, NotSent
-from opensips_py.core.log import ERROR, log
 from opensips_py.modules.tm.declared import module
 from opensips_py.script.context import Context
 from opensips_py.script.declarations import B, F, L, Line, O, R
 from opensips_py.script.one_line import one_line
+from opensips_py.server.log import ERROR, log
+from opensips_py.tm import uac
+from opensips_py.tm.uac import LocalRequest, NotSent
 
 CONTEXT_AVP = "uac_ctx"
 """AVP that carries the context string to local_route."""
@@ -37,14 +37,14 @@ def t_new_request(
             return -1
         headers = f"Content-Type: {one_line(content_type)}\r\n"
     try:
-        socket = local_request.socket_for(ruri, ctx=ctx)
-        local_request.send(
+        socket = uac.socket_for(ruri, ctx=ctx)
+        uac.send(
             LocalRequest(
                 method,
                 ruri,
-                from_=f"{_address(from_address)};tag={local_request.new_tag()}",
+                from_=f"{_address(from_address)};tag={uac.new_tag()}",
                 to=_address(to_address),
-                call_id=local_request.new_call_id(socket),
+                call_id=uac.new_call_id(socket),
                 headers=headers,
                 body=body or "",
                 avps={} if context is None else {CONTEXT_AVP: [context]},

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from opensips_py.core.transaction import look
 from opensips_py.modules.tm.declared import fr_inv_timeout, fr_timeout, module
 from opensips_py.modules.tm.functions import change_record, reply_code
 from opensips_py.script.context import Context, RouteKind, Value, ValueRefused
 from opensips_py.script.pseudo_variables_storage import stored
 from opensips_py.script.variable_kinds import Number
 from opensips_py.tm.settings import settings
+from opensips_py.tm.transaction import look
 
 
 @module.variable("T_branch_idx")

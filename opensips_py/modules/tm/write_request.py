@@ -19,7 +19,6 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Annotated, Any
 
-from opensips_py.core.log import ERROR, log
 from opensips_py.modules.tm.declared import module, tw_append, unix_tx_timeout
 from opensips_py.modules.tm.injection import add_waiting_branch, end_waiting
 from opensips_py.script import variables
@@ -27,6 +26,7 @@ from opensips_py.script.context import Context
 from opensips_py.script.declarations import B, ConfigError, F, R
 from opensips_py.script.variable_syntax import VariableError
 from opensips_py.script.variables import Registry, Variable
+from opensips_py.server.log import ERROR, log
 from opensips_py.sip.contact_edits import current
 from opensips_py.sip.errors import ParseError
 from opensips_py.sip.message import SipMessage

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import time
 
-from opensips_py.core.guard import report_error
-from opensips_py.core.process import this
 from opensips_py.modules.usrloc import location, management  # noqa: F401  (its commands declare themselves)
 from opensips_py.modules.usrloc.declared import module, timer_interval
+from opensips_py.server.guard import report_error
+from opensips_py.server.process import this
 
 __all__ = ["module"]
 

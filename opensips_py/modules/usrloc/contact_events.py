@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 
-from opensips_py.core import events
-from opensips_py.core.process import this
+from opensips_py.evi import events
 from opensips_py.modules.usrloc.contact import PERMANENT, Contact
 from opensips_py.modules.usrloc.ordering import Contacts
 from opensips_py.script.declarations import Event
+from opensips_py.server.process import this
 
 _AOR = ("domain", "aor")
 _CONTACT = (

@@ -13,9 +13,9 @@ from time import monotonic
 import msgspec
 
 from ipc.store import StoreFull
-from opensips_py.core.process import this
 from opensips_py.modules.usrloc import contact_events
 from opensips_py.modules.usrloc.contact import Contact
+from opensips_py.server.process import this
 
 PREFIX = b"c"
 MAX_KEY = 511

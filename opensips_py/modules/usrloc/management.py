@@ -6,7 +6,6 @@ from time import monotonic
 from typing import Any
 
 from ipc.store import StoreFull
-from opensips_py.core.process import this
 from opensips_py.modules.usrloc import location
 from opensips_py.modules.usrloc.contact import ALL_METHODS, PERMANENT, Contact, q_of, q_text
 from opensips_py.modules.usrloc.declared import module
@@ -14,6 +13,7 @@ from opensips_py.modules.usrloc.ordering import Contacts, TooManyAlike
 from opensips_py.script.context import Q_UNSPECIFIED
 from opensips_py.script.declarations import MIError
 from opensips_py.script.flag_names import branch_flags
+from opensips_py.server.process import this
 from opensips_py.sip.uri import uri_or_none
 
 _MI_CALL_ID = "dfjrewr12386fd6-343@opensips.mi"

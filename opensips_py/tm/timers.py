@@ -1,0 +1,178 @@
+"""The transaction timers: what the timer process does.
+
+May be killed at any point, and may run in two processes at once: a timer row disappears only in the batch that holds
+its effect, and a transaction is changed only under its lock.
+"""
+
+from __future__ import annotations
+
+from ipc.store import StoreError
+from opensips_py.server.guard import report_error
+from opensips_py.server.log import ERROR, log
+from opensips_py.server.process import this
+from opensips_py.tm import failure_route, identity, machine, rows, server_transaction
+from opensips_py.tm.record import NEVER, peek
+from opensips_py.tm.states import Uas
+from opensips_py.tm.transaction import Transaction, commit, release, remove, try_hold
+
+AT_ONCE = 1000
+"""Rows taken from the store at a time."""
+HELD_SECONDS = 0.05
+"""When a row is looked at again whose transaction another process holds."""
+FULL_SECONDS = 0.5
+"""When rows are looked at again after the effect of one could not be stored."""
+
+
+_PEEKED = 13
+"""Bytes of a record that peek() reads."""
+
+
+class _Pause:
+    """Nothing is done before."""
+
+    until = 0.0
+
+
+def fire_due(now: float) -> float | None:
+    """Do all that is due at ``now`` (time.monotonic()); the deadline of the next row, None when there is none."""
+    if now < _Pause.until:
+        return _Pause.until
+    server_transaction.prepare()
+    store = this.store
+    while True:
+        first = store.scan(rows.PREFIX, limit=1)
+        if not first:
+            return None
+        following = rows.of_row(first[0][0])[0]
+        if following > now:
+            return following
+        due: list[tuple[bytes, bytes]] = []
+        for name, value in store.scan(rows.PREFIX, limit=AT_ONCE, stop=rows.until(now)):
+            if rows.of_row(name)[0] > now:
+                break
+            due.append((name, value))
+        full = _fire_all(due, now)
+        if full is not None:
+            log(ERROR, "tm", "timer", f"timers are late: {full}")
+            _Pause.until = now + FULL_SECONDS
+            return _Pause.until
+
+
+def _fire_all(due: list[tuple[bytes, bytes]], now: float) -> StoreError | None:
+    """Do what is due. The error when some of it could not be stored: those rows stay where they are."""
+    full: StoreError | None = None
+    try:
+        to_load = _delete_done(due)
+    except StoreError as error:
+        full = error
+        to_load = [name for name, value in due if not value]
+    for name in to_load:
+        try:
+            _fire_one(name, now)
+        except StoreError as error:
+            full = error
+    return full
+
+
+def _delete_done(due: list[tuple[bytes, bytes]]) -> list[bytes]:
+    """Delete finished transactions, all in one batch; move rows that were early. What is left has to be loaded."""
+    to_load = []
+    with this.store.batch() as batch:
+        for name, value in due:
+            deadline, key = rows.of_row(name)
+            if value:
+                batch.delete(key)
+                if len(value) > 1:
+                    batch.delete(value[1:])
+                batch.delete(name)
+                continue
+            data = batch.get(key)
+            if data is None:
+                batch.delete(name)
+                continue
+            if len(data) < _PEEKED:
+                to_load.append(name)
+                continue
+            at, done = peek(data)
+            if at <= deadline:
+                to_load.append(name)
+                continue
+            batch.delete(name)
+            if not done and at != NEVER:  # a done one has its own row already
+                batch.put(rows.row(at, key), rows.LOAD)
+    return to_load
+
+
+def _fire_one(name: bytes, now: float) -> None:
+    """:func:`fire`; a transaction whose handler fails is ended, so that neither it nor its row stays for ever."""
+    try:
+        fire(name, now)
+    except StoreError:
+        raise
+    except Exception as error:  # one bad transaction must not stop the others' timers
+        report_error(error, "transaction timer")
+        _end(name, now)
+
+
+def fire(name: bytes, now: float) -> None:
+    """Let the transaction of timer row ``name`` do what is due."""
+    tx = Transaction(rows.of_row(name)[1])
+    if not try_hold(tx):
+        # its holder may be stopped: the others' timers must not wait for it
+        _move(name, now + HELD_SECONDS)
+        return
+    rec = tx.record
+    if rec is None:
+        _drop(name)
+        return
+    try:
+        # when somebody else was faster nothing is due any more, and only the row moves
+        outcome = machine.timer_fired(rec, now, tx.out)
+        if outcome >= 0:
+            failure_route.all_failed(tx, rec, outcome, now)
+        if rec.state == Uas.TERMINATED and rec.end_at <= now:
+            remove(tx, name)
+        else:
+            commit(tx, fired=name)
+    finally:
+        release(tx)
+
+
+def _end(name: bytes, now: float) -> None:
+    """End the transaction of row ``name``, whose handler has failed: with 500, if nothing final was sent, else at once."""
+    key = rows.of_row(name)[1]
+    tx = Transaction(key)
+    try:
+        if not try_hold(tx):
+            _move(name, now + HELD_SECONDS)
+            return
+        rec = tx.record
+        if rec is None:
+            _drop(name)
+            return
+        try:
+            if rec.code < 200:
+                failure_route.give_up(tx, rec, now)
+                commit(tx, fired=name)
+            else:
+                remove(tx, name)
+        finally:
+            release(tx)
+    except StoreError:
+        raise
+    except Exception as error:  # not even that is possible with what is stored
+        report_error(error, f"transaction {identity.ident(key)} is deleted")
+        with this.store.batch() as batch:
+            batch.delete(key)
+            batch.delete(name)
+
+
+def _move(name: bytes, deadline: float) -> None:
+    with this.store.batch() as batch:
+        batch.delete(name)
+        batch.put(rows.row(deadline, rows.of_row(name)[1]), rows.LOAD)
+
+
+def _drop(name: bytes) -> None:
+    with this.store.batch() as batch:
+        batch.delete(name)
