@@ -21,7 +21,7 @@ from opensips_py.script.context import Context, RouteKind
 from opensips_py.script.event_names import SCRIPT, events
 from opensips_py.server.guard import run_guarded
 from opensips_py.server.log import ERROR, log
-from opensips_py.server.process import this
+from opensips_py.server.process import NO_PROGRAM, this
 
 Parameters = Sequence[tuple[str, str | int]]
 """What is told with an event; a parameter may have the empty name."""
@@ -35,6 +35,8 @@ _nested = 0
 
 def wanted(name: str) -> bool:
     """Whether anybody would be told."""
+    if this.program is NO_PROGRAM:
+        return False
     return name in this.program.event_routes or (subscriptions.possible() and subscriptions.any_of(name))
 
 

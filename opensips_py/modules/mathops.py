@@ -39,6 +39,8 @@ _FUNCTIONS: dict[str, Callable[[float], float]] = {
 _CONSTANTS = {"e": math.e, "pi": math.pi}
 _MORE_IN_RPN: dict[str, Callable[[float], float]] = {"trunc": math.trunc, "neg": lambda x: -x}
 NAN = float("nan")
+MOST_DIGITS = 400
+"""Behind the point: no number that fits into 64 bits has more that are not zero than some hundreds."""
 
 
 def _safe(function: Callable[..., float], *arguments: float) -> float:
@@ -179,7 +181,7 @@ def number_of(text: str) -> float:
     m = _NUMBER.match(text)
     if m is None:
         return 0.0
-    value = float(int(m[2], 16)) if m[2] else float(m[3])
+    value = _safe(float, int(m[2], 16)) if m[2] else float(m[3])
     return -value if m[1] == "-" else value
 
 
@@ -191,7 +193,7 @@ def _whole(value: float) -> int:
 def _text(number: float, digits: int | None = None) -> str:
     if math.isnan(number):
         return "-nan"
-    return f"{number:.{max(0, decimal_digits.value if digits is None else digits)}f}"
+    return f"{number:.{min(max(0, decimal_digits.value if digits is None else digits), MOST_DIGITS)}f}"
 
 
 def _finish(variable: Var, ctx: Context, compute: Callable[[], str]) -> int:
@@ -281,7 +283,8 @@ def math_ceil(ctx: Context, number: str, result: Var) -> int:
 def _rounded(number: float, decimals: int) -> float:
     """Away from zero at a half, as C's round() does."""
     scale = _safe(math.pow, 10.0, decimals)
-    scaled = math.floor(abs(number) * scale + 0.5) if math.isfinite(number * scale) else NAN
+    above = abs(number) * scale + 0.5
+    scaled = math.floor(above) if math.isfinite(above) else NAN
     return _divided(math.copysign(scaled, number), scale)
 
 
@@ -304,7 +307,7 @@ def math_round_sf(ctx: Context, number: str, result: Var, figures: int | None = 
     value = number_of(number)
     if figures is None:
         result.set(ctx, _whole(_rounded(value, 0)))
-    elif value == 0:
+    elif value == 0 or not math.isfinite(value):
         result.set(ctx, _text(NAN))
     else:
         result.set(ctx, _text(_rounded(value, figures - 1 - math.floor(math.log10(abs(value))))))

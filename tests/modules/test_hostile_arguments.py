@@ -64,7 +64,7 @@ def context(body: str = SDP) -> Context:
 def argument(parameter: Parameter, text: str, number: int) -> Any:
     """A value as a compiled route passes it; LookupError when a script cannot have this one there."""
     kind = parameter.kind
-    if kind == "int":
+    if kind in ("int", "loose_int"):
         return number
     if kind == "str":
         if parameter.fault is not None and parameter.fault(text, current()) is not None:

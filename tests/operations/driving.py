@@ -49,6 +49,9 @@ class Rows(dict[bytes, bytes]):
     def delete(self, key: bytes) -> bool:
         return self.pop(key, None) is not None
 
+    def scan(self, prefix: bytes, *, limit: int) -> list[tuple[bytes, bytes]]:
+        return [(key, self[key]) for key in sorted(self) if key.startswith(prefix)][:limit]
+
 
 class Driver:
     """One operation, driven until it is done; keeps its journal as the engine does."""

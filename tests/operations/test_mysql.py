@@ -67,8 +67,8 @@ def db(database: MariaDB, process: SimpleNamespace, no_leaks: None) -> Iterator[
 @pytest.fixture
 def logged(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     texts: list[str] = []
-    for module in ("connection_pool", "mysql.query"):
-        monkeypatch.setattr(f"opensips_py.core.{module}.log", lambda level, module, function, text: texts.append(text))
+    for module in ("clients.connection_pool", "db.mysql.query"):
+        monkeypatch.setattr(f"opensips_py.{module}.log", lambda level, module, function, text: texts.append(text))
     return texts
 
 
