@@ -5,7 +5,7 @@ TEST_JOBS ?= 4
 CODE := opensips_py workers ipc scripts tests examples
 
 .DEFAULT_GOAL := help
-.PHONY: help run prepare prepare-test test lint format load loss chaos soak scale bench bench-script bench-hostile golden torture reference clean
+.PHONY: help run prepare prepare-test test lint format load loss chaos soak scale bench bench-script bench-hostile fuzz golden torture reference clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,6 +61,9 @@ bench-script: prepare-test ## how long a long script takes to check, and a route
 bench-hostile: prepare-test ## how the time for hostile input grows with its size; fails on more than n·log n; two minutes
 	@$(PY) -m scripts.bench_hostile $(BENCH_ARGS)
 
+fuzz: prepare-test ## feed the readers of network input with anything until Ctrl-C, or FUZZ_ARGS="--seconds 30"
+	@$(PY) -m scripts.fuzz $(FUZZ_ARGS)
+
 golden: prepare-test ## replay behaviour recorded from the C server; the share that is as recorded
 	@$(PY) -m scripts.golden $(GOLDEN_ARGS)
 
@@ -73,5 +76,5 @@ reference: prepare ## write docs/reference and docs/migration.md from the declar
 	@$(PY) -m scripts.command_line_page
 
 clean: ## remove what was made here
-	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage* htmlcov
+	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .fuzz .coverage* htmlcov
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

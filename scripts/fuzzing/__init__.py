@@ -1,0 +1,1 @@
+"""Readers of what comes over the network, fed with anything (make fuzz)."""
