@@ -1,9 +1,9 @@
 """The directory in memory that the processes of one running server share.
 
-``/dev/shm/opensips-py-<uid>-<hash of the names>``: made at the start, removed at the end. A lock file in it is held
-(``flock``, released by the kernel) as long as any process of the server lives; the directory of a killed server is
-thereby known as left over, and the next start empties it. The directory belongs to this user alone. The name can be told in
-advance: when another user has taken it, the directory gets a name that cannot.
+``/dev/shm/opensips-py-<uid>-<hash of the names and the network namespace>``: made at the start, removed at the end. A lock
+file in it is held (``flock``, released by the kernel) as long as any process of the server lives; the directory of a killed
+server is thereby known as left over, and the next start empties it. The directory belongs to this user alone. The name can
+be told in advance: when another user has taken it, the directory gets a name that cannot.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ class RunDir:
 
         Raises RunDirError when such a server runs, or when the directory cannot be made.
         """
-        digest = hashlib.blake2b("\n".join(sorted(names)).encode(), digest_size=6).hexdigest()
+        told_apart_by = [_network_namespace(), *sorted(names)]
+        digest = hashlib.blake2b("\n".join(told_apart_by).encode(), digest_size=6).hexdigest()
         _check_root(root)
         path, displaced = _place(os.path.join(root, f"opensips-py-{os.geteuid()}-{digest}"))
         deadline = time.monotonic() + DYING_SECONDS
@@ -84,6 +85,14 @@ class RunDir:
         shutil.rmtree(self.path, ignore_errors=True)
         os.close(self._lock)
         self._lock = -1
+
+
+def _network_namespace() -> str:
+    """What tells equal addresses in different networks apart; containers may share the memory. Empty when it is unknown."""
+    try:
+        return str(os.stat("/proc/self/ns/net").st_ino)
+    except OSError:
+        return ""
 
 
 def _check_root(root: str) -> None:

@@ -50,6 +50,8 @@ def parse_nameaddr(text: str) -> NameAddr:
             raise ParseError(f"no <URI> behind the display name: {value[:40]!r}")
     else:
         open_at = value.find("<")
+        if open_at > 0 and _is_bare(value, open_at):
+            open_at = -1
     if open_at < 0:
         uri, _, tail = value.partition(";")
         uri = uri.rstrip(LWS)
@@ -66,6 +68,12 @@ def parse_nameaddr(text: str) -> NameAddr:
             raise ParseError(f"unexpected text behind '>': {value[:60]!r}")
         tail = tail[1:]
     return NameAddr(value, value[:open_at].rstrip(LWS), value[open_at + 1 : close_at].strip(LWS), tail)
+
+
+def _is_bare(value: str, open_at: int) -> bool:
+    """The ``<`` is in a quoted parameter behind a bare URI: an unquoted display name has neither ``;`` nor quotes."""
+    quote_at = value.find('"', 0, open_at)
+    return quote_at > 0 and value.find(";", 0, quote_at) > 0
 
 
 def parse_nameaddrs(text: str) -> list[NameAddr]:

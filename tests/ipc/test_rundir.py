@@ -42,6 +42,15 @@ def test_the_order_of_the_sockets_does_not_matter_other_sockets_do(directory: st
     other.release()
 
 
+def test_equal_sockets_in_another_network_namespace_are_other_sockets(directory: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = RunDir.acquire(SOCKETS, root=directory)
+    monkeypatch.setattr(rundir, "_network_namespace", lambda: "another")
+    other = RunDir.acquire(SOCKETS, root=directory)
+    assert first.path != other.path
+    first.release()
+    other.release()
+
+
 def test_a_second_server_with_the_same_sockets_gets_a_clear_error(
     acquire: Callable[[], RunDir], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -211,6 +211,19 @@ def test_a_wrong_request_is_answered_400_and_changes_nothing(register: Register,
     assert found() == ["sip:alice@10.0.0.1"]
 
 
+@pytest.mark.parametrize("uri", ["sip:", "nothing", "sip:alice@10.0.0.1:99999", "sip:alice@[::1"])
+def test_a_contact_that_nobody_could_call_is_refused(register: Register, uri: str) -> None:
+    reply = register(f"Contact: <{uri}>", rc=-2)
+    assert (reply.status, reply.value("p-registrar-error")) == (400, "Contact is no URI")
+    assert not found()
+
+
+def test_a_bare_contact_may_have_angle_brackets_in_a_quoted_parameter(register: Register) -> None:
+    instance = '"<urn:uuid:00000000-0000-1000-8000-000A95A0E128>"'
+    assert register(f"Contact: sip:alice@10.0.0.1;+sip.instance={instance}").status == 200
+    assert found() == ["sip:alice@10.0.0.1"]
+
+
 def test_the_contacts_of_a_request_are_taken_all_or_none(register: Register) -> None:
     register(contact("10.0.0.1"), call_id="x", cseq=5)
     assert register(contact("10.0.0.2"), contact("10.0.0.1"), call_id="x", cseq=4, rc=-2).status == 400

@@ -50,6 +50,9 @@ def test_bad_vias_are_refused(text: str) -> None:
         ('"A \\"q\\" <x>, B"<sip:a@b>;tag=1', '"A \\"q\\" <x>, B"', "sip:a@b", {"tag": "1"}),
         ('<sip:a@b>;p="x;y=\\"z";r', "", "sip:a@b", {"p": '"x;y=\\"z"', "r": None}),
         ("*", "", "*", {}),
+        ('sip:a@b;tag=9;x="a<b"', "", "sip:a@b", {"tag": "9", "x": '"a<b"'}),
+        ('sip:a@b;+sip.instance="<urn:uuid:1>";tag=2', "", "sip:a@b", {"+sip.instance": '"<urn:uuid:1>"', "tag": "2"}),
+        ('Bob <sip:a@b>;x="<y>"', "Bob", "sip:a@b", {"x": '"<y>"'}),
     ],
 )
 def test_addresses(text: str, display: str, uri: str, params: dict[str, str | None]) -> None:

@@ -30,6 +30,7 @@ from opensips_py.sip.headers import kind_of
 from opensips_py.sip.message import ParseError, SipMessage
 from opensips_py.sip.nameaddr import NameAddr, parse_nameaddr
 from opensips_py.sip.params import unquote
+from opensips_py.sip.uri import uri_or_none
 from opensips_py.tm import overload, server_transaction, stateless
 from opensips_py.tm.msg_translator import REPLY_HEADERS
 
@@ -258,6 +259,8 @@ def _requested(
             raise _bad("* used in contact and more than 1 contact")
         if len(uri) > declared.max_contact_len.value or len(received or "") > declared.max_contact_len.value:
             raise _bad("Contact/Received too long")
+        if uri_or_none(uri) is None:
+            raise _bad("Contact is no URI")
         params = address.params if address.tail else {}
         seconds = _seconds(params.get("expires")) if params else None
         if seconds is None:
