@@ -133,7 +133,7 @@ def test_copying_and_moving() -> None:
     assert avpops.avp_copy(ctx, "$avp(a)", "$avp(b)") == 1
     assert avpops.avp_copy(ctx, "$avp(a)", "$avp(c)/gd") == 1
     assert avpops.avp_copy(ctx, "$avp(n)", "$avp(t)/s") == 1
-    assert ctx.avps == {"b": ["high"], "c": ["low", "high"], "n": [7], "t": ["7"]}
+    assert ctx.avps == {"b": ["high"], "c": ["high", "low"], "n": [7], "t": ["7"]}
     assert avpops.avp_copy(ctx, "$avp(a)", "$avp(b)") == -1
     assert avpops.avp_copy(ctx, "$avp(b)", "$avp(x)/n") == -1
 
@@ -181,4 +181,4 @@ def test_calculating_and_substituting() -> None:
     assert avpops.avp_op(ctx, "$avp(m)", "div/i:0") == 1
     assert avpops.avp_op(ctx, "$avp(big)", "add/i:1") == 1
     assert avpops.avp_op(ctx, "$avp(m)", "pow/i:2") == -1
-    assert ctx.avps == {"a": ["1-2-3"], "n": [11], "m": [0], "sums": [10, 20], "big": [-0x80000000]}
+    assert ctx.avps == {"a": ["1-2-3"], "n": [11], "m": [0], "sums": [20, 10], "big": [-0x80000000]}

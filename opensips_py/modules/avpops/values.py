@@ -124,7 +124,7 @@ def avp_copy(ctx: Context, old_name: Static, new_name: Static) -> int:
         stack = ctx.avps.get(source)
         if not stack:
             return -1
-        taken = list(stack) if "g" in flags else stack[-1:]
+        taken = stack[::-1] if "g" in flags else stack[-1:]
         if "d" in flags:
             del stack[-len(taken) :]
             if not stack:
@@ -275,7 +275,7 @@ def _change(ctx: Context, source: str, target: str, flags: str, change: Callable
         for i, new in changed:
             stack[i] = new
         return 1
-    ctx.avps.setdefault(target, []).extend(new for _, new in changed)
+    ctx.avps.setdefault(target, []).extend(new for _, new in reversed(changed))
     if "d" in flags:
         for i, _ in reversed(changed):
             del stack[i]
