@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 import pytest
 
 from opensips_py.modules import rr
 from opensips_py.script.context import Context, ListenSocket, Source
+from opensips_py.script.posix_regex import compile_regex
 from opensips_py.server.process import this
 from opensips_py.sip.message import SipMessage, parse
 from opensips_py.tm import msg_translator
@@ -321,15 +321,15 @@ def followed(params: str, from_: str = "<sip:a@example.com>;tag=ft1") -> Context
 def test_the_parameters_that_were_recorded_come_back() -> None:
     ctx = followed("lr;ftag=ft1;nat=yes")
     assert rr._rr_params(ctx, None, None) == "lr;ftag=ft1;nat=yes"
-    assert rr.check_route_param(ctx, re.compile("NAT=yes", re.I)) == 1
-    assert rr.check_route_param(ctx, re.compile(";lr;")) == 1
-    assert rr.check_route_param(ctx, re.compile("zz")) == -1
+    assert rr.check_route_param(ctx, compile_regex("NAT=yes")) == 1
+    assert rr.check_route_param(ctx, compile_regex(";lr;")) == 1
+    assert rr.check_route_param(ctx, compile_regex("zz")) == -1
 
 
 def test_before_loose_route_there_are_no_parameters() -> None:
     ctx = request("Route: <sip:127.0.0.1:20700;lr;nat=yes>", to_tag="t")
     assert rr._rr_params(ctx, None, None) is None
-    assert rr.check_route_param(ctx, re.compile("nat")) == -1
+    assert rr.check_route_param(ctx, compile_regex("nat")) == -1
 
 
 @pytest.mark.parametrize(
