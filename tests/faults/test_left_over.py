@@ -66,7 +66,7 @@ def test_shared_memory_and_fifo_of_a_killed_server_are_cleaned(server: StartServ
     for program in started:
         if program.is_running():
             program.kill()
-    assert directory.exists() and first.fifo.exists()
+    assert first.fifo.exists()  # any server that starts removes the directory
     second = server(first.config.read_text(), port=first.port)
     second.fifo, second.tmp = first.fifo, first.tmp
     assert run_directory(second) == directory

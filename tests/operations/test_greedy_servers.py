@@ -146,7 +146,7 @@ def limits(monkeypatch: pytest.MonkeyPatch, process: SimpleNamespace) -> Iterato
     mysql_pool._pools.clear()
     services.close_all("test")
     http_pool.pool.close()
-    assert holding.total() == before
+    assert holding.total() <= before  # less: an earlier test has left something to the garbage collector
 
 
 @pytest.fixture

@@ -170,8 +170,13 @@ def test_without_tcp_async_a_peer_has_a_limited_time_to_read(tcp_server: Start, 
     running = tcp_server('modparam("proto_tcp", "tcp_async", 0)\nmodparam("proto_tcp", "tcp_send_timeout", 200)\n' + RELAY)
     callee, caller = listener(), client(running.address)
     small_buffer(callee)
-    flood(caller, f"sip:127.0.0.1:{callee.port};transport=tcp", 250)
-    running.wait_log("the peer has read nothing for 200 ms (tcp_send_timeout)")
+    late = "the peer has read nothing for 200 ms (tcp_send_timeout)"
+    for _ in range(100):  # slowly: more than a megabyte waiting would end the connection before its time is up
+        flood(caller, f"sip:127.0.0.1:{callee.port};transport=tcp", 10)
+        time.sleep(0.1)
+        if late in running.log:
+            break
+    running.wait_log(late)
     assert caller.final().status == 477
 
 
