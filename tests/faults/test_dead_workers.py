@@ -56,6 +56,7 @@ def test_a_call_outlives_the_worker_that_relayed_it(server: StartServer, client:
     assert caller.receive().status == 180
     killed = _relayer(running)
     os.kill(killed, signal.SIGKILL)
+    time.sleep(0.3)  # a stored reply goes out again once in T1/2
     caller.send_raw(invite)
     assert caller.receive().status == 180, "the last reply, to the retransmission"
     callee.reply(got, 200)
