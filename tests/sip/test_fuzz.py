@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 
 from opensips_py.sip.digest import parse_credentials
 from opensips_py.sip.forward import build_forward
-from opensips_py.sip.message import BadMessage, ParseError, SipMessage, note_source, parse
+from opensips_py.sip.message import BadMessage, ParseError, note_source, parse
 from opensips_py.sip.nameaddr import parse_nameaddrs
-from opensips_py.sip.reply import build_reply, strip_top_via
+from opensips_py.sip.reply import build_reply
 from opensips_py.sip.uri import parse_uri, same_uri
 from opensips_py.sip.via import parse_via
+from scripts.fuzzing.targets import put_to_use
 
 SAMPLES = [path.read_bytes() for path in sorted((Path(__file__).parent / "testdata").glob("*.dat"))]
 TEXT = st.text(st.characters(max_codepoint=255), max_size=60)
@@ -29,33 +30,6 @@ def damaged(draw: st.DrawFn) -> bytes:
         end = draw(st.integers(start, min(len(raw), start + 40)))
         raw[start:end] = draw(st.binary(max_size=8) | SIPPY.map(lambda text: text.encode()) | st.just(bytes(raw[start:end]) * 2))
     return bytes(raw)
-
-
-def look_at(msg: SipMessage) -> None:
-    _ = (msg.method, msg.from_, msg.to, msg.cseq, msg.call_id, msg.max_forwards, msg.content_length, msg.body, msg.via.params)
-    _ = (msg.via.branch, msg.via.rport, msg.via.received, msg.content_type, msg.user_agent, msg.via.sent_by)
-    for attribute in ("vias", "contacts", "routes", "record_routes"):
-        try:
-            for value in getattr(msg, attribute):
-                _ = value.params
-        except ParseError:
-            pass
-
-
-def put_to_use(msg: SipMessage) -> None:
-    look_at(msg)
-    assert msg.serialise() == msg.raw
-    position = msg._first_end
-    for header in msg.headers:
-        assert header.start == position
-        assert msg.text[header.value_start : header.value_end] == header.value
-        position = header.end
-    note_source(msg, "192.0.2.77", 5077)
-    if msg.is_request:
-        build_reply(msg, 200, "OK", to_tag="x")
-        build_forward(msg, via="Via: SIP/2.0/UDP 127.0.0.1;branch=z9hG4bKx", ruri="sip:x@y")
-    else:
-        strip_top_via(msg)
 
 
 @settings(max_examples=400, deadline=None)

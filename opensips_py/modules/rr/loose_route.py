@@ -20,7 +20,7 @@ ROUTED = 1
 NOT_BY_ROUTE = -1
 
 _next_route = re.compile(
-    r"""[\s,]*+(?:"(?:[^"\\]|\\.)*+"\s*+|[^<,"]*+)
+    r"""[\s,]*+(?:"(?:[^"\\]++|\\.)*"\s*+|[^<,"]*+)
     <(?P<uri>sips?:(?:(?P<user>[^@>]*)@)?(?P<host>\[[0-9A-Fa-f:.]+\]|[^\s;?:@<>"]+)(?::(?P<port>[0-9]{1,5}))?
     (?:;(?P<params>[^?>]*))?(?:\?[^>]*)?)>[^,<>]*""",
     re.IGNORECASE | re.VERBOSE | re.DOTALL,
