@@ -10,9 +10,9 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from opensips_py.db import statement
-from opensips_py.db.mysql.queries import VALUE_IS_NUMBER
-from opensips_py.db.statement import Condition, SqlValue, StatementError
+from opensips_py.db.dialect import check_name
+from opensips_py.db.script_queries import VALUE_IS_NUMBER
+from opensips_py.db.statement import Condition, Delete, Insert, Select, SqlValue, StatementError, delete, insert_new, select
 from opensips_py.script import variables
 from opensips_py.script.context import Context
 from opensips_py.script.declarations import ConfigError, Module, ModuleParameter
@@ -155,7 +155,7 @@ class Preferences:
         columns = (self.uuid, self.username, self.domain, self.attribute, self.value, self.type)
         for parameter in (self.table, *columns):
             try:
-                statement.identifier(parameter.value)
+                check_name(parameter.value)
             except StatementError as error:
                 raise ConfigError(f"{self.module}: {parameter.name}: {error}", parameter.name) from None
         self.schemes.clear()
@@ -184,7 +184,7 @@ class Preferences:
 
     # --- statements -------------------------------------------------------------------------------------------------
 
-    def load(self, ctx: Context, whose: str, which: str, prefix: str) -> tuple[str, list[str]]:
+    def load(self, ctx: Context, whose: str, which: str, prefix: str) -> tuple[Select, list[str]]:
         """SELECT, and the targets for its result. Raises StatementError."""
         avp = name(which)
         if avp.scheme is None:
@@ -193,18 +193,18 @@ class Preferences:
                 conditions.append(Condition(self.attribute.value, "=", avp.avp))
             columns = [self.value.value, self.attribute.value, self.type.value]
             # the name comes from the table, with the prefix before it
-            return statement.select(columns, avp.table or self.table.value, conditions), [prefix, "", ""]
+            return select(columns, avp.table or self.table.value, conditions), [prefix, "", ""]
         scheme = self.schemes.get(avp.scheme)
         if scheme is None:
             raise StatementError(f"there is no db_scheme {avp.scheme}")
-        text = statement.select([scheme.value or self.value.value], scheme.table, self._user(ctx, whose, scheme))
-        return text, [prefix, f"{prefix}{avp.avp}", scheme.kind]
+        found = select([scheme.value or self.value.value], scheme.table, self._user(ctx, whose, scheme))
+        return found, [prefix, f"{prefix}{avp.avp}", scheme.kind]
 
-    def store(self, ctx: Context, whose: str, which: str) -> str | None:
+    def store(self, ctx: Context, whose: str, which: str) -> Insert | None:
         """INSERT of what the table does not have yet; None when there is no such AVP. Raises StatementError."""
         avp = self._without_scheme(which)
         uuid, user, domain = self._who(ctx, whose)
-        rows: list[list[tuple[str, SqlValue]]] = []
+        rows: list[dict[str, SqlValue]] = []
         for title, values in ctx.avps.items():
             if avp.avp and title != avp.avp:
                 continue
@@ -212,25 +212,25 @@ class Preferences:
                 number = isinstance(content, int)
                 if (avp.kind == "s" and number) or (avp.kind == "i" and not number):
                     continue
-                row: list[tuple[str, SqlValue]] = [
-                    (self.uuid.value, uuid or ""),
-                    (self.attribute.value, title),
-                    (self.value.value, str(content)),
-                    (self.type.value, VALUE_IS_NUMBER if number else 0),
-                    (self.username.value, user or ""),
-                    (self.domain.value, domain or ""),
-                ]
+                row: dict[str, SqlValue] = {
+                    self.uuid.value: uuid or "",
+                    self.attribute.value: title,
+                    self.value.value: str(content),
+                    self.type.value: VALUE_IS_NUMBER if number else 0,
+                    self.username.value: user or "",
+                    self.domain.value: domain or "",
+                }
                 if row not in rows:
                     rows.append(row)
-        return statement.insert_new(avp.table or self.table.value, rows) if rows else None
+        return insert_new(avp.table or self.table.value, *rows) if rows else None
 
-    def delete(self, ctx: Context, whose: str, which: str) -> str:
+    def delete(self, ctx: Context, whose: str, which: str) -> Delete:
         """DELETE. Raises StatementError."""
         avp = self._without_scheme(which)
         conditions = self._user(ctx, whose, None)
         if avp.avp:
             conditions.append(Condition(self.attribute.value, "=", avp.avp))
-        return statement.delete(avp.table or self.table.value, conditions)
+        return delete(avp.table or self.table.value, conditions)
 
     @staticmethod
     def _without_scheme(which: str) -> Name:

@@ -1,28 +1,28 @@
-"""SQL statements put together from names and values, for MySQL.
+"""SQL statements as values: what is asked for, without a word about how a kind of database writes it.
 
-Values are quoted here. Names are plain identifiers, or a call of a function on one (``count(*)``); anything else is refused,
-so that what comes from outside cannot become SQL.
+Names are plain identifiers, or a call of a function on one (``count(*)``); values are never part of the text. A
+:class:`~opensips_py.db.dialect.Dialect` makes text of a statement, and raises :class:`StatementError` for what is no name.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import msgspec
-
-SqlValue = str | int | float | None
-
-_IDENTIFIER = re.compile(r"[A-Za-z0-9_$\x80-\xff]+(?:\.[A-Za-z0-9_$\x80-\xff]+){0,2}")
-_CALL = re.compile(r"([A-Za-z0-9_]+)\((\*|[A-Za-z0-9_.]*)\)")
-_OPERATOR = re.compile(r"[<>=!]{1,3}|[A-Za-z]+(?: [A-Za-z]+)?")
-_SPECIAL = {0: "\\0", 10: "\\n", 13: "\\r", 26: "\\Z", 34: '\\"', 39: "\\'", 92: "\\\\"}
-_QUOTED = str.maketrans({chr(code): text for code, text in _SPECIAL.items()})
 
 
 class StatementError(Exception):
     """A statement cannot be put together; the text says why."""
+
+
+class Time(msgspec.Struct, frozen=True, array_like=True):
+    """A point in time for a column of type DATETIME: seconds since 1970."""
+
+    seconds: int
+
+
+SqlValue = str | int | float | Time | None
 
 
 class Condition(NamedTuple):
@@ -33,136 +33,106 @@ class Condition(NamedTuple):
     value: SqlValue
 
 
-def identifier(name: str) -> str:
-    """A name of a table or column, quoted."""
-    if _IDENTIFIER.fullmatch(name) is None:
-        raise StatementError(f"[{name}] is not a name of a table or column")
-    return ".".join(f"`{part}`" for part in name.split("."))
+Where = Mapping[str, SqlValue] | Sequence[Condition]
+"""Which rows: columns with the values that they have, or conditions. All of them must hold."""
 
 
-def column(name: str) -> str:
-    """A column of a result: a name, ``*`` or a call."""
-    called = _CALL.fullmatch(name)
-    if called is not None:
-        return f"{called[1]}({called[2] if called[2] in ('*', '') else identifier(called[2])})"
-    return "*" if name == "*" else identifier(name)
+class _Struct(msgspec.Struct, frozen=True, array_like=True, tag=str.lower):
+    """A statement. It can be kept in the shared store."""
 
 
-def literal(value: SqlValue) -> str:
-    """A value."""
-    if value is None:
-        return "NULL"
-    if isinstance(value, str):
-        return f"'{value.translate(_QUOTED)}'"
-    return str(value)
+class Select(_Struct, frozen=True):
+    """No columns: all of them."""
+
+    columns: tuple[str, ...]
+    table: str
+    where: tuple[Condition, ...] = ()
+    order: str | None = None
+    limit: int | None = None
 
 
-def where(conditions: Sequence[Condition]) -> str:
-    """`` WHERE …``, or nothing."""
-    if not conditions:
-        return ""
-    return " WHERE " + " AND ".join(_condition(one) for one in conditions)
+class Insert(_Struct, frozen=True):
+    """New rows, all of them or none."""
+
+    table: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[SqlValue, ...], ...]
+    existing: str = "error"
+    """What becomes of a row that is there already: ``error``, ``replace`` it, ``update`` it, or ``keep`` it.
+
+    ``keep`` is about a row with the same values, the others about one with the same ``key``.
+    """
+    key: tuple[str, ...] = ()
 
 
-def _condition(one: Condition) -> str:
-    name, operator, value = one
-    if _OPERATOR.fullmatch(operator) is None:
-        raise StatementError(f"[{operator}] is not an operator")
-    if value is None and operator in ("=", "!=", "<>"):
-        return f"{identifier(name)} IS {'' if operator == '=' else 'NOT '}NULL"
-    return f"{identifier(name)} {operator} {literal(value)}"
+class Update(_Struct, frozen=True):
+    """Changes of rows."""
+
+    table: str
+    values: tuple[tuple[str, SqlValue], ...]
+    where: tuple[Condition, ...] = ()
 
 
-def select(columns: Sequence[str], table: str, conditions: Sequence[Condition], order: str | None = None) -> str:
+class Delete(_Struct, frozen=True):
+    """No condition: all rows."""
+
+    table: str
+    where: tuple[Condition, ...] = ()
+
+
+class Raw(_Struct, frozen=True):
+    """Text of a script or a person, with ``?`` where a value belongs."""
+
+    text: str
+    values: tuple[str | int | None, ...] = ()
+
+
+Statement = Select | Insert | Update | Delete | Raw
+
+
+def select(
+    columns: Iterable[str], table: str, where: Where = (), *, order: str | None = None, limit: int | None = None
+) -> Select:
     """SELECT; no columns: all of them."""
-    chosen = ",".join(column(name) for name in columns) or "*"
-    sorting = f" ORDER BY {identifier(order)}" if order else ""
-    return f"SELECT {chosen} FROM {identifier(table)}{where(conditions)}{sorting}"
+    return Select(tuple(columns), table, _conditions(where), order, limit)
 
 
-def insert(table: str, pairs: Sequence[tuple[str, SqlValue]], verb: str = "INSERT") -> str:
-    """INSERT (or REPLACE) of one row."""
-    names = ",".join(identifier(name) for name, _ in pairs)
-    return f"{verb} INTO {identifier(table)} ({names}) VALUES ({','.join(literal(value) for _, value in pairs)})"
+def insert(table: str, *rows: Mapping[str, SqlValue]) -> Insert:
+    """INSERT of one row or several, which have the same columns."""
+    return _insert(table, rows, "error")
 
 
-def update(table: str, pairs: Sequence[tuple[str, SqlValue]], conditions: Sequence[Condition]) -> str:
-    """UPDATE."""
-    changes = ",".join(f"{identifier(name)}={literal(value)}" for name, value in pairs)
-    return f"UPDATE {identifier(table)} SET {changes}{where(conditions)}"
+def replace(table: str, *rows: Mapping[str, SqlValue], key: Iterable[str] = ()) -> Insert:
+    """INSERT of rows in the place of those with the same ``key`` (the columns of a unique index; PostgreSQL must know them)."""
+    return _insert(table, rows, "replace", key)
 
 
-def delete(table: str, conditions: Sequence[Condition]) -> str:
-    """DELETE."""
-    return f"DELETE FROM {identifier(table)}{where(conditions)}"
+def insert_update(table: str, *rows: Mapping[str, SqlValue], key: Iterable[str]) -> Insert:
+    """INSERT of rows; where there is one with the same ``key`` (the columns of a unique index), UPDATE of that."""
+    return _insert(table, rows, "update", key)
 
 
-def insert_new(table: str, rows: Sequence[Sequence[tuple[str, SqlValue]]]) -> str:
+def insert_new(table: str, *rows: Mapping[str, SqlValue]) -> Insert:
     """INSERT of those rows that are not there yet."""
-    names = ",".join(identifier(name) for name, _ in rows[0])
-    found = []
-    for row in rows:
-        values = ",".join(literal(value) for _, value in row)
-        same = " AND ".join(f"{identifier(name)} <=> {literal(value)}" for name, value in row)
-        found.append(f"SELECT {values} FROM DUAL WHERE NOT EXISTS (SELECT 1 FROM {identifier(table)} WHERE {same})")
-    return f"INSERT INTO {identifier(table)} ({names}) {' UNION ALL '.join(found)}"
+    return _insert(table, rows, "keep")
 
 
-# --- what scripts write as JSON ----------------------------------------------------------------------------------------
+def _insert(table: str, rows: Sequence[Mapping[str, SqlValue]], existing: str, key: Iterable[str] = ()) -> Insert:
+    columns = tuple(rows[0])
+    return Insert(table, columns, tuple(tuple(row[name] for name in columns) for row in rows), existing, tuple(key))
 
 
-def columns_of(text: str) -> list[str]:
-    """``["a","b"]``."""
-    found = _array(text, "columns")
-    if not all(isinstance(item, str) for item in found):
-        raise StatementError(f'columns are names: ["a","b"], not {text}')
-    return [_bytes(item) for item in found]
+def update(table: str, values: Mapping[str, SqlValue], where: Where = ()) -> Update:
+    """UPDATE."""
+    return Update(table, tuple(values.items()), _conditions(where))
 
 
-def pairs_of(text: str) -> list[tuple[str, SqlValue]]:
-    """``[{"a":"text"},{"b":1},{"c":null}]``."""
-    pairs = [(name, _value(value)) for item in _array(text, "columns") for name, value in _items(item)]
-    if not pairs:
-        raise StatementError("there are no columns to write")
-    return pairs
+def delete(table: str, where: Where = ()) -> Delete:
+    """DELETE."""
+    return Delete(table, _conditions(where))
 
 
-def conditions_of(text: str) -> list[Condition]:
-    """``[{"a":"text"},{"b":{">":1}},{"c":{"!=":null}}]``."""
-    found = []
-    for item in _array(text, "filter"):
-        for name, value in _items(item):
-            if isinstance(value, dict):
-                found += [Condition(name, _bytes(operator), _value(one)) for operator, one in value.items()]
-            else:
-                found.append(Condition(name, "=", _value(value)))
-    return found
-
-
-def _array(text: str, what: str) -> list[Any]:
-    try:
-        found = msgspec.json.decode(text.encode("latin-1"))
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise StatementError(f"{what}: not JSON: {error} in [{text[:200]}]") from None
-    if not isinstance(found, list):
-        raise StatementError(f"{what}: a JSON array is expected, not [{text[:200]}]")
-    return found
-
-
-def _items(item: Any) -> list[tuple[str, Any]]:
-    if not isinstance(item, dict) or not item:
-        raise StatementError('each element of the array is an object: {"column":"value"}')
-    return [(_bytes(name), value) for name, value in item.items()]
-
-
-def _value(value: Any) -> SqlValue:
-    if isinstance(value, str):
-        return _bytes(value)
-    if value is None or (isinstance(value, int | float) and not isinstance(value, bool)):
-        return value
-    raise StatementError(f"a value is a text, a number or null, not {value}")
-
-
-def _bytes(text: str) -> str:
-    """As scripts carry texts."""
-    return text.encode("utf-8", "surrogatepass").decode("latin-1")
+def _conditions(where: Where) -> tuple[Condition, ...]:
+    if isinstance(where, Mapping):
+        return tuple(Condition(name, "=", value) for name, value in where.items())
+    return tuple(where)

@@ -12,7 +12,9 @@ says why. Over TCP, accounts with mysql_native_password need nothing.
 
 from __future__ import annotations
 
+from opensips_py import db
 from opensips_py.db.mysql import pool
+from opensips_py.db.mysql.database import MysqlDatabase
 from opensips_py.db.mysql.url import read_public_key
 from opensips_py.script.declarations import ConfigError, Module
 
@@ -68,6 +70,7 @@ module.event(
 )
 
 pool.statistics.declare(module)
+db.register("mysql", MysqlDatabase)
 
 
 @module.on_check

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from opensips_py.script import ast, formats, known_modules
@@ -121,6 +122,24 @@ class Environment:
     def variables_of(self, text: str) -> list[Variable]:
         """The variables of a ``"$avp(a);$avp(b)"`` list; raises VariableError."""
         return [self.registry.variable(part.strip()) for part in _split_list(text)]
+
+
+_checked: list[Environment] = []
+
+
+@contextmanager
+def checking(env: Environment) -> Iterator[None]:
+    """While modules look at the values of their parameters (``Module.on_check``)."""
+    _checked.append(env)
+    try:
+        yield
+    finally:
+        _checked.pop()
+
+
+def checked() -> Environment | None:
+    """The script whose modules look at the values of their parameters now."""
+    return _checked[-1] if _checked else None
 
 
 def _split_list(text: str) -> list[str]:

@@ -19,7 +19,7 @@ from opensips_py.script import ast, known_modules, migration, own_modules
 from opensips_py.script.commands import CommandParser
 from opensips_py.script.declarations import ConfigError, Module, ModuleParameter
 from opensips_py.script.diagnostics import ERROR, Findings
-from opensips_py.script.environment import Environment
+from opensips_py.script.environment import Environment, checking
 from opensips_py.script.statements import StatementParser
 from opensips_py.script.suggest import did_you_mean
 
@@ -265,12 +265,13 @@ def _assign(node: ast.ModParam, parameter: ModuleParameter[Any], findings: Findi
 
 def check_values(script: ast.Script, env: Environment, findings: Findings) -> None:
     """Let each module look at the values of its parameters; what it refuses is an error at its ``modparam``."""
-    for module in env.modules.values():
-        for hook in module.check_hooks:
-            try:
-                hook()
-            except ConfigError as error:
-                findings.error(_place(script, module.name, error, env), str(error))
+    with checking(env):
+        for module in env.modules.values():
+            for hook in module.check_hooks:
+                try:
+                    hook()
+                except ConfigError as error:
+                    findings.error(_place(script, module.name, error, env), str(error))
 
 
 def _place(script: ast.Script, module: str, error: ConfigError, env: Environment) -> ast.Node:

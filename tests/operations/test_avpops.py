@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
-from opensips_py.db.mysql import databases
+from opensips_py.db import databases
 from opensips_py.db.mysql import pool as pools
-from opensips_py.db.mysql.query import AvpDbQuery
+from opensips_py.db.mysql.database import MysqlDatabase
+from opensips_py.db.script_queries import AvpDbQuery
+from opensips_py.engine.operation import Done
 from opensips_py.modules import avpops, db_mysql
 from opensips_py.script.context import Value
 from opensips_py.script.declarations import ConfigError
@@ -39,7 +41,8 @@ def test_databases_are_chosen_by_number() -> None:
     for number, name in ((None, "zero"), (0, "zero"), (7, "seven")):
         op = avpops.avp_db_query(CTX, "select 1", None, number)
         assert isinstance(op, AvpDbQuery)
-        assert op._pool.url.database == name
+        assert isinstance(op.database, MysqlDatabase)
+        assert op.database.pool.url.database == name
 
 
 @pytest.mark.parametrize(
@@ -64,15 +67,15 @@ def test_values_are_put_into_the_places_of_a_query_as_literals(query: str, value
     configure("mysql://u:p@127.0.0.1:1/zero")
     op = avpops.avp_db_query(CTX, query, None, *values)
     assert isinstance(op, AvpDbQuery)
-    assert op._query.decode() == sent
+    assert op.database.dialect.text(op.statement) == sent
 
 
 @pytest.mark.parametrize("values", [(), ("a", "b", "c"), ("x", "bob")])
 def test_values_without_a_place_and_places_without_a_value_are_refused(values: tuple[Value, ...]) -> None:
     configure("mysql://u:p@127.0.0.1:1/zero")
     query = "select v from t where k=?"
-    code: object = avpops.avp_db_query(CTX, query, None, *values)
-    assert code == -1
+    op = avpops.avp_db_query(CTX, query, None, *values)
+    assert op == -1 or (isinstance(op, AvpDbQuery) and op.start() == Done(-1))
 
 
 def test_an_unknown_database_number_is_an_error_of_the_call(monkeypatch: pytest.MonkeyPatch) -> None:

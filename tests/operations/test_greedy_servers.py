@@ -14,7 +14,7 @@ from opensips_py.clients.pools import PoolStatistics
 from opensips_py.clients.service import pool as services
 from opensips_py.clients.service.description import Service
 from opensips_py.db.mysql import pool as mysql_pool
-from opensips_py.db.mysql.query import AvpDbQuery
+from opensips_py.db.mysql.call import MysqlCall
 from opensips_py.engine import holding
 from opensips_py.engine.blocking_wait import drive as wait
 from opensips_py.engine.holding import READ_SIZE, Holding, TooMuch
@@ -58,7 +58,7 @@ CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
 
 
 def mysql(port: int) -> Operation:
-    return AvpDbQuery(mysql_pool.pool(f"mysql://voip:x@127.0.0.1:{port}/voip"), b"select 1", None)
+    return MysqlCall(mysql_pool.pool(f"mysql://voip:x@127.0.0.1:{port}/voip"), b"select 1")
 
 
 def http(port: int) -> Operation:

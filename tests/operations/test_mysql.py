@@ -10,10 +10,13 @@ from types import SimpleNamespace
 
 import pytest
 
+from opensips_py.db import database as databases
 from opensips_py.db.mysql import pool as pools
+from opensips_py.db.mysql.database import MysqlDatabase
 from opensips_py.db.mysql.pool import Pool
-from opensips_py.db.mysql.query import AvpDbQuery
 from opensips_py.db.mysql.url import parse_database_url
+from opensips_py.db.script_queries import AvpDbQuery
+from opensips_py.db.statement import Raw
 from opensips_py.engine.operation import LOST, Done
 from opensips_py.server.process import this
 from scripts.testbed.mariadb import MariaDB
@@ -57,6 +60,7 @@ def database() -> Iterator[MariaDB]:
 def db(database: MariaDB, process: SimpleNamespace, no_leaks: None) -> Iterator[Pool]:
     """A fresh pool."""
     pools._pools.clear()
+    databases.forget_all()
     one = pools.pool(url_of(database))
     yield one
     one.close()
@@ -67,7 +71,7 @@ def db(database: MariaDB, process: SimpleNamespace, no_leaks: None) -> Iterator[
 @pytest.fixture
 def logged(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     texts: list[str] = []
-    for module in ("clients.connection_pool", "db.mysql.query"):
+    for module in ("clients.connection_pool", "db.mysql.call"):
         monkeypatch.setattr(f"opensips_py.{module}.log", lambda level, module, function, text: texts.append(text))
     return texts
 
@@ -77,7 +81,7 @@ def taker() -> Iterator[Callable[[], Taker]]:
     made: list[Taker] = []
 
     def make() -> Taker:
-        made.append(Taker(["opensips_py.db.mysql.query"]))
+        made.append(Taker(["opensips_py.db.script_queries", "opensips_py.modules.db_mysql"]))
         return made[-1]
 
     yield make
@@ -86,7 +90,9 @@ def taker() -> Iterator[Callable[[], Taker]]:
 
 
 def query(pool: Pool, text: str, *targets: str) -> AvpDbQuery:
-    return AvpDbQuery(pool, text.encode(), targets or None)
+    database = MysqlDatabase(pool.url.text)
+    database.pool = pool
+    return AvpDbQuery(database, Raw(text.encode().decode("latin-1")), list(targets) or None)
 
 
 @pytest.mark.parametrize("mode", ["plain", "async", "launch"])
@@ -150,13 +156,13 @@ def test_unix_socket(database: MariaDB, process: SimpleNamespace, no_leaks: None
     database.as_root(
         "create user if not exists 'voip'@'localhost' identified by 'pa:ss@word'", "grant all on voip.* to voip@localhost"
     )
-    one = Pool(parse_database_url(f"mysql://{ACCOUNT}@localhost/voip?unix_socket={database.home}/socket"))
+    one = pools.pool(f"mysql://{ACCOUNT}@localhost/voip?unix_socket={database.home}/socket")
     assert run(query(one, "select 5", "$avp(x)")).outputs == [("$avp(x)", 5)]
     one.close()
 
 
 def test_a_host_name_is_looked_up_without_blocking(database: MariaDB, process: SimpleNamespace, no_leaks: None) -> None:
-    one = Pool(parse_database_url(url_of(database, "localhost")))
+    one = pools.pool(url_of(database, "localhost"))
     assert run(query(one, "select 5", "$avp(x)")).rc == 1
     one.close()
 
@@ -165,7 +171,7 @@ def test_wrong_password_and_unknown_database(
     database: MariaDB, process: SimpleNamespace, logged: list[str], no_leaks: None
 ) -> None:
     for url in (url_of(database).replace("pa:ss", "wrong"), url_of(database).replace("/voip", "/nothing")):
-        one = Pool(parse_database_url(url))
+        one = pools.pool(url)
         assert run(query(one, "select 5")) == Done(-1)
         assert one.size == 0
     assert len(logged) == 2
@@ -208,7 +214,7 @@ def test_those_who_wait_are_served_when_others_give_up(db: Pool, monkeypatch: py
 def test_database_down_at_start_and_back_later(process: SimpleNamespace, logged: list[str], database: MariaDB) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    one = Pool(parse_database_url(url_of(database).replace(str(database.port), str(port))))
+    one = pools.pool(url_of(database).replace(str(database.port), str(port)))
     for _ in range(50):
         assert run(query(one, "select 1")) == Done(-1)
     assert len(logged) == 1
@@ -265,7 +271,7 @@ def test_a_host_that_swallows_the_connection_is_given_up(
 ) -> None:
     monkeypatch.setattr(pools.settings, "patience", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as silent:  # accepts, says nothing
-        one = Pool(parse_database_url(f"mysql://u:p@127.0.0.1:{silent.getsockname()[1]}/d"))
+        one = pools.pool(f"mysql://u:p@127.0.0.1:{silent.getsockname()[1]}/d")
         began = time.monotonic()
         assert run(query(one, "select 1"), "plain") == Done(-1)
         assert 0.09 < time.monotonic() - began < 5

@@ -14,9 +14,11 @@ from pymysql import _auth
 from pymysql.charset import charset_by_name
 from pymysql.constants import CLIENT
 
-from opensips_py.db.mysql.blocking import read_rows
+from opensips_py.db.database import DatabaseError
+from opensips_py.db.mysql.database import MysqlDatabase
 from opensips_py.db.mysql.handshake import LONGEST_PACKET, MOST_PACKETS, Handshake
 from opensips_py.db.mysql.url import DatabaseUrl, parse_database_url
+from opensips_py.db.statement import Raw, select
 from scripts.testbed.mariadb import MariaDB
 
 PASSWORD = b"top-secret"
@@ -257,8 +259,8 @@ def database() -> Iterator[MariaDB]:
 
 def test_rows_are_read_before_the_fork(database: MariaDB) -> None:
     for text in (database.url, f"mysql://root:@localhost/opensips?unix_socket={database.home}/socket"):
-        assert read_rows(parse_database_url(text), "select * from t order by a", 10) == [[1, "x"], [2, None]]
-    with pytest.raises(pymysql.OperationalError, match="doesn't exist"):
-        read_rows(parse_database_url(database.url), "select * from missing", 10)
-    with pytest.raises(pymysql.OperationalError, match="Access denied"):
-        read_rows(parse_database_url(database.url.replace("opensipsrw", "wrong")), "select 1", 10)
+        assert MysqlDatabase(text).read(select([], "t", order="a")).rows == [[1, "x"], [2, None]]
+    with pytest.raises(DatabaseError, match="doesn't exist"):
+        MysqlDatabase(database.url).read(select([], "missing"))
+    with pytest.raises(DatabaseError, match="Access denied"):
+        MysqlDatabase(database.url.replace("opensipsrw", "wrong")).read(Raw("select 1"))

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 import pymysql
 import pytest
 
-from opensips_py.db import statement
-from opensips_py.db.statement import Condition, StatementError
+from opensips_py.db.mysql.dialect import MysqlDialect
+from opensips_py.db.statement import Condition, StatementError, select
 from scripts.testbed.mariadb import MariaDB
 from scripts.testbed.server import Server
 from tests.support.sip_client import SipClient
@@ -246,13 +246,14 @@ def test_avps_of_users_are_stored_and_deleted(results: Callable[..., list[str]],
 
 
 def test_values_are_quoted_and_names_cannot_be_sql() -> None:
-    assert statement.literal("a'b\\c\n\0") == "'a\\'b\\\\c\\n\\0'"
-    assert statement.select(["a", "count(*)", "t.b"], "d.t", [Condition("x", "<=", "1")], "a") == (
+    mysql = MysqlDialect("utf8mb4")
+    assert mysql.literal("a'b\\c\n\0") == "'a\\'b\\\\c\\n\\0'"
+    assert mysql.text(select(["a", "count(*)", "t.b"], "d.t", [Condition("x", "<=", "1")], order="a")) == (
         "SELECT `a`,count(*),`t`.`b` FROM `d`.`t` WHERE `x` <= '1' ORDER BY `a`"
     )
     for name in ("a b", "a`b", "a;b", "", "a--", "sleep(1);x", "f(g(x))", "a.b.c.d"):
         with pytest.raises(StatementError):
-            statement.column(name)
+            mysql.text(select([name], "t"))
     for operator in ("= 1 OR 1", ";", "--", "", "(", "=1"):
         with pytest.raises(StatementError):
-            statement.where([Condition("a", operator, 1)])
+            mysql.text(select([], "t", [Condition("a", operator, 1)]))

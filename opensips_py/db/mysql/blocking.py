@@ -1,4 +1,4 @@
-"""Rows of one query, waited for: what modules read before the processes are forked, or in the management process."""
+"""The answer to one query, waited for: what modules read before the processes are forked."""
 
 from __future__ import annotations
 
@@ -8,17 +8,15 @@ import time
 import pymysql
 
 from opensips_py.db.mysql.handshake import Handshake
+from opensips_py.db.mysql.packets import packets
 from opensips_py.db.mysql.pool import settings
-from opensips_py.db.mysql.result import Cell, ResultReader
+from opensips_py.db.mysql.result import ResultReader
 from opensips_py.db.mysql.url import DatabaseUrl
-from opensips_py.engine.holding import READ_SIZE, Holding, TooMuch
-
-LONGEST = 64 * 1024 * 1024
-"""Bytes of an answer: whole tables are read so."""
+from opensips_py.engine.holding import READ_SIZE, Uncounted
 
 
-def read_rows(url: DatabaseUrl, query: str, seconds: float) -> list[list[Cell]]:
-    """The rows of a SELECT, within ``seconds``. Raises OSError or pymysql.MySQLError."""
+def read(url: DatabaseUrl, query: bytes, seconds: float) -> ResultReader:
+    """The answer to a query, within ``seconds``. Raises OSError or pymysql.MySQLError."""
     until = time.monotonic() + seconds
     with _connected(url, until) as sock:
         handshake = Handshake(url, url.public_key or settings.public_key)
@@ -26,17 +24,13 @@ def read_rows(url: DatabaseUrl, query: str, seconds: float) -> list[list[Cell]]:
         while not ready:
             out, ready = handshake.feed(_received(sock, until))
             sock.sendall(out)
-        payload = b"\x03" + query.encode("latin-1")
-        sock.sendall(len(payload).to_bytes(3, "little") + b"\0" + payload)
-        reader = ResultReader(Holding(LONGEST, "fixed"))
-        try:
-            while not reader.feed(_received(sock, until)):
-                pass
-        except TooMuch as much:
-            raise pymysql.OperationalError(2008, str(much)) from None
+        sock.sendall(packets(query))
+        reader = ResultReader(Uncounted())
+        while not reader.feed(_received(sock, until)):
+            pass
         if reader.error is not None:
             raise pymysql.OperationalError(*reader.error)
-        return reader.rows
+        return reader
 
 
 def _connected(url: DatabaseUrl, until: float) -> socket.socket:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from opensips_py.db.mysql.binding import bound, database_and_values, fault
-from opensips_py.db.mysql.queries import AvpDbDelete, AvpDbLoad, AvpDbStore
-from opensips_py.db.mysql.query import AvpDbQuery
+from opensips_py.db.places import database_and_values, fault
 from opensips_py.db.preferences import name_fault, source_fault
-from opensips_py.db.statement import StatementError
+from opensips_py.db.script_queries import AvpDbDelete, AvpDbLoad, AvpDbQuery, AvpDbStore
+from opensips_py.db.statement import Raw, StatementError
 from opensips_py.modules.avpops.declared import databases, module, preferences
 from opensips_py.script.context import Context
 from opensips_py.script.declarations import ALL, Given, VarList
@@ -28,12 +27,11 @@ def avp_db_query(ctx: Context, query: str, output: VarList | None = None, *value
     try:
         number, given = database_and_values(query, values)
         database = databases.get(number, "avp_db_query")
-        if database is None:
-            return -1
-        text = bound(query, given, database.url.charset)
     except StatementError as error:
         return _refuse("avp_db_query", error)
-    return AvpDbQuery(database, text.encode("latin-1"), None if not output else [variable.text for variable in output])
+    if database is None:
+        return -1
+    return AvpDbQuery(database, Raw(query, tuple(given)), [variable.text for variable in output] if output else None)
 
 
 module.functions["avp_db_query"].given_fault = fault
@@ -55,7 +53,7 @@ def avp_db_load(
         query, targets = preferences.load(ctx, source, name, prefix or "")
     except StatementError as error:
         return _refuse("avp_db_load", error)
-    return AvpDbLoad(database, query.encode("latin-1"), targets)
+    return AvpDbLoad(database, query, targets)
 
 
 @module.operation(routes=ALL)
@@ -68,7 +66,7 @@ def avp_db_store(ctx: Context, source: SourceText, name: NameText, db_id: int | 
         query = preferences.store(ctx, source, name)
     except StatementError as error:
         return _refuse("avp_db_store", error)
-    return -1 if query is None else AvpDbStore(database, query.encode("latin-1"), None)
+    return -1 if query is None else AvpDbStore(database, query)
 
 
 @module.operation(routes=ALL)
@@ -81,7 +79,7 @@ def avp_db_delete(ctx: Context, source: SourceText, name: NameText, db_id: int |
         query = preferences.delete(ctx, source, name)
     except StatementError as error:
         return _refuse("avp_db_delete", error)
-    return AvpDbDelete(database, query.encode("latin-1"), None)
+    return AvpDbDelete(database, query)
 
 
 def _refuse(function: str, error: StatementError) -> int:

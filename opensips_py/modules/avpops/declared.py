@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from opensips_py.db.mysql.databases import Databases
+from opensips_py.db.databases import Databases
 from opensips_py.db.preferences import Preferences
 from opensips_py.script.declarations import Module
 

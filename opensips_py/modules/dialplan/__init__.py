@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from opensips_py import db
 from opensips_py.core import reload
-from opensips_py.db.mysql.url import parse_database_url
 from opensips_py.engine.dummy_request import report_context
 from opensips_py.modules.dialplan import partitions
 from opensips_py.modules.dialplan.declared import module
@@ -106,5 +106,4 @@ def mi_dp_show_partition(partition: str | None = None) -> dict[str, Any]:
 
 
 def _shown(partition: Partition) -> dict[str, str]:
-    url = parse_database_url(partition.db_url)
-    return {"Partition": partition.name, "table": partition.table, "db_url": url.name}
+    return {"Partition": partition.name, "table": partition.table, "db_url": db.open(partition.db_url).name}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from opensips_py.script.declarations import Module
 
-module = Module("dialplan", doc="Translating strings by rules of a database (OpenSIPS module dialplan)", depends=("db_mysql",))
+module = Module("dialplan", doc="Translating strings by rules of a database (OpenSIPS module dialplan)")
 
 _none: list[str] = []
 partition = module.param(

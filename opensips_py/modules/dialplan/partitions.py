@@ -10,11 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import msgspec
-import pymysql
 
-from opensips_py.db.mysql.blocking import read_rows
-from opensips_py.db.mysql.result import Cell
-from opensips_py.db.mysql.url import parse_database_url
+from opensips_py import db
 from opensips_py.modules.dialplan import declared
 from opensips_py.modules.dialplan.rules import Row, RuleSet
 from opensips_py.script.declarations import ConfigError
@@ -107,23 +104,22 @@ def _partition(text: str, default_url: str, columns: dict[str, str]) -> Partitio
 def read(partition: Partition) -> list[Row]:
     """Read the rules from the database, waiting for it. Raises LoadError."""
     try:
-        url = parse_database_url(partition.db_url)
+        database = db.open(partition.db_url)
     except ValueError as error:
         raise LoadError(f"partition {partition.name}: db_url: {error}") from None
-    columns = ", ".join(f"`{partition.columns[name]}`" for name in declared.COLUMNS)
-    table = "`.`".join(partition.table.split("."))
     try:
-        return [_row(values) for values in read_rows(url, f"SELECT {columns} FROM `{table}`", PATIENCE)]
-    except (pymysql.MySQLError, OSError) as error:
-        raise LoadError(f"partition {partition.name}: cannot read table {partition.table} of {url.name}: {error}") from None
-    except ValueError as error:
+        found = database.read(db.select([partition.columns[name] for name in declared.COLUMNS], partition.table), PATIENCE)
+        return [_row(values) for values in found.rows]
+    except db.DatabaseError as error:
+        raise LoadError(f"partition {partition.name}: cannot read table {partition.table} of {database.name}: {error}") from None
+    except (ValueError, db.StatementError) as error:
         raise LoadError(f"partition {partition.name}: table {partition.table}: {error}") from None
 
 
 _NUMBERS = frozenset(("dpid", "pr", "match_op", "match_flags", "disabled"))
 
 
-def _row(values: list[Cell]) -> Row:
+def _row(values: db.Row) -> Row:
     fields: list[str | int] = []
     for name, value in zip(declared.COLUMNS, values, strict=True):
         if name in _NUMBERS:

@@ -1,7 +1,7 @@
-"""The operation behind ``avp_db_query()``: one SQL query.
+"""One statement on its way to a MySQL server.
 
-Return codes: 1 rows, -2 none (also for INSERT and the like), -1 for an error, for a connection lost during the query and
-for an answer larger than ``max_result_size``, -4 when too many queries wait for a connection. A query that never reached
+It ends with its result, or with -1 for an error, for a connection lost during the query and for an answer larger than
+``max_result_size``, -4 when too many queries wait for a connection. A query that never reached
 the database is tried again on another connection; so is one that only reads (SELECT and SHOW, but not ``SELECT … INTO`` and
 the like) when a connection that was kept ends without any answer.
 
@@ -14,30 +14,23 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Sequence
 
 import msgspec
 
 from opensips_py.clients.pooled_operation import PooledOperation
+from opensips_py.db.database import Answered, Call, Result
 from opensips_py.db.mysql.connection import Connection
-from opensips_py.db.mysql.pool import Pool, pool, settings
+from opensips_py.db.mysql.packets import packets
+from opensips_py.db.mysql.pool import Pool, settings
 from opensips_py.db.mysql.result import TOO_LARGE, UNUSABLE, ResultReader
-from opensips_py.engine.holding import READ_SIZE, Holding, TooMuch
-from opensips_py.engine.operation import LOST, Done, Operation
+from opensips_py.db.mysql.types import rows_of
+from opensips_py.engine.holding import READ_SIZE, Holding, TooMuch, Uncounted
+from opensips_py.engine.operation import LOST, Done
 from opensips_py.evi import events
-from opensips_py.script.context import Value
 from opensips_py.server.log import ERROR, WARNING, log
-
-NULL = "<null>"
-"""What a variable gets for NULL of the database: it occupies its place in every row."""
-_COM_QUERY = b"\x03"
-_LONGEST = 0xFFFFFF
 
 
 class _Frozen(msgspec.Struct, array_like=True):
-    url: str
-    query: bytes
-    targets: list[str]
     sent: bool
     received: bytes
 
@@ -46,17 +39,17 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(_Frozen).decode
 
 
-class AvpDbQuery(PooledOperation[Connection]):
-    """One query. ``targets`` are the source texts of the variables for the columns."""
+class MysqlCall(PooledOperation[Connection], Call):
+    """One query."""
 
-    name = "avp_db_query"
     _pool: Pool
 
-    def __init__(self, database: Pool, query: bytes, targets: Sequence[str] | None) -> None:
-        super().__init__(settings.attempts, Holding(settings.answer, "max_result_size of db_mysql"), len(query))
-        self._pool = database
+    def __init__(self, pool: Pool, query: bytes, *, typed: bool = False, whole: bool = False) -> None:
+        holding = Uncounted() if whole else Holding(settings.answer, "max_result_size of db_mysql")
+        super().__init__(settings.attempts, holding, len(query))
+        self._pool = pool
         self._query = query
-        self._targets = targets
+        self._typed = typed
         self._reader = ResultReader(self._holding)
         self._answered = False
         self._began = 0.0
@@ -79,7 +72,7 @@ class AvpDbQuery(PooledOperation[Connection]):
         self.fd_key = connection.stream.fd_key
         if settings.slow_query:
             self._began = time.monotonic()
-        self._unsent = memoryview(_packets(self._query))
+        self._unsent = memoryview(packets(self._query))
         return self._write(connection)
 
     def _read(self) -> Done | None:
@@ -141,21 +134,7 @@ class AvpDbQuery(PooledOperation[Connection]):
             query = self._query[:200].decode("latin-1")
             log(ERROR, "db_mysql", "query", f"{self._pool.url.name}: error {number}: {text} in [{query}]")
             return Done(-1)
-        return self._done(reader)
-
-    def _done(self, reader: ResultReader) -> Done:
-        """What an answer without error means."""
-        rows = reader.rows
-        if not rows:
-            return Done(-2)
-        targets = self._targets
-        if targets is None:
-            targets = [f"$avp({n + 1})" for n in range(len(reader.columns))]
-        outputs: list[tuple[str, Value]] = []
-        for row in reversed(rows):  # the first row ends on top
-            for target, value in zip(targets, row, strict=False):
-                outputs.append((target, NULL if value is None else value))
-        return Done(1, outputs)
+        return Answered.of(Result(rows_of(reader, self._typed), len(reader.columns)))
 
     # --- the end ------------------------------------------------------------------------------------------------
 
@@ -170,28 +149,28 @@ class AvpDbQuery(PooledOperation[Connection]):
     # --- handing over -------------------------------------------------------------------------------------------
 
     def freeze(self) -> bytes:
-        targets = list(self._targets) if self._targets is not None else []
-        return _encode(_Frozen(self._pool.url.text, self._query, targets, self._sent, b"".join(self._received)))
+        return _encode(_Frozen(self._sent, b"".join(self._received)))
 
     @classmethod
-    def thaw(cls, state: bytes, fds: list[int], journal: bytes) -> Operation:
+    def taken_over(cls, pool: Pool, query: bytes, typed: bool, state: bytes, fds: list[int], journal: bytes) -> MysqlCall:
+        """The call of another process, with the connection on which it was sent."""
         f = _decode(state)
-        op = cls(pool(f.url), f.query, f.targets or None)
+        call = cls(pool, query, typed=typed)
         if not f.sent:
             for fd in fds:
                 os.close(fd)
-            return op
+            return call
         if not fds:
-            return _Lost(op._pool, f.query, None)
-        op._connection = op._pool.adopt(fds[0])
-        op._sent = True
+            return _Lost(pool, query)
+        call._connection = pool.adopt(fds[0])
+        call._sent = True
         for data in (f.received, journal):
-            if data and not op._answered:
-                op._answered = op._take(data)
-        return op
+            if data and not call._answered:
+                call._answered = call._take(data)
+        return call
 
 
-class _Lost(AvpDbQuery):
+class _Lost(MysqlCall):
     """A query that was sent on a connection which nobody has received."""
 
     def start(self) -> Done:
@@ -205,16 +184,3 @@ _WRITES = re.compile(rb"\b(?:into|update|share|lock|get_lock|nextval|last_insert
 def _only_reads(query: bytes) -> bool:
     """Whether a query may be sent again when a kept connection ended without any answer: it changes nothing."""
     return _READS.match(query) is not None and _WRITES.search(query) is None
-
-
-def _packets(query: bytes) -> bytes:
-    """A query as packets of the protocol."""
-    payload = _COM_QUERY + query
-    size = len(payload)
-    if size < _LONGEST:
-        return size.to_bytes(3, "little") + b"\0" + payload
-    packets = bytearray()
-    for number, at in enumerate(range(0, size + 1, _LONGEST)):
-        part = payload[at : at + _LONGEST]
-        packets += len(part).to_bytes(3, "little") + bytes((number & 255,)) + part
-    return bytes(packets)

@@ -1,8 +1,4 @@
-"""Values for the ``?`` of a query: ``SELECT credit FROM users WHERE uid=?``.
-
-They are put in here, each as a literal that ends nowhere but at its end, whatever the server's ``sql_mode`` and the
-connection's character set: quotes are doubled, and a text with a backslash is written in hexadecimal.
-"""
+"""The places for values, ``?``, in the text of a query: ``SELECT credit FROM users WHERE uid=?``."""
 
 from __future__ import annotations
 
@@ -46,19 +42,6 @@ def fault(query: str, given: int) -> str | None:
     return f"the query has {places} places (?) for {given} values"
 
 
-def bound(query: str, given: Sequence[Value], charset: str) -> str:
-    """The query with its values. Raises StatementError when there are more or fewer of them than places."""
-    pieces = pieces_of(query)
-    if len(pieces) - 1 != len(given):
-        raise StatementError(f"the query has {len(pieces) - 1} places (?) for {len(given)} values: [{query[:200]}]")
-    if not given:
-        return query
-    out = [pieces[0]]
-    for value, piece in zip(given, pieces[1:], strict=True):
-        out += (_literal(value, charset), piece)
-    return "".join(out)
-
-
 def database_and_values(query: str, given: Sequence[Value]) -> tuple[int | None, Sequence[Value]]:
     """What stands behind the outputs of a query: ``[database,] values``. Raises StatementError."""
     if len(given) != len(pieces_of(query)):
@@ -69,13 +52,3 @@ def database_and_values(query: str, given: Sequence[Value]) -> tuple[int | None,
     if isinstance(number, str):
         raise StatementError(f"[{number[:100]}] is no number of a database, and there is no place (?) for it in the query")
     return number, given[1:]
-
-
-def _literal(value: Value, charset: str) -> str:
-    if value is None:
-        return "NULL"
-    if isinstance(value, int):
-        return str(int(value))
-    if "\\" in value or "\0" in value:
-        return f"_{charset} 0x{value.encode('latin-1').hex()}"
-    return "'" + value.replace("'", "''") + "'"

@@ -13,10 +13,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Annotated
 
-from opensips_py.db import statement
-from opensips_py.db.mysql import binding
-from opensips_py.db.mysql.databases import Databases
-from opensips_py.db.mysql.queries import (
+from opensips_py.db.databases import Databases
+from opensips_py.db.places import database_and_values, fault
+from opensips_py.db.preferences import Preferences, name_fault, source_fault
+from opensips_py.db.query import Query
+from opensips_py.db.script_queries import (
     SqlAvpDelete,
     SqlAvpLoad,
     SqlAvpStore,
@@ -29,9 +30,8 @@ from opensips_py.db.mysql.queries import (
     SqlSelectOne,
     SqlUpdate,
 )
-from opensips_py.db.mysql.query import AvpDbQuery
-from opensips_py.db.preferences import Preferences, name_fault, source_fault
-from opensips_py.db.statement import StatementError
+from opensips_py.db.statement import Raw, Select, Statement, StatementError, delete, insert, replace, select, update
+from opensips_py.modules.sqlops.json_arguments import columns_of, conditions_of, values_of
 from opensips_py.script.context import Context, Value
 from opensips_py.script.declarations import ALL, Given, Module, VarList
 from opensips_py.server.log import ERROR, log
@@ -63,17 +63,19 @@ def configure() -> None:
     preferences.configure()
 
 
-def _run(kind: type[AvpDbQuery], db_id: int | None, build: Callable[[], tuple[str | None, list[str] | None]]) -> AvpDbQuery | int:
+def _run(
+    kind: type[Query], db_id: int | None, build: Callable[[], Statement | None], targets: list[str] | None = None
+) -> Query | int:
     """The operation for the statement that ``build`` makes, with its targets."""
     database = databases.get(db_id, kind.name)
     if database is None:
         return -1
     try:
-        query, targets = build()
+        statement = build()
     except StatementError as error:
         log(ERROR, "sqlops", kind.name, str(error))
         return -1
-    return -1 if query is None else kind(database, query.encode("latin-1"), targets)
+    return -1 if statement is None else kind(database, statement, targets)
 
 
 def _texts(variables: VarList | None) -> list[str] | None:
@@ -84,7 +86,7 @@ def _texts(variables: VarList | None) -> list[str] | None:
 
 
 @module.operation(routes=ALL)
-def sql_query(ctx: Context, query: str, res_col_avps: VarList | None = None, *values: Given) -> AvpDbQuery | int:
+def sql_query(ctx: Context, query: str, res_col_avps: VarList | None = None, *values: Given) -> Query | int:
     """Run a query; its columns go to AVPs, ``$avp(1)``, ``$avp(2)`` … when none are named. NULL becomes the text ``<null>``.
 
     ``values`` are ``[db_id,] value for each ?``, as in ``sql_query("SELECT a FROM t WHERE uid=?", "$avp(a)", $fU)``.
@@ -94,35 +96,31 @@ def sql_query(ctx: Context, query: str, res_col_avps: VarList | None = None, *va
 
 
 @module.operation(routes=ALL)
-def sql_query_one(ctx: Context, query: str, res_col_vars: VarList | None = None, *values: Given) -> AvpDbQuery | int:
+def sql_query_one(ctx: Context, query: str, res_col_vars: VarList | None = None, *values: Given) -> Query | int:
     """Run a query; the first row goes to as many variables as it has columns. NULL is NULL. For ``values`` see sql_query()."""
     return _run_with(SqlQueryOne, query, res_col_vars, values)
 
 
 for _name in ("sql_query", "sql_query_one"):
-    module.functions[_name].given_fault = binding.fault
+    module.functions[_name].given_fault = fault
 
 
-def _run_with(kind: type[AvpDbQuery], query: str, output: VarList | None, values: Sequence[Value]) -> AvpDbQuery | int:
+def _run_with(kind: type[Query], query: str, output: VarList | None, values: Sequence[Value]) -> Query | int:
     """The operation for a query with its values."""
     try:
-        db_id, given = binding.database_and_values(query, values)
-        database = databases.get(db_id, kind.name)
-        if database is None:
-            return -1
-        text = binding.bound(query, given, database.url.charset)
+        db_id, given = database_and_values(query, values)
     except StatementError as error:
         log(ERROR, "sqlops", kind.name, str(error))
         return -1
-    return kind(database, text.encode("latin-1"), _texts(output))
+    return _run(kind, db_id, lambda: Raw(query, tuple(given)), _texts(output))
 
 
 # --- queries by names and values ----------------------------------------------------------------------------------------
 
 
-def _selection(columns: str | None, table: str, filter: str | None, order: str | None) -> str:
-    wanted = statement.columns_of(columns) if columns else []
-    return statement.select(wanted, table, statement.conditions_of(filter) if filter else [], order)
+def _selection(columns: str | None, table: str, filter: str | None, order: str | None, limit: int | None = None) -> Select:
+    wanted = columns_of(columns) if columns else []
+    return select(wanted, table, conditions_of(filter) if filter else [], order=order, limit=limit)
 
 
 @module.operation(routes=ALL)
@@ -134,13 +132,13 @@ def sql_select(
     order: str | None = None,
     res_col_avps: VarList | None = None,
     db_id: int | None = None,
-) -> AvpDbQuery | int:
+) -> Query | int:
     """SELECT into AVPs, as sql_query().
 
     ``columns`` is ``["a","b"]`` (default: all), ``filter`` ``[{"a":"text"},{"b":{">":1}},{"c":{"!=":null}}]``, ``order`` the
     column to sort by.
     """
-    return _run(SqlSelect, db_id, lambda: (_selection(columns, table, filter, order), _texts(res_col_avps)))
+    return _run(SqlSelect, db_id, lambda: _selection(columns, table, filter, order), _texts(res_col_avps))
 
 
 @module.operation(routes=ALL)
@@ -152,38 +150,34 @@ def sql_select_one(
     order: str | None = None,
     res_col_vars: VarList | None = None,
     db_id: int | None = None,
-) -> AvpDbQuery | int:
+) -> Query | int:
     """SELECT of one row into any variables, as sql_query_one(); for the parameters see sql_select()."""
-    return _run(SqlSelectOne, db_id, lambda: (_selection(columns, table, filter, order) + " LIMIT 1", _texts(res_col_vars)))
+    return _run(SqlSelectOne, db_id, lambda: _selection(columns, table, filter, order, 1), _texts(res_col_vars))
 
 
 @module.operation(routes=ALL)
-def sql_update(ctx: Context, columns: str, table: str, filter: str | None = None, db_id: int | None = None) -> AvpDbQuery | int:
+def sql_update(ctx: Context, columns: str, table: str, filter: str | None = None, db_id: int | None = None) -> Query | int:
     """UPDATE: ``columns`` is ``[{"a":"text"},{"b":1},{"c":null}]``; for ``filter`` see sql_select()."""
 
-    def build() -> tuple[str, None]:
-        conditions = statement.conditions_of(filter) if filter else []
-        return statement.update(table, statement.pairs_of(columns), conditions), None
-
-    return _run(SqlUpdate, db_id, build)
+    return _run(SqlUpdate, db_id, lambda: update(table, values_of(columns), conditions_of(filter) if filter else []))
 
 
 @module.operation(routes=ALL)
-def sql_insert(ctx: Context, table: str, columns: str, db_id: int | None = None) -> AvpDbQuery | int:
+def sql_insert(ctx: Context, table: str, columns: str, db_id: int | None = None) -> Query | int:
     """INSERT of a row: ``columns`` is ``[{"a":"text"},{"b":1},{"c":null}]``."""
-    return _run(SqlInsert, db_id, lambda: (statement.insert(table, statement.pairs_of(columns)), None))
+    return _run(SqlInsert, db_id, lambda: insert(table, values_of(columns)))
 
 
 @module.operation(routes=ALL)
-def sql_replace(ctx: Context, table: str, columns: str, db_id: int | None = None) -> AvpDbQuery | int:
+def sql_replace(ctx: Context, table: str, columns: str, db_id: int | None = None) -> Query | int:
     """REPLACE of a row, as sql_insert()."""
-    return _run(SqlReplace, db_id, lambda: (statement.insert(table, statement.pairs_of(columns), "REPLACE"), None))
+    return _run(SqlReplace, db_id, lambda: replace(table, values_of(columns)))
 
 
 @module.operation(routes=ALL)
-def sql_delete(ctx: Context, table: str, filter: str | None = None, db_id: int | None = None) -> AvpDbQuery | int:
+def sql_delete(ctx: Context, table: str, filter: str | None = None, db_id: int | None = None) -> Query | int:
     """DELETE; without ``filter`` (see sql_select()) of all rows."""
-    return _run(SqlDelete, db_id, lambda: (statement.delete(table, statement.conditions_of(filter) if filter else []), None))
+    return _run(SqlDelete, db_id, lambda: delete(table, conditions_of(filter) if filter else []))
 
 
 # --- AVPs of users ------------------------------------------------------------------------------------------------------
@@ -192,22 +186,29 @@ def sql_delete(ctx: Context, table: str, filter: str | None = None, db_id: int |
 @module.operation(routes=ALL)
 def sql_avp_load(
     ctx: Context, source: SourceText, name: NameText, db_id: int | None = None, prefix: str | None = None
-) -> AvpDbQuery | int:
+) -> Query | int:
     """Load AVPs of a user. 1 when some were found, else -1.
 
     ``source`` is whose: a variable or a text, with ``/username``, ``/domain``, ``/uri`` or ``/uuid`` for what it is. ``name`` is
     which: an AVP or ``*``, with ``/table`` or ``/$scheme``. ``prefix`` goes before the names of the AVPs.
     """
-    return _run(SqlAvpLoad, db_id, lambda: preferences.load(ctx, source, name, prefix or ""))
+    targets: list[str] = []
+
+    def build() -> Select:
+        statement, where = preferences.load(ctx, source, name, prefix or "")
+        targets.extend(where)
+        return statement
+
+    return _run(SqlAvpLoad, db_id, build, targets)
 
 
 @module.operation(routes=ALL)
-def sql_avp_store(ctx: Context, source: SourceText, name: NameText, db_id: int | None = None) -> AvpDbQuery | int:
+def sql_avp_store(ctx: Context, source: SourceText, name: NameText, db_id: int | None = None) -> Query | int:
     """Store AVPs of a user. Those that the table has already are left out. 1, or -1 for an error or when there is no AVP."""
-    return _run(SqlAvpStore, db_id, lambda: (preferences.store(ctx, source, name), None))
+    return _run(SqlAvpStore, db_id, lambda: preferences.store(ctx, source, name))
 
 
 @module.operation(routes=ALL)
-def sql_avp_delete(ctx: Context, source: SourceText, name: NameText, db_id: int | None = None) -> AvpDbQuery | int:
+def sql_avp_delete(ctx: Context, source: SourceText, name: NameText, db_id: int | None = None) -> Query | int:
     """Delete AVPs of a user from the table. 1, also when there were none; -1 for an error."""
-    return _run(SqlAvpDelete, db_id, lambda: (preferences.delete(ctx, source, name), None))
+    return _run(SqlAvpDelete, db_id, lambda: preferences.delete(ctx, source, name))

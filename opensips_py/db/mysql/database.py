@@ -1,0 +1,45 @@
+"""A MySQL or MariaDB database behind the common interface."""
+
+from __future__ import annotations
+
+import pymysql
+
+from opensips_py.db.database import PATIENCE, Call, Database, DatabaseError, Result
+from opensips_py.db.mysql.blocking import read
+from opensips_py.db.mysql.call import MysqlCall
+from opensips_py.db.mysql.dialect import MysqlDialect
+from opensips_py.db.mysql.pool import pool
+from opensips_py.db.mysql.types import rows_of
+from opensips_py.db.statement import Statement
+
+
+class MysqlDatabase(Database):
+    """``mysql://``."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.pool = pool(url)
+        self.dialect = MysqlDialect(self.pool.url.charset)
+
+    @property
+    def name(self) -> str:
+        return self.pool.url.name
+
+    def _bytes(self, statement: Statement) -> bytes:
+        return self.dialect.text(statement).encode("latin-1")
+
+    def call(self, statement: Statement, *, typed: bool = True, whole: bool = False) -> Call:
+        return MysqlCall(self.pool, self._bytes(statement), typed=typed, whole=whole)
+
+    def thaw(self, statement: Statement, typed: bool, state: bytes, fds: list[int], journal: bytes) -> Call:
+        return MysqlCall.taken_over(self.pool, self._bytes(statement), typed, state, fds, journal)
+
+    def read(self, statement: Statement, seconds: float = PATIENCE) -> Result:
+        try:
+            reader = read(self.pool.url, self._bytes(statement), seconds)
+        except (pymysql.MySQLError, OSError) as error:
+            raise DatabaseError(str(error.args[1]) if len(error.args) > 1 else str(error)) from None
+        return Result(rows_of(reader, True), len(reader.columns))
+
+    def close(self) -> None:
+        self.pool.close()

@@ -1,0 +1,228 @@
+"""What scripts wait for when a module asks a database: one statement, or several in turn, and what their answers mean.
+
+A module derives a class from :class:`Query` for each of its functions. It serves the plain call, ``async()``, ``launch()`` and
+``await()`` with any kind of database, and another process can go on with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import msgspec
+
+from opensips_py.db import database as databases
+from opensips_py.db.database import Answered, Call, Database, Result
+from opensips_py.db.statement import Statement, StatementError
+from opensips_py.engine.background import Background
+from opensips_py.engine.lost_operation import LostOperation, close_all
+from opensips_py.engine.operation import Done, Operation
+from opensips_py.server.log import ERROR, log
+
+
+class _Frozen(msgspec.Struct, array_like=True):
+    url: str
+    statement: Statement
+    kept: msgspec.Raw
+    call: bytes
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(_Frozen).decode
+
+
+class Query(Operation):
+    """A question to a database. Subclasses have ``name``, the script function, and :meth:`answer`."""
+
+    keeps: ClassVar[Any] = Any
+    """Type of ``kept``, one that MessagePack has."""
+    typed: ClassVar[bool] = True
+    """See ``Database.call``."""
+
+    def __init__(self, database: Database, statement: Statement, kept: Any = None) -> None:
+        """``kept``: what :meth:`answer` has to know, in another process too."""
+        self.database = database
+        self.statement = statement
+        self.kept = kept
+        self._call: Call | None = None
+        self._thawed = False
+        self._deadline: float | None = None
+        self._mode = "plain"
+        self._changed: Callable[[], None] | None = None
+        self._journal: Callable[[bytes], None] | None = None
+
+    def answer(self, result: Result) -> Done | Statement:
+        """What the answer means; a statement is asked next, of the same database, and its answer comes here as well."""
+        raise NotImplementedError  # abstract
+
+    def failed(self, done: Done) -> Done | Statement:
+        """What it means that there is no answer; ``done`` has -1, or another return code of the engine. It is logged already."""
+        return done
+
+    # --- asking -----------------------------------------------------------------------------------------------------
+
+    def start(self) -> Done | None:
+        if self._thawed and self._call is not None:
+            return self._after(self._call.start())
+        return self._ask()
+
+    def _ask(self) -> Done | None:
+        try:
+            call = self._call = self.database.call(self.statement, typed=self.typed)
+        except StatementError as error:
+            log(ERROR, "db", self.name, str(error))
+            return self._go_on(self.failed(Done(-1)))
+        self._hand_down(call)
+        return self._after(call.start())
+
+    def _hand_down(self, call: Call) -> None:
+        """What the engine has said holds for every call."""
+        call.mode, call.changed, call.journal = self._mode, self._changed, self._journal
+        call.deadline = self._deadline
+
+    def _after(self, done: Done | None) -> Done | None:
+        if done is None:
+            return None
+        return self._go_on(self.answer(done.result) if isinstance(done, Answered) else self.failed(done))
+
+    def _go_on(self, outcome: Done | Statement) -> Done | None:
+        if isinstance(outcome, Done):
+            return outcome
+        if self._call is not None:
+            self._call.close()
+        self.statement = outcome
+        done = self._ask()
+        self.refreeze = True
+        return done
+
+    def advance(self) -> Done | None:
+        return self._after(self._call.advance()) if self._call is not None else None
+
+    def expire(self) -> Done:
+        return self._call.expire() if self._call is not None else Done(-1)
+
+    def close(self) -> None:
+        if self._call is not None:
+            self._call.close()
+
+    def forget(self) -> None:
+        if self._call is not None:
+            self._call.forget()
+
+    # --- what the engine looks at, and sets ------------------------------------------------------------------------
+
+    def fileno(self) -> int:
+        return -1 if self._call is None else self._call.fileno()
+
+    @property
+    def serial(self) -> int:
+        return 0 if self._call is None else self._call.serial
+
+    @property
+    def wants(self) -> int:
+        assert self._call is not None
+        return self._call.wants
+
+    @property
+    def mode(self) -> str:
+        return self._mode
+
+    @mode.setter
+    def mode(self, mode: str) -> None:
+        self._mode = mode
+        if self._call is not None:
+            self._call.mode = mode
+
+    @property
+    def deadline(self) -> float | None:
+        return self._deadline if self._call is None else self._call.deadline
+
+    @deadline.setter
+    def deadline(self, deadline: float | None) -> None:
+        self._deadline = deadline
+        if self._call is not None:
+            self._call.deadline = deadline
+
+    @property
+    def refreeze(self) -> bool:
+        return self._call is not None and self._call.refreeze
+
+    @refreeze.setter
+    def refreeze(self, refreeze: bool) -> None:
+        if self._call is not None:
+            self._call.refreeze = refreeze
+
+    @property
+    def fd_key(self) -> str | None:  # type: ignore[override]
+        return None if self._call is None else self._call.fd_key
+
+    @property
+    def changed(self) -> Callable[[], None] | None:
+        return self._changed
+
+    @changed.setter
+    def changed(self, changed: Callable[[], None] | None) -> None:
+        self._changed = changed
+        if self._call is not None:
+            self._call.changed = changed
+
+    @property
+    def journal(self) -> Callable[[bytes], None] | None:
+        return self._journal
+
+    @journal.setter
+    def journal(self, journal: Callable[[bytes], None] | None) -> None:
+        self._journal = journal
+        if self._call is not None:
+            self._call.journal = journal
+
+    # --- handing over -----------------------------------------------------------------------------------------------
+
+    def fds(self) -> list[int]:
+        return [] if self._call is None else self._call.fds()
+
+    def freeze(self) -> bytes:
+        call = b"" if self._call is None else self._call.freeze()
+        return _encode(_Frozen(self.database.url, self.statement, msgspec.Raw(_encode(self.kept)), call))
+
+    @classmethod
+    def thaw(cls, state: bytes, fds: list[int], journal: bytes) -> Operation:
+        frozen = _decode(state)
+        try:
+            database = databases.open(frozen.url)
+        except ValueError:
+            close_all(fds)
+            return LostOperation()
+        query = cls.__new__(cls)
+        Query.__init__(query, database, frozen.statement, msgspec.msgpack.decode(frozen.kept, type=cls.keeps))
+        query._call = database.thaw(frozen.statement, cls.typed, frozen.call, fds, journal)
+        query._thawed = True
+        return query
+
+
+class _Background(Query):
+    """A question that no script waits for."""
+
+    name = "db_ask"
+    then: Callable[[Result | None], None]
+    result: Result | None = None
+
+    def _ask(self) -> Done | None:
+        try:
+            call = self._call = self.database.call(self.statement, whole=True)
+        except StatementError as error:
+            log(ERROR, "db", self.name, str(error))
+            return Done(-1)
+        self._hand_down(call)
+        return self._after(call.start())
+
+    def answer(self, result: Result) -> Done:
+        self.result = result
+        return Done(1)
+
+
+def ask(database: Database, statement: Statement, then: Callable[[Result | None], None]) -> None:
+    """Ask beside the process' other work, for management commands and timers; ``then`` gets the answer, or None after an error,
+    which is logged. It is not handed over: who asked is gone with the process."""
+    query = _Background(database, statement)
+    Background(query, lambda done: then(query.result))
