@@ -207,7 +207,8 @@ class PreloadedProcess:
         rights = array.array("i", [stdin, output, output])
         data = request(arguments, directory, dict(os.environ))
         sent = self._connection.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
-        self._connection.sendall(data[sent:])
+        if sent < len(data):  # a server that ended already has closed the connection, and sending nothing would fail
+            self._connection.sendall(data[sent:])
         self._answer = self._connection.makefile("rb")
         self.pid = int(self._answer.readline())
 

@@ -35,7 +35,8 @@ def main(path: str, *arguments: str) -> int:
     connection.connect(path)
     rights = b"".join(number.to_bytes(4, sys.byteorder) for number in range(3))
     sent = connection.sendmsg([data], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, rights)])
-    connection.sendall(data[sent:])
+    if sent < len(data):  # a server that ended already has closed the connection, and sending nothing would fail
+        connection.sendall(data[sent:])
     pid = read_number(connection)
     for number in PASSED_ON:
         _signal.signal(number, lambda number, _: posix.kill(pid, number))
