@@ -45,7 +45,6 @@ INSTEAD: dict[str, str] = {
     "db_http": "rest_get() and rest_post()",
     "db_oracle": _MYSQL,
     "db_postgres": _MYSQL,
-    "db_sqlite": _MYSQL,
     "db_text": _MYSQL,
     "db_unixodbc": _MYSQL,
     "db_virtual": "several db_url, one for each module",

@@ -1,0 +1,103 @@
+"""One statement on its way to a SQLite file.
+
+It ends with its result, or with -1 for an error, for a file that stays locked and for an answer larger than ``max_result_size``,
+-4 when too many statements wait. Another process asks again what reads, and makes a change if it has not been made
+(:mod:`~opensips_py.db.sqlite.ledger`).
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+
+import msgspec
+
+from opensips_py.db.database import Answered, Call, Result
+from opensips_py.db.sqlite.file import settings
+from opensips_py.db.sqlite.thread import Abandonable, FileThread, Task, is_change, only_reads
+from opensips_py.engine.operation import BUSY, LOST, Done
+from opensips_py.engine.thread_job import QueueFull, ThreadJob
+from opensips_py.server.log import ERROR, log
+
+
+class _Frozen(msgspec.Struct, array_like=True):
+    token: bytes
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(_Frozen).decode
+
+
+class SqliteCall(Call):
+    """One statement."""
+
+    def __init__(self, name: str, reader: FileThread, writer: FileThread, text: str, *, typed: bool, whole: bool) -> None:
+        self._name = name
+        self._thread = reader if only_reads(text) else writer
+        self._text = text
+        self._typed = typed
+        self._most = 0 if whole else settings.answer
+        self._token = b""
+        self._again = self._lost = False
+        self._job: ThreadJob[Result] | None = None
+        self._state = Abandonable(0)
+
+    def start(self) -> Done | None:
+        if self._lost:
+            return Done(LOST)
+        patience = time.monotonic() + settings.patience
+        self._state.until = patience
+        if self.mode == "plain" and self.deadline is None:
+            self.deadline = patience
+        if self.mode != "plain" and not self._token and is_change(self._text):
+            self._token = os.urandom(12)
+        state, thread, task = self._state, self._thread, Task(self._text, self._typed, self._most, self._token, self._again)
+        thread.threads.queue = settings.waiting
+        try:
+            self._job = ThreadJob(lambda: thread.run(state, task), threads=thread.threads)
+        except QueueFull as full:
+            log(ERROR, "db_sqlite", "query", f"{self._name}: {full}, refusing more ($rc -4)")
+            return Done(BUSY)
+        return None
+
+    def fileno(self) -> int:
+        return -1 if self._job is None else self._job.fd
+
+    def advance(self) -> Done | None:
+        job = self._job
+        if job is None or not job.done:
+            return None
+        self._job = None
+        try:
+            return Answered.of(job.result())
+        except (sqlite3.Error, sqlite3.Warning, ValueError, OverflowError) as error:
+            return self._failed(str(error))
+        finally:
+            job.close()
+
+    def expire(self) -> Done:
+        self.close()
+        return self._failed("no answer in time")
+
+    def _failed(self, why: str) -> Done:
+        log(ERROR, "db_sqlite", "query", f"{self._name}: {why} in [{self._text[:200]}]")
+        return Done(-1)
+
+    def close(self) -> None:
+        job, self._job = self._job, None
+        if job is not None:
+            self._thread.stop(self._state)
+            job.close()
+
+    # --- handing over -----------------------------------------------------------------------------------------------
+
+    def freeze(self) -> bytes:
+        return _encode(_Frozen(self._token))
+
+    def go_on(self, state: bytes) -> SqliteCall:
+        """It is the call of another process, which may have been made or not."""
+        self._token = _decode(state).token
+        self._again = True
+        self._lost = not self._token and not only_reads(self._text)
+        return self

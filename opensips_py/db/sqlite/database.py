@@ -1,0 +1,63 @@
+"""A SQLite file behind the common interface."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+
+from opensips_py.db.database import PATIENCE, Call, Database, DatabaseError, Result
+from opensips_py.db.sqlite.call import SqliteCall
+from opensips_py.db.sqlite.dialect import SqliteDialect
+from opensips_py.db.sqlite.file import PAUSES, connect, is_busy, parse, rows_of
+from opensips_py.db.sqlite.thread import FileThread
+from opensips_py.db.statement import Statement, StatementError
+
+
+class SqliteDatabase(Database):
+    """``sqlite://``."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.path = parse(url)
+        self.dialect = SqliteDialect()
+        self._reader = FileThread(self.path, reading=True)
+        self._writer = FileThread(self.path, reading=False)
+
+    @property
+    def name(self) -> str:
+        return f"sqlite://{self.path}"
+
+    def _text(self, statement: Statement) -> str:
+        """As the library wants it, which knows only UTF-8."""
+        try:
+            return self.dialect.text(statement).encode("latin-1").decode("utf-8")
+        except UnicodeDecodeError:
+            raise StatementError("the statement is not UTF-8; use ? for values with other bytes") from None
+
+    def call(self, statement: Statement, *, typed: bool = True, whole: bool = False) -> Call:
+        return self._call(statement, typed, whole)
+
+    def _call(self, statement: Statement, typed: bool, whole: bool) -> SqliteCall:
+        return SqliteCall(self.name, self._reader, self._writer, self._text(statement), typed=typed, whole=whole)
+
+    def thaw(self, statement: Statement, typed: bool, state: bytes, fds: list[int], journal: bytes) -> Call:
+        return self._call(statement, typed, False).go_on(state)
+
+    def read(self, statement: Statement, seconds: float = PATIENCE) -> Result:
+        text = self._text(statement)
+        until = time.monotonic() + seconds
+        while True:
+            try:
+                connection = connect(self.path)
+                try:
+                    return rows_of(connection.execute(text), True, 0)
+                finally:
+                    connection.close()
+            except (sqlite3.Error, sqlite3.Warning, ValueError, OverflowError) as error:
+                if not (isinstance(error, sqlite3.Error) and is_busy(error)) or time.monotonic() > until:
+                    raise DatabaseError(str(error)) from None
+            time.sleep(PAUSES[1])
+
+    def close(self) -> None:
+        self._reader.close()
+        self._writer.close()

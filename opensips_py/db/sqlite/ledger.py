@@ -1,0 +1,61 @@
+"""Which changes have been made: table ``opensips_py_done`` of each SQLite file.
+
+A change that may be handed over to another process has a token, which is written in the transaction of the change. Whoever comes
+to make it once more, because nobody knows what became of it, finds the token, or fails to write it, and takes the answer that is
+there. So it is made exactly once, whenever its process dies or however long that is stuck.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections import deque
+
+import msgspec
+
+from opensips_py.db.database import Result
+
+TABLE = "opensips_py_done"
+KEPT = 120.0
+"""Seconds for which a token is kept after its process has its answer."""
+ABANDONED = 3600
+"""Seconds after which tokens of processes that have died are removed."""
+_AT_ONCE = 64
+"""Tokens removed with one change."""
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(Result).decode
+
+
+class Ledger:
+    """The part of one connection that writes."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._old: deque[tuple[float, bytes]] = deque()
+        """Tokens by when they were written."""
+        connection.execute(
+            f"CREATE TABLE IF NOT EXISTS {TABLE} "
+            "(token BLOB PRIMARY KEY, at INTEGER NOT NULL, answer BLOB NOT NULL) WITHOUT ROWID"
+        )
+        connection.execute(f"DELETE FROM {TABLE} WHERE at < ?", (int(time.time()) - ABANDONED,))
+
+    def answer(self, token: bytes) -> Result | None:
+        """The answer to a change that has been made."""
+        row = self._connection.execute(f"SELECT answer FROM {TABLE} WHERE token = ?", (token,)).fetchone()
+        return None if row is None else _decode(row[0])
+
+    def note(self, token: bytes, answer: Result) -> bool:
+        """Write a token, in the transaction of its change. False: it is there already, and nothing must be committed."""
+        now = time.monotonic()
+        try:
+            self._connection.execute(f"INSERT INTO {TABLE} VALUES (?, ?, ?)", (token, int(time.time()), _encode(answer)))
+        except sqlite3.IntegrityError:
+            return False
+        old = self._old
+        for _ in range(_AT_ONCE):
+            if not old or old[0][0] > now - KEPT:
+                break
+            self._connection.execute(f"DELETE FROM {TABLE} WHERE token = ?", (old.popleft()[1],))
+        old.append((now, token))
+        return True
