@@ -41,7 +41,6 @@ INSTEAD: dict[str, str] = {
     "cachedb_mongodb": "cachedb_redis",
     "cachedb_sql": "cachedb_local, or avp_db_query()",
     "db_cachedb": _MYSQL,
-    "db_flatstore": "event_datagram, or xlog()",
     "db_http": "rest_get() and rest_post()",
     "db_oracle": _MYSQL,
     "db_postgres": _MYSQL,

@@ -1,0 +1,141 @@
+"""Rows appended to text files: ``flatstore:/var/log/opensips``, a file for each table.
+
+A row is one line, written in one go at the end of the file, so that processes that share a file do not mix their lines. The
+file is opened for each row: one that has been moved away gets no further line.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+
+from opensips_py.db.database import PATIENCE, Answered, Call, Database, DatabaseError, Result
+from opensips_py.db.dialect import check_name
+from opensips_py.db.statement import Insert, SqlValue, Statement, StatementError, Time
+from opensips_py.engine.dummy_request import report_context
+from opensips_py.engine.lost_operation import close_all
+from opensips_py.engine.operation import Done
+from opensips_py.script.context import Context
+from opensips_py.script.declarations import ConfigError
+from opensips_py.server.log import ERROR, log
+from opensips_py.server.process import this
+
+
+class Settings:
+    """What the db_flatstore module's parameters say (process-wide)."""
+
+    delimiter: str = "|"
+    prefix: str | Callable[[Context], str] = ""
+    suffix: str | Callable[[Context], str] = ".log"
+    single_file: bool = False
+
+
+settings = Settings()
+
+
+class FlatCall(Call):
+    """Rows for a file. It is done at once, so there is never anything to be handed over."""
+
+    def __init__(self, path: str, lines: bytes) -> None:
+        self._path, self._lines = path, lines
+
+    def start(self) -> Done:
+        try:
+            append(self._path, self._lines)
+        except OSError as error:
+            log(ERROR, "db_flatstore", "insert", f"{self._path}: {error.strerror}")
+            return Done(-1)
+        return Answered.of(Result([]))
+
+    def fileno(self) -> int:
+        return -1
+
+    def advance(self) -> Done:
+        return Done(-1)
+
+    def expire(self) -> Done:
+        return Done(-1)
+
+    def freeze(self) -> bytes:
+        return b""
+
+
+def append(path: str, lines: bytes) -> None:
+    """Write lines at the end of a file: all of them, or OSError and (unless another process writes too) none."""
+    fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        before = os.fstat(fd).st_size
+        written = os.write(fd, lines)
+        if written < len(lines):
+            if os.fstat(fd).st_size == before + written:
+                os.ftruncate(fd, before)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    finally:
+        os.close(fd)
+
+
+class FlatDatabase(Database):
+    """``flatstore:``. Rows can be added, and nothing else."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.directory = "/" + url.removeprefix("flatstore:").strip("/")
+        if not url.removeprefix("flatstore:").startswith("/"):
+            raise ValueError(f"[{url}] names no directory: flatstore:/var/log/opensips")
+
+    @property
+    def name(self) -> str:
+        return f"flatstore:{self.directory}"
+
+    def path(self, table: str) -> str:
+        """The file of a table: ``acc_3.log`` of process 3, or ``acc.log`` of all."""
+        check_name(table)
+        process = "" if settings.single_file else f"_{this.slot}"
+        return f"{self.directory}/{_affix(settings.prefix)}{table}{process}{_affix(settings.suffix)}"
+
+    def call(self, statement: Statement, *, typed: bool = True, whole: bool = False) -> Call:
+        if not isinstance(statement, Insert) or statement.existing != "error":
+            raise StatementError(f"{self.name}: rows can be added to a file, and nothing else")
+        lines = "".join(settings.delimiter.join(map(_field, row)) + "\n" for row in statement.rows)
+        return FlatCall(self.path(statement.table), lines.encode("latin-1"))
+
+    def thaw(self, statement: Statement, typed: bool, state: bytes, fds: list[int], journal: bytes) -> Call:
+        close_all(fds)
+        return self.call(statement)
+
+    def read(self, statement: Statement, seconds: float = PATIENCE) -> Result:
+        done = self.call(statement).start()
+        if not isinstance(done, Answered):
+            raise DatabaseError(f"a row cannot be written to {self.directory}")
+        return done.result
+
+    def check_version(self, table: str, expected: int) -> None:
+        """Files have no version, but there must be a place for them."""
+        if not (os.path.isdir(self.directory) and os.access(self.directory, os.W_OK | os.X_OK)):
+            raise ConfigError(f"{self.directory} is no directory, or cannot be written to")
+
+
+def _affix(text: str | Callable[[Context], str]) -> str:
+    """What stands before or behind the name of a table, which may have variables in it: of the time, of the process."""
+    return text if isinstance(text, str) else text(report_context()).replace("/", "_").replace("\0", "")
+
+
+def _field(value: SqlValue) -> str:
+    """A value; what would end the field or the line is written as an escape sequence."""
+    if value is None:
+        return ""
+    if isinstance(value, Time):
+        return str(value.seconds)
+    if not isinstance(value, str):
+        return str(value)
+    for sign, escaped in (
+        ("\\", "\\\\"),
+        (settings.delimiter, f"\\{settings.delimiter}"),
+        ("\n", "\\n"),
+        ("\r", "\\r"),
+        ("\0", "\\0"),
+    ):
+        if sign in value:
+            value = value.replace(sign, escaped)
+    return value
