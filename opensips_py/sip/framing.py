@@ -19,8 +19,8 @@ PING = b"\r\n\r\n"
 PONG = b"\r\n"
 """The answer to it."""
 
-_end = re.compile(rb"\r?\n\r?\n").search
-_line_ends = re.compile(rb"[\r\n]*").match
+_line_ends = re.compile(rb"(?:(?!\r\n\r\n|\r(?:\n\r?)?\Z)[\r\n])*").match
+"""Line ends up to a ping, or to what may become one."""
 _length = re.compile(rb"\n(?:content-length|l)[ \t]*+:(?:[ \t]|\r?\n[ \t])*([^\r\n]*)", re.IGNORECASE).findall
 
 
@@ -99,7 +99,7 @@ class Framer:
                 return None
         start = self._start
         end = self._end_of_headers(start)
-        if end is None:
+        if end is None or end - start > MAX_MESSAGE:
             if length - start > MAX_MESSAGE:
                 raise FramingError(400, f"no end of the headers in {MAX_MESSAGE} bytes")
             return None
@@ -121,28 +121,27 @@ class Framer:
         """Offset behind the empty line; None: it has not come yet."""
         buffer = self._buffer
         seen = max(start, self._seen)
-        end = buffer.find(b"\r\n\r\n", seen)
-        if end >= 0 and buffer.find(b"\n\n", seen, end) < 0:
-            return end + 4
-        found = _end(buffer, seen)
-        if found is not None:
-            return found.end()
-        self._seen = max(start, len(buffer) - 3)
+        end = buffer.find(b"\n\r\n", seen)
+        bare = buffer.find(b"\n\n", seen, end + 1 if end >= 0 else len(buffer))
+        if bare >= 0:
+            return bare + 2
+        if end >= 0:
+            return end + 3
+        self._seen = max(start, len(buffer) - 2)
         return None
 
     def _skip_line_ends(self) -> bool:
-        """Take line ends off the front. True: they are a ping."""
-        buffer, start = self._buffer, self._start
+        """Take line ends off the front, however they are cut. True: they are a ping."""
+        buffer = self._buffer
+        skipped = _line_ends(buffer, self._start)
+        assert skipped is not None  # it matches the empty string
+        start = self._start = skipped.end()
         if buffer.startswith(PING, start):
             self._start = start + 4
             self.chunks = 1
             return True
-        if PING.startswith(buffer[start : start + 5]):  # half a ping, or a keep-alive that wants no answer
+        if start == len(buffer) or buffer[start] == 0x0D:  # half a ping, or a keep-alive that wants no answer
             self.chunks = 0
-        else:
-            skipped = _line_ends(buffer, start)
-            assert skipped is not None  # it matches the empty string
-            self._start = skipped.end()
         return False
 
     def _body_length(self, start: int, end: int) -> int:

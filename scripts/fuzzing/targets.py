@@ -99,8 +99,7 @@ def _framed(*pieces: bytes) -> tuple[list[bytes], tuple[int, str] | None]:
 
 def sip_stream(data: bytes) -> None:
     """SIP over TCP."""
-    _framed(data)
-    _framed(*_halves(data))
+    assert _framed(data) == _framed(*_halves(data))
 
 
 # --- management ---------------------------------------------------------------------------------------------------------
@@ -171,8 +170,7 @@ def _http(*pieces: bytes) -> object:
 
 def http_response(data: bytes) -> None:
     """The answer of a web server."""
-    _http(data)
-    _http(*_halves(data))
+    assert _http(data) == _http(*_halves(data))
 
 
 _QUERIES = [wire.query(Question("example.com", kind)) for kind in ("A", "AAAA", "SRV", "NAPTR")]
@@ -196,8 +194,7 @@ def _result(*pieces: bytes) -> object:
 
 def mysql_result(data: bytes) -> None:
     """The answer to a query."""
-    _result(data)
-    _result(*_halves(data))
+    assert _result(data) == _result(*_halves(data))
 
 
 _DATABASES = [parse_database_url("mysql://voip:secret@127.0.0.1/voip" + more) for more in ("", "?unix_socket=/run/db.sock")]
@@ -230,8 +227,8 @@ def _replies(*pieces: bytes) -> object:
 
 def redis_replies(data: bytes) -> None:
     """Two replies of Redis."""
-    _replies(data)
-    _replies(*_halves(data))
+    whole = _replies(data)
+    assert whole is None or whole == _replies(*_halves(data))  # what follows the replies may be at fault, and never be read
 
 
 TARGETS: dict[str, Callable[[bytes], None]] = {

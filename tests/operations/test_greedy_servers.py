@@ -25,7 +25,8 @@ from opensips_py.modules.ldap import LdapSearch
 from opensips_py.modules.ldap.protocol import LdapLogin, search
 from opensips_py.modules.ldap.url import parse_ldap_url
 from opensips_py.modules.rest_client import pool as http_pool
-from opensips_py.modules.rest_client.transfer import RestGet, Targets, request_bytes
+from opensips_py.modules.rest_client.request import request_bytes
+from opensips_py.modules.rest_client.transfer import RestGet, Targets
 from opensips_py.modules.rest_client.url import parse_http_url
 from opensips_py.server.process import this
 from tests.operations.driving import Driver

@@ -21,6 +21,7 @@ from opensips_py.engine.operation import LOST, Done
 from opensips_py.modules import rest_client
 from opensips_py.modules.rest_client import connection as connections
 from opensips_py.modules.rest_client import pool as pools
+from opensips_py.modules.rest_client.request import Header, request_bytes
 from opensips_py.modules.rest_client.transfer import INTERNAL, RestGet, RestPost, RestPut, Targets, Transfer
 from opensips_py.modules.rest_client.url import Origin, parse_http_url
 from opensips_py.script.declarations import ConfigError
@@ -249,7 +250,8 @@ def test_megabytes_come_whole() -> None:
 @pytest.mark.parametrize(("function", "method"), [(rest_client.rest_post, "POST"), (rest_client.rest_put, "PUT")])
 def test_bodies_are_sent_with_their_type(function: Any, method: str) -> None:
     assert run(post("/p", "data bob", "text/x", function)) == answer(f"{method}|text/x|data bob", None)
-    assert run(post("/p", "a=b", None, function)) == answer(f"{method}|application/x-www-form-urlencoded|a=b", None)
+    for none in (None, ""):
+        assert run(post("/p", "a=b", none, function)) == answer(f"{method}|None|a=b", None)
     assert run(post("/p", "z" * 3_000_000, "t/u", function)) == answer(f"{method}|t/u|3000000", None)
 
 
@@ -257,7 +259,8 @@ def test_header_lines_are_for_the_next_request_only() -> None:
     ctx = context()
     assert rest_client.rest_append_hf(ctx, "X-Test: hv\r\n") == 1
     assert rest_client.rest_append_hf(ctx, "X-Other: 2") == 1
-    assert rest_client.rest_append_hf(ctx, "no header") == -1
+    for none in ("no header", "7", "", ": x", "\xfc\xf1"):  # as curl: not sent
+        assert rest_client.rest_append_hf(ctx, none) == 1
     assert rest_client.rest_append_hf(ctx, "X-Evil: 1\r\nX-Two: 2") == -1
     base = f"http://us%20er:pw@127.0.0.1:{PORT}"
     assert (
@@ -265,6 +268,20 @@ def test_header_lines_are_for_the_next_request_only() -> None:
         == f"Host=127.0.0.1:{PORT}|X-Test=hv|X-Other=2|Authorization=Basic dXMlMjBlcjpwdw=="
     )
     assert body_of(run(get("/headers", BASE, ctx))) == f"Host=127.0.0.1:{PORT}|X-Test=None|X-Other=None|Authorization=None"
+
+
+@pytest.mark.parametrize(
+    ("lines", "sent"),
+    [
+        ((), "Host: h\r\nAccept: */*\r\n"),
+        (("Accept: application/json", "host: other"), "Accept: application/json\r\nhost: other\r\n"),
+        (("Accept:", "X-Empty;"), "Host: h\r\nX-Empty:\r\n"),
+        (("Content-Length: 5",), "Host: h\r\nAccept: */*\r\n"),
+    ],
+)
+def test_headers_of_the_script_take_the_place_of_what_is_sent_by_itself(lines: tuple[str, ...], sent: str) -> None:
+    headers = [header for line in lines if (header := Header.of_line(line)) is not None]
+    assert request_bytes("GET", parse_http_url("http://h/p"), headers, None) == f"GET /p HTTP/1.1\r\n{sent}\r\n".encode()
 
 
 def test_a_connection_is_kept_and_the_fd_store_told_once(server: HttpServer, process: SimpleNamespace) -> None:

@@ -147,6 +147,33 @@ def test_where_the_stream_is_cut_changes_no_message(pieces: list[bytes], cuts: l
     assert not framer.unfinished
 
 
+def outcome(*pieces: bytes) -> tuple[list[bytes], str]:
+    framer = Framer()
+    found = []
+    try:
+        for piece in pieces:
+            framer.receive(piece)
+            while (one := framer.next()) is not None:
+                found.append(one)
+    except FramingError as error:
+        return found, str(error)
+    return found, ""
+
+
+noise = st.lists(st.sampled_from([b"\r", b"\n", b"\r\n", b"X", message(), b"A: b\n", b"l: 0"]), max_size=12).map(b"".join)
+
+
+@given(noise, st.data())
+def test_where_noise_is_cut_changes_nothing(stream: bytes, data: st.DataObject) -> None:
+    cut = data.draw(st.integers(0, len(stream)))
+    assert outcome(stream[:cut], stream[cut:]) == outcome(stream)
+
+
+@pytest.mark.parametrize("before", [b"\r", b"\n", b"\r\r", b"\r\n\r", b"\n\r", b"\r\n\n"])
+def test_a_lone_line_end_hides_no_ping(before: bytes) -> None:
+    assert outcome(before + PING + message()) == ([PING, message()], "")
+
+
 @given(st.binary(max_size=300))
 def test_whatever_comes_is_a_message_or_an_error_or_unfinished(data: bytes) -> None:
     framer = Framer()

@@ -102,7 +102,7 @@ class ResultReader:
         state, head = self._state, data[at]
         if state == _ROWS:
             if head == 0xFE and end - at < 9:
-                return self._end(data[at + 3] | data[at + 4] << 8)
+                return self._end(data, at + 3, end)
             if head == 0xFF:
                 return self._fail(_error(data[at:end]))
             if not self._discard:
@@ -125,17 +125,20 @@ class ResultReader:
         if head == 0x00:
             _, at = _number(data, at + 1)
             _, at = _number(data, at)
-            return self._end(data[at] | data[at + 1] << 8)
+            return self._end(data, at, end)
         if head == 0xFB:
             return self._fail((2027, "the server asks for a local file"))
-        self._left, _ = _number(data, at)
-        if not self._left:
+        self._left, at = _number(data, at)
+        if not self._left or at > end:
             return self._fail(_MALFORMED)
         self._state = _COLUMNS
         return False
 
-    def _end(self, status: int) -> bool:
-        if not status & _MORE_RESULTS:
+    def _end(self, data: bytes, at: int, end: int) -> bool:
+        """A result is complete; the server's status stands at ``at``."""
+        if at + 2 > end:  # cut short: what follows is no part of it
+            return self._fail(_MALFORMED)
+        if not data[at] & _MORE_RESULTS:
             return True
         self._state = _FIRST
         self._discard = True
@@ -161,6 +164,8 @@ class ResultReader:
             value = data[at : at + size].decode("latin-1")
             at += size
             row.append(value if kind not in _CONVERTED else _convert(kind, value))
+        if at > end:  # fewer values than columns
+            raise IndexError
         return row
 
 
@@ -179,7 +184,7 @@ def _convert(kind: int, text: str) -> Cell:
 
 
 def _number(data: bytes, at: int) -> tuple[int, int]:
-    """A length-encoded integer, and the offset behind it."""
+    """A length-encoded integer, and the offset behind it, which is beyond the packet when that is cut short."""
     head = data[at]
     if head < 0xFB:
         return head, at + 1

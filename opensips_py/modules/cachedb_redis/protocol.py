@@ -118,7 +118,8 @@ class Replies:
 
     def is_status(self, number: int) -> bool:
         """Whether a reply is a status (``+OK``), which looks like a text in ``values``. Those before it have one line."""
-        return self._head.split(b"\r\n", number)[number].startswith(b"+")
+        lines = self._head.split(b"\r\n", number)  # a long error before it may have left no room
+        return number < len(lines) and lines[number].startswith(b"+")
 
     def checked(self) -> list[Any]:
         """The replies; ServiceError when one is an error."""

@@ -12,11 +12,12 @@ from urllib.parse import quote, unquote_to_bytes
 
 from opensips_py.clients import pools
 from opensips_py.modules.rest_client import connection, pool
-from opensips_py.modules.rest_client.transfer import INTERNAL, RestGet, RestPost, RestPut, Targets, Transfer, request_bytes
+from opensips_py.modules.rest_client.request import Header, request_bytes
+from opensips_py.modules.rest_client.transfer import INTERNAL, RestGet, RestPost, RestPut, Targets, Transfer
 from opensips_py.modules.rest_client.url import parse_http_url
 from opensips_py.script.context import Context, Value
 from opensips_py.script.declarations import ALL, ConfigError, HeaderLines, Line, Module, Var
-from opensips_py.server.log import ERROR, log
+from opensips_py.server.log import ERROR, WARNING, log
 
 module = Module("rest_client", doc="HTTP requests (OpenSIPS module rest_client)")
 
@@ -62,8 +63,6 @@ pool.statistics.declare(module)
 
 SLOT = "rest_client"
 """Where header lines for the next request wait in the context."""
-DEFAULT_TYPE = "application/x-www-form-urlencoded"
-"""Content type of a body when the script gives none (curl's)."""
 
 
 @module.on_check
@@ -129,7 +128,7 @@ def rest_post(
     recv_ctype: Var | None = None,
     code: Var | None = None,
 ) -> Transfer | int:
-    """POST a body to ``url``. Return codes as those of rest_get()."""
+    """POST a body to ``url``, without Content-Type when the type is omitted or empty. Return codes as those of rest_get()."""
     assert recv_body is not None
     return _transfer(RestPost, ctx, url, send_body, send_ctype, recv_body, recv_ctype, code)
 
@@ -144,7 +143,7 @@ def rest_put(
     recv_ctype: Var | None = None,
     code: Var | None = None,
 ) -> Transfer | int:
-    """PUT a body to ``url``. Return codes as those of rest_get()."""
+    """PUT a body to ``url``, without Content-Type when the type is omitted or empty. Return codes as those of rest_get()."""
     assert recv_body is not None
     return _transfer(RestPut, ctx, url, send_body, send_ctype, recv_body, recv_ctype, code)
 
@@ -156,13 +155,19 @@ for _name in ("rest_post", "rest_put"):
 
 @module.function(routes=ALL)
 def rest_append_hf(ctx: Context, txt: HeaderLines) -> int:
-    """Add a header line, ``"Name: value"``, to the next request that this message makes. May be called several times."""
+    """Add a header line, ``"Name: value"``, to the next request that this message makes. May be called several times.
+
+    What is no header line is not sent: 1 all the same, and the log says so. ``"Name:"`` takes away what the request has by
+    itself, as Accept; ``"Name;"`` is a header with an empty value (both as in curl). -1 when it would be several lines.
+    """
     line = txt.strip("\r\n")
-    name, colon, _ = line.partition(":")
-    if not colon or not name.strip() or "\r" in line or "\n" in line:
-        log(ERROR, "rest_client", "rest_append_hf", f"[{line[:100]}] is not a header line")
+    if "\r" in line or "\n" in line:
+        log(ERROR, "rest_client", "rest_append_hf", f"[{line[:100]}] is more than one header line")
         return -1
-    ctx.slots.setdefault(SLOT, []).append(line)
+    if Header.of_line(line) is None:
+        log(WARNING, "rest_client", "rest_append_hf", f"[{line[:100]}] is not a header line and is not sent")
+    else:
+        ctx.slots.setdefault(SLOT, []).append(line)
     return 1
 
 
@@ -188,16 +193,18 @@ def _transfer(
     ctype: Var | None,
     code: Var | None,
 ) -> Transfer | int:
-    headers: list[str] = ctx.slots.pop(SLOT, []) if ctx.slots else []
+    lines: list[str] = ctx.slots.pop(SLOT, []) if ctx.slots else []
+    headers = [header for line in lines if (header := Header.of_line(line)) is not None]
     try:
         parsed = parse_http_url(url)
     except ValueError as error:
         log(ERROR, "rest_client", kind.name, f"{url[:200]}: {error}")
         return INTERNAL
     if parsed.credentials is not None:
-        headers.append("Authorization: Basic " + base64.b64encode(parsed.credentials.encode("latin-1")).decode())
-    if body is not None and not any(line.lower().startswith("content-type:") for line in headers):
-        headers.append(f"Content-Type: {_one_line(content_type or DEFAULT_TYPE)}")
+        basic = base64.b64encode(parsed.credentials.encode("latin-1")).decode()
+        headers.append(Header("authorization", f"Authorization: Basic {basic}"))
+    if body is not None and content_type and not any(header.name == "content-type" for header in headers):
+        headers.append(Header("content-type", f"Content-Type: {_one_line(content_type)}"))
     request = request_bytes(kind.method, parsed, headers, None if body is None else body.encode("latin-1"))
     targets = Targets(out.text, None if ctype is None else ctype.text, None if code is None else code.text)
     return kind(parsed.origin, request, targets)

@@ -6,12 +6,16 @@ extensions of chunks and trailers (RFC 9112 7.1). The parser keeps none of it, b
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
 import httptools
 
 _BODYLESS = frozenset((204, 304))
-
+_STATUS_LINE = b"HTTP/"
+_END_OF_HEAD = re.compile(rb"\n\r?\n")
+_FOLD = re.compile(rb"[ \t]*\r?\n[ \t]+")
+_LINE_END = re.compile(rb"\r?\n")
 
 PER_BYTE = 8
 """Bytes around the body that are allowed for each of its own: chunks of one byte have five."""
@@ -35,6 +39,7 @@ class Response:
     __slots__ = (
         "_body",
         "_framed",
+        "_head",
         "_headers_done",
         "_limits",
         "_parser",
@@ -49,6 +54,8 @@ class Response:
     def __init__(self, limits: Limits) -> None:
         self._parser = httptools.HttpResponseParser(self)
         self._limits = limits
+        self._head = bytearray()
+        """Status line and headers as far as they have come."""
         self._received = 0
         self._body: list[bytes] = []
         self._size = 0
@@ -68,7 +75,8 @@ class Response:
         """
         self._received += len(data)
         try:
-            self._parser.feed_data(data)
+            if self._headers_done or (data := self._take_heads(data)):
+                self._parser.feed_data(data)
         except httptools.HttpParserCallbackError as error:
             if isinstance(error.__context__, TooLarge):
                 raise error.__context__ from None
@@ -80,6 +88,34 @@ class Response:
         if not self.complete:
             self._check_around()
         return self.complete
+
+    def _take_heads(self, data: bytes) -> bytes:
+        """Give the parser whole heads, normalised, of informational responses too; what is left behind the final one."""
+        head = self._head
+        searched = max(0, len(head) - 2)
+        head += data
+        while not self._headers_done:
+            if head.startswith((b"\r", b"\n")):  # empty lines before a response
+                del head[: len(head) - len(head.lstrip(b"\r\n"))]
+                searched = 0
+            if not head.startswith(_STATUS_LINE[: len(head)]):
+                raise httptools.HttpParserError(f"it begins with {bytes(head[:20])!r}")
+            end = _END_OF_HEAD.search(head, searched)
+            if end is None:
+                return b""
+            whole = bytes(head[: end.end()])
+            del head[: end.end()]
+            searched = 0
+            self._parser.feed_data(_normalised(whole))
+            if self.status < 100:
+                raise httptools.HttpParserInvalidStatusError(f"there is no status {self.status:03}")
+        # line ends of LF alone around chunks, folds in trailers: what the head has lost already
+        self._parser.set_dangerous_leniencies(
+            lenient_optional_cr_before_lf=True, lenient_optional_lf_after_cr=True, lenient_headers=True
+        )
+        rest = bytes(head)
+        head.clear()
+        return rest
 
     def _check_around(self) -> None:
         body, around = self._limits
@@ -94,8 +130,8 @@ class Response:
 
     @property
     def body(self) -> bytes:
-        """The body."""
-        return self._body[0] if len(self._body) == 1 else b"".join(self._body)
+        """The body without white space around it, as scripts get it."""
+        return b"".join(self._body).strip(b" \t\r\n")
 
     # --- called by the parser -----------------------------------------------------------------------------------
 
@@ -138,3 +174,16 @@ class Response:
             return
         self.complete = True
         self.keep_alive = bool(self._parser.should_keep_alive())
+
+
+def _normalised(head: bytes) -> bytes:
+    """A head without folds (RFC 9112 5.2), with CRLF (2.2), and with one Content-Length where equal ones stand (RFC 9110 8.6)."""
+    lines = _LINE_END.split(_FOLD.sub(b" ", head))
+    lengths = [number for number, line in enumerate(lines) if line[:15].lower() == b"content-length:"]
+    if lengths:
+        values = {value.strip() for number in lengths for value in lines[number][15:].split(b",")}
+        if len(values) == 1:
+            lines[lengths[0]] = b"Content-Length: " + values.pop()
+            for number in reversed(lengths[1:]):
+                del lines[number]
+    return b"\r\n".join(lines)

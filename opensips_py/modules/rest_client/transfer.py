@@ -25,7 +25,7 @@ from opensips_py.engine.operation import BUSY, LOST, READ, WRITE, Done, DoneUnle
 from opensips_py.modules.rest_client.connection import HttpConnection
 from opensips_py.modules.rest_client.pool import Full, Unavailable, pool, settings
 from opensips_py.modules.rest_client.response import Limits, Response, TooLarge
-from opensips_py.modules.rest_client.url import HttpUrl, Origin
+from opensips_py.modules.rest_client.url import Origin
 from opensips_py.script.context import Value
 from opensips_py.server.log import ERROR, log
 
@@ -52,14 +52,6 @@ class _Frozen(msgspec.Struct, array_like=True):
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(_Frozen).decode
-
-
-def request_bytes(method: str, url: HttpUrl, headers: list[str], body: bytes | None) -> bytes:
-    """A request as it is sent; ``headers`` are lines without line end."""
-    length = "" if body is None else f"Content-Length: {len(body)}\r\n"
-    lines = "".join(f"{line}\r\n" for line in headers)
-    head = f"{method} {url.target} HTTP/1.1\r\nHost: {url.origin.field}\r\nAccept: */*\r\n{lines}{length}\r\n".encode("latin-1")
-    return head if body is None else head + body
 
 
 class Transfer(Operation):
