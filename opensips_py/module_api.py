@@ -20,6 +20,7 @@ A script loads it with ``loadmodule "crm.py"`` and writes ``async(customer("$fU"
 from __future__ import annotations
 
 from opensips_py.engine.operation import BUSY, CANCELLED, LOST, TIMEOUT
+from opensips_py.engine.outbox import Outbox
 from opensips_py.script.context import Context, RouteKind, Value
 from opensips_py.script.declarations import (
     ALL,
@@ -43,6 +44,8 @@ from opensips_py.script.declarations import (
 )
 from opensips_py.script.outputs import Out, to_script, to_unicode
 from opensips_py.server.log import ALERT, CRITICAL, DBG, ERROR, INFO, NOTICE, WARNING, log
+from opensips_py.tm.callbacks import Moment, When
+from opensips_py.tm.transaction_data import TransactionData
 from opensips_py.user_modules.own_request import Reply, RequestFailed, send_request
 from opensips_py.user_modules.python_module import Module
 from opensips_py.user_modules.shared_data import Shared
@@ -69,8 +72,10 @@ __all__ = [
     "MIError",
     "Module",
     "ModuleParameter",
+    "Moment",
     "O",
     "Out",
+    "Outbox",
     "Pattern",
     "R",
     "Reply",
@@ -81,10 +86,12 @@ __all__ = [
     "Static",
     "Statistic",
     "T",
+    "TransactionData",
     "V",
     "Value",
     "Var",
     "VarList",
+    "When",
     "log",
     "send_request",
     "to_script",

@@ -21,7 +21,7 @@ from opensips_py.script.parameters import LATER, PARAMETERS, REMOVED
 from opensips_py.script.printer import quoted
 from opensips_py.script.variable_syntax import VariableError
 from opensips_py.server import traffic
-from scripts import state_diagrams
+from scripts import state_diagrams, store_table
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "reference"
 
@@ -318,6 +318,7 @@ def write() -> None:
     FOLDER.mkdir(exist_ok=True)
     for name, text in pages().items():
         (FOLDER / name).write_text(text)
+    store_table.PAGE.write_text(store_table.page(store_table.PAGE.read_text()))
 
 
 if __name__ == "__main__":

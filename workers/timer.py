@@ -13,6 +13,7 @@ from typing import Any
 
 from ipc.counters import SlotStatus
 from opensips_py.core import reload
+from opensips_py.engine import outbox
 from opensips_py.engine.dummy_request import report_context
 from opensips_py.script.context import RouteKind
 from opensips_py.server.guard import run_guarded
@@ -72,6 +73,7 @@ class Duty:
     def _sweep(self) -> None:
         self._call(uac_reply.SWEEP_SECONDS, self._sweep)
         uac_reply.sweep()
+        outbox.sweep()
 
 
 _standing_in: list[Duty] = []

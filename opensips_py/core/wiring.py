@@ -10,7 +10,7 @@ from opensips_py.clients.service import pool as service
 from opensips_py.core import async_events
 from opensips_py.db.mysql import pool as mysql
 from opensips_py.dns.resolver import resolver
-from opensips_py.engine import blocking_wait, engine
+from opensips_py.engine import blocking_wait, engine, outbox
 from opensips_py.net import resolve
 from opensips_py.script import names
 from opensips_py.tm import failure_route, transaction, uac_reply
@@ -23,7 +23,7 @@ def wire() -> None:
     blocking_wait.served[:] = [resolver]
     # transactions: messages that could not be sent, replies that somebody wants to hear of
     transaction.unsent[:] = [failure_route.try_next_server]
-    transaction.tellers[:] = [uac_reply.tell]
+    transaction.tellers.update({uac_reply.PREFIX: uac_reply.tell, outbox.PREFIX: outbox.deliver})
     # the async engine's deadlines and take-overs are events
     engine.observers[:] = [async_events.tell]
     # what the management command list_pools asks

@@ -12,11 +12,12 @@ from collections.abc import Iterator
 
 import msgspec
 
+from ipc.prefixes import prefix
 from ipc.store import Store
 
-PREFIX = b"p"
-JOURNAL = b"j"
-ORPHAN_STATUS = b"x"
+PREFIX = prefix(b"p", "parked operation", __name__)
+JOURNAL = prefix(b"j", "what a parked operation has read since", __name__)
+ORPHAN_STATUS = prefix(b"x", "exit status of a program whose worker died", __name__)
 """Prefix under which the attendant leaves the exit status of a child process that lost its worker."""
 
 

@@ -18,14 +18,15 @@ from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 
+from ipc.prefixes import prefix
 from opensips_py.engine.parked import Tokens
 from opensips_py.evi.mailbox import TOKEN, mailbox
 from opensips_py.script.context import RouteKind
 from opensips_py.script.shell_pattern import matcher
 from opensips_py.server.process import this
 
-PREFIX = b"e"
-TOLD = b"r"
+PREFIX = prefix(b"e", "subscription to an event", __name__)
+TOLD = prefix(b"r", "what a script that waits for an event has been told", __name__)
 """Store keys of what waiting scripts have been told: this, then the token."""
 SWEEP = 10.0
 """Seconds between two removals of subscriptions that have expired."""

@@ -14,6 +14,7 @@ from time import monotonic
 
 import msgspec
 
+from ipc.prefixes import prefix
 from ipc.store import StoreFull
 from opensips_py.core import cachedb
 from opensips_py.core.cachedb import CacheError
@@ -43,7 +44,7 @@ module.param(
 )
 module.param("enable_restart_persistency", int, 0, doc="keep values over a restart", no_effect="nothing is kept over a restart")
 
-PREFIX = b"k"
+PREFIX = prefix(b"k", "value of `cachedb_local`", __name__)
 DEFAULT = "default"
 _MAX_KEY = 511
 """Longest key of the store."""

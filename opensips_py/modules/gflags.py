@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from ipc.prefixes import prefix
 from opensips_py.script.context import Context
 from opensips_py.script.declarations import ALL, ConfigError, MIError, Module
 from opensips_py.server.log import ERROR, log
@@ -16,7 +17,7 @@ module = Module("gflags", doc="Flags of the server as a whole (OpenSIPS module g
 
 initial = module.param("initial", int, 0, doc="flags that are set at the start, as a number: 5 sets flags 0 and 2")
 
-_KEY = b"g"
+_KEY = prefix(b"g", "flags of the server", __name__)
 _FLAGS = 32
 _ALL = 0xFFFFFFFF
 

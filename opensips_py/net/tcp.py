@@ -24,14 +24,15 @@ from zlib import crc32
 import msgspec
 
 from ipc.mailbox import Mailboxes
+from ipc.prefixes import prefix
 from ipc.store import Batch, StoreError
 from opensips_py.script.context import Context, ListenSocket
 from opensips_py.server.log import WARNING, log
 from opensips_py.server.process import this
 
-PREFIX = b"n"
+PREFIX = prefix(b"n", "who owns the connection to an address", __name__)
 """Begins the key of an address in the store."""
-REST = b"h"
+REST = prefix(b"h", "what was read of a connection and is not processed", __name__)
 """Begins the key of what has been read of a connection and not been processed; its number follows.
 
 Behind a longer key, :func:`processed_key`, stands how many bytes of it have been processed since it was stored: many messages may

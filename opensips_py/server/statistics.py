@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ipc.counters import Counters, CountersError
+from ipc.prefixes import prefix
 from opensips_py.script.declarations import Module, Statistic
 from opensips_py.server import log
 from opensips_py.server.process import this
@@ -21,7 +22,7 @@ DYNAMIC = "dynamic"
 """Group of what scripts make."""
 SCRIPT = "script"
 """Group of what scripts declare (parameter ``variable`` of module statistics)."""
-PREFIX = b"s"
+PREFIX = prefix(b"s", "name of a statistic made by a script", __name__)
 """Store keys: this, then ``group:name``; the value is the column in 8 bytes, big-endian."""
 MAX_NAME = 200
 """Longest name of a statistic, group included."""

@@ -14,7 +14,7 @@ from opensips_py.script.pseudo_variables_context import views
 from opensips_py.server.guard import run_guarded
 from opensips_py.server.process import this
 from opensips_py.sip.message import SipMessage, reread
-from opensips_py.tm import machine, msg_translator, server_transaction
+from opensips_py.tm import callbacks, machine, msg_translator, server_transaction
 from opensips_py.tm.picking import pending, pick
 from opensips_py.tm.record import CANCELLED, LOCAL, LOCAL_REPLY, NOT_RELAYED, PARKED, Record
 from opensips_py.tm.request_script import TransactionRoute
@@ -31,6 +31,8 @@ def relay_upstream(tx: Transaction, rec: Record, code: int, data: bytes, now: fl
         if rec.code < 200:
             local_reply(tx, rec, code, data, now)
         return
+    if rec.kept is not None:
+        data = callbacks.reply_out(tx, rec, code, data, local=False)
     if rec.code < 300:
         machine.replied(rec, code, data, now, local=False)
     # else a 2xx that comes after a negative reply passes, which goes on being repeated until the ACK (RFC 3261 16.7 step 5)
@@ -44,6 +46,8 @@ def all_failed(tx: Transaction, rec: Record, winner: int, now: float) -> None:
     To be called with the transaction held; the caller commits afterwards.
     """
     machine.finish_minor(rec, now, tx.out)
+    if rec.kept is not None:
+        _tell_of_failure(tx, rec, winner)
     name = rec.on_failure
     if name is not None:
         route = this.program.route(RouteKind.FAILURE, name)
@@ -55,6 +59,12 @@ def all_failed(tx: Transaction, rec: Record, winner: int, now: float) -> None:
                 _ended(ctx, tx, rec, follow, now)
             return
     answer(tx, rec, winner, now)
+
+
+def _tell_of_failure(tx: Transaction, rec: Record, winner: int) -> None:
+    branch = rec.branches[winner]
+    message = reread(branch.reply) if branch.reply else None
+    callbacks.tell(callbacks.When.FAILURE, tx, rec, code=branch.code, message=message, branch=winner, local=message is None)
 
 
 def _ended(ctx: Context, tx: Transaction, rec: Record, follow: FailureRoute, now: float) -> None:
@@ -167,6 +177,8 @@ def answer(tx: Transaction, rec: Record, winner: int, now: float) -> None:
         ctx = request_context(rec)
         code = branch.code
         data = msg_translator.reply(ctx, code, PHRASES[code], to_tag=rec.to_tag)
+        if rec.kept is not None:
+            data = callbacks.reply_out(tx, rec, code, data, local=True, branch=winner)
         machine.replied(rec, code, data, now, local=True)
         tx.out.append((rec.socket, data, rec.reply_host, rec.reply_port))
         hooks.answered(code, True)

@@ -23,7 +23,7 @@ from opensips_py.net.tcp import tuning
 from opensips_py.script.context import Branch, Context, RouteKind
 from opensips_py.server.guard import run_guarded
 from opensips_py.server.process import this
-from opensips_py.tm import identity, loops, machine, msg_translator, server_transaction
+from opensips_py.tm import callbacks, identity, loops, machine, msg_translator, server_transaction
 from opensips_py.tm.branch_route import BranchRun
 from opensips_py.tm.errors import RETURN_CODES, error_reply
 from opensips_py.tm.picking import SEND_FAILED
@@ -262,7 +262,14 @@ def _branch(ctx: Context, tx: Transaction, rec: Record, target: Branch, work: Fo
         return E_BAD_ADDRESS
     ip, port, sock = found[0]
     via = identity.branch_id(tx.key, len(rec.branches) + len(work.made))
+    edits = ctx.msg.edits
+    if rec.kept is not None and callbacks.wanted(rec, callbacks.When.REQUEST_OUT):
+        ctx.msg.edits = list(edits)  # what callbacks change is for this branch
+        number = len(rec.branches) + len(work.made)
+        callbacks.tell(callbacks.When.REQUEST_OUT, tx, rec, message=ctx.msg, branch=number, ctx=ctx, socket=sock)
     sent = msg_translator.forwarded(ctx, target.uri, sock, via, target.path, rec.headers)
+    if ctx.msg.edits is not edits:
+        ctx.msg.edits = edits
     minor = hooks.minor_branch_flag
     return UacBranch(
         uri=target.uri,
@@ -323,7 +330,7 @@ def _send(tx: Transaction, rec: Record, first: int) -> int:
     """Store the new branches, then send them, each to the first of its servers that can be sent to. 0 when one went out."""
     if not commit(tx):
         return -1
-    refused = _unsent(rec, range(first, len(rec.branches)))
+    refused = _unsent(tx, rec, range(first, len(rec.branches)))
     while refused:
         held = hold(tx)
         if held is None:
@@ -338,20 +345,23 @@ def _send(tx: Transaction, rec: Record, first: int) -> int:
                 commit(tx)
                 return E_SEND
             commit(tx)
-            refused = _unsent(held, again)
+            refused = _unsent(tx, held, again)
         finally:
             release(tx)
     return 0
 
 
-def _unsent(rec: Record, numbers: Sequence[int]) -> list[int]:
+def _unsent(tx: Transaction, rec: Record, numbers: Sequence[int]) -> list[int]:
     """Send branches; gives those that cannot be sent."""
     out = []
     for n in numbers:
         branch = rec.branches[n]
         send = this.send_open if branch.script_flags & tuning.open_branch_flag else this.send
-        if not send(this.sockets[branch.socket], branch.sent, branch.host, branch.port):
+        socket = this.sockets[branch.socket]
+        if not send(socket, branch.sent, branch.host, branch.port):
             out.append(n)
+        elif rec.kept is not None:
+            callbacks.sent(tx, rec, socket, branch.sent, branch.host, branch.port)
     return out
 
 

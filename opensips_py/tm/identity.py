@@ -13,10 +13,12 @@ import re
 from hashlib import blake2b
 from zlib import crc32
 
+from ipc.prefixes import prefix
+
 COOKIE = "z9hG4bK"
-PREFIX = b"t"
+PREFIX = prefix(b"t", "transaction", __name__)
 """Begins the key of a transaction."""
-INDEX_PREFIX = b"i"
+INDEX_PREFIX = prefix(b"i", "where the ACK for a 2xx finds a transaction", __name__)
 """Begins the key under which the ACK for a 2xx finds one."""
 
 _secret: bytes

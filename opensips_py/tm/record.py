@@ -184,6 +184,8 @@ class Record(msgspec.Struct, array_like=True):
     """Branch whose reply has won, while its failure route is suspended: nothing else decides meanwhile; -1: none is."""
     script_flags: int = 0
     """Message flags of the script, for onreply routes."""
+    kept: dict[str, bytes] | None = None
+    """Data of modules, encoded, by name (:mod:`opensips_py.tm.callbacks`); None: no module keeps any."""
 
 
 encode = msgspec.msgpack.Encoder().encode

@@ -11,7 +11,7 @@ from opensips_py.net.tcp import tuning
 from opensips_py.script.context import Branch, Context
 from opensips_py.server import traffic
 from opensips_py.server.process import this
-from opensips_py.tm import failure_route, identity, machine, msg_translator, server_transaction
+from opensips_py.tm import callbacks, failure_route, identity, machine, msg_translator, server_transaction
 from opensips_py.tm.errors import RETURN_CODES
 from opensips_py.tm.forking import Forwarding, forward_all, outcome
 from opensips_py.tm.record import (
@@ -87,6 +87,8 @@ def cancel(ctx: Context, invite: Transaction) -> int:
         reason = ctx.slots.get("tm.cancel_reason", reason)
         code, parked = rec.code, bool(rec.flags & PARKED) or rec.failing >= 0
         now = monotonic()
+        if rec.kept is not None:
+            callbacks.tell(callbacks.When.CANCELLED, invite, rec, message=ctx.msg)
         winner = machine.cancel_received(rec, reason, now, invite.out)
         early = parked and code < 200 and hooks.cancel_parked
         if early:

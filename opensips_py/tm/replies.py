@@ -18,7 +18,7 @@ from opensips_py.server.guard import run_guarded
 from opensips_py.server.process import this
 from opensips_py.sip.message import ParseError, SipMessage, reread
 from opensips_py.sip.via import Via
-from opensips_py.tm import ack_2xx, failure_route, identity, machine, messages, server_transaction
+from opensips_py.tm import ack_2xx, callbacks, failure_route, identity, machine, messages, server_transaction
 from opensips_py.tm.address_headers import restore_addresses
 from opensips_py.tm.msg_translator import with_length
 from opensips_py.tm.record import NOT_RELAYED, RELIABLE, RESTORE_CSEQ, RESTORE_FROM, RESTORE_TO, Record
@@ -241,6 +241,8 @@ def _received(tx: Transaction, rec: Record, n: int, method: str, msg: SipMessage
         return
     hooks.received(code)
     now = monotonic()
+    if rec.kept is not None:
+        callbacks.tell(callbacks.When.REPLY_IN, tx, rec, code=code, message=msg, branch=n)
     if rec.flags & (RESTORE_FROM | RESTORE_TO | RESTORE_CSEQ):
         restore_addresses(rec, n, msg)
     if rec.flags & RELIABLE:

@@ -5,15 +5,22 @@ written again at the right time; so a reply that moves a deadline away changes n
 
 A row with a value (``-`` and, if there is one, the key of the ACK index) stands for a transaction with which nothing is to
 be done but to delete it: the timer process does that without loading it.
+
+A module's entries have such rows too: to delete them, or, with the value LOAD, to have its handler called
+(:func:`opensips_py.tm.timers.handler`).
 """
 
 from __future__ import annotations
 
 import struct
 
-PREFIX = b"d"
+from ipc.prefixes import prefix
+
+PREFIX = prefix(b"d", "timer row: deadline, key", __name__)
 LOAD = b""
 DELETE = b"-"
+TRIED = b"+"
+"""And a byte: how often a module's handler has failed."""
 
 _pack = struct.Struct(">d").pack
 _unpack = struct.Struct(">d").unpack_from

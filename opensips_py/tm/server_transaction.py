@@ -15,7 +15,7 @@ from opensips_py.server.process import this
 from opensips_py.sip.forward import DEFAULT_USER_AGENT
 from opensips_py.sip.message import SipMessage, note_source, reread
 from opensips_py.sip.reply import DEFAULT_SERVER
-from opensips_py.tm import identity, machine, message_limits, messages, msg_translator, rows
+from opensips_py.tm import callbacks, identity, machine, message_limits, messages, msg_translator, rows
 from opensips_py.tm.address_headers import set_cseq
 from opensips_py.tm.record import CANCELLED, LOCAL, LOCAL_SUCCESS, NEVER, OPEN_ONLY, PARKED, RELIABLE, Record, peek
 from opensips_py.tm.settings import settings
@@ -111,6 +111,8 @@ def new_transaction(ctx: Context) -> int:
     tx._request = msg
     ctx.tx = tx
     ctx.tx_key = key
+    if slots or callbacks.beginning:
+        callbacks.begin(ctx, rec)
     hooks.created(key)
     if method == "INVITE" and hooks.auto_100trying:
         data = msg_translator.reply(ctx, 100, "Giving it a try", to_tag=None, headers="")
@@ -181,6 +183,7 @@ def prepare() -> None:
     hooks.named_reply_routes = any(kind == RouteKind.ONREPLY and name != MAIN for kind, name in program.routes)
     hooks.waiting_scripts = bool({"async", "await"} & program.called)
     hooks.branches_come_later = "t_inject_branches" in program.called
+    callbacks.use(program.modules)
     given = program.settings
     message_limits.configure(given)
     settings.max_reply_factor = given.max_reply_factor
@@ -241,7 +244,8 @@ def _acknowledge(msg: SipMessage) -> int:
             return -2
         before = rec.retransmit_at
         machine.acknowledged(rec, monotonic())
-        if rec.retransmit_at != before:
+        told = callbacks.tell(callbacks.When.ACK_IN, tx, rec, message=msg)
+        if told or rec.retransmit_at != before:
             commit(tx)
         return 1
     finally:
@@ -323,6 +327,8 @@ def send_reply(
     """
     tag = (to_tag or rec.to_tag) if code > 100 else None
     data = msg_translator.reply(ctx, code, reason, to_tag=tag, headers=headers, body=body)
+    if rec.kept is not None:
+        data = callbacks.reply_out(tx, rec, code, data, local=True)
     now = monotonic()
     machine.replied(rec, code, data, now, local=True)
     if code >= 200:

@@ -6,12 +6,15 @@ its effect, and a transaction is changed only under its lock.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 from ipc.store import StoreError
 from opensips_py.server.guard import report_error
 from opensips_py.server.log import ERROR, log
 from opensips_py.server.process import this
-from opensips_py.tm import failure_route, identity, machine, rows, server_transaction
-from opensips_py.tm.record import NEVER, peek
+from opensips_py.tm import callbacks, failure_route, identity, machine, rows, server_transaction
+from opensips_py.tm.record import NEVER, Record, peek
 from opensips_py.tm.states import Uas
 from opensips_py.tm.transaction import Transaction, commit, release, remove, try_hold
 
@@ -25,6 +28,39 @@ FULL_SECONDS = 0.5
 
 _PEEKED = 13
 """Bytes of a record that peek() reads."""
+
+
+class Due(NamedTuple):
+    """An entry of a module whose time has come."""
+
+    key: bytes
+    row: bytes
+    """Its timer row: a handler that changes the entry deletes it in the same batch, so that neither is done twice."""
+    now: float
+
+
+Handler = Callable[[Due], "float | None"]
+
+handlers: dict[bytes, Handler] = {}
+"""By the prefix of the keys that they are for."""
+TRIES = 5
+"""How often a handler may fail over one entry."""
+
+
+def handler(prefix: bytes) -> Callable[[Handler], Handler]:
+    """Have the decorated function called when a timer row of an entry is due whose key begins with ``prefix``.
+
+    A module stores such a row, ``rows.row(deadline, key)`` with the value ``rows.LOAD``, in one batch with the entry. The handler
+    runs in the process that fires timers, holding no lock; two may run at once, and one may run again when its process dies: it
+    takes the entry's lock and looks. It returns when it is to be called again, or None. When it raises it is called
+    again after 2, 4, 8, 16 seconds; then the entry is deleted, so that neither it nor its row stays for ever.
+    """
+
+    def declare(call: Handler) -> Handler:
+        handlers[prefix] = call
+        return call
+
+    return declare
 
 
 class _Pause:
@@ -65,7 +101,7 @@ def _fire_all(due: list[tuple[bytes, bytes]], now: float) -> StoreError | None:
         to_load = _delete_done(due)
     except StoreError as error:
         full = error
-        to_load = [name for name, value in due if not value]
+        to_load = [name for name, value in due if value[:1] != rows.DELETE]
     for name in to_load:
         try:
             _fire_one(name, now)
@@ -80,6 +116,9 @@ def _delete_done(due: list[tuple[bytes, bytes]]) -> list[bytes]:
     with this.store.batch() as batch:
         for name, value in due:
             deadline, key = rows.of_row(name)
+            if key[:1] != identity.PREFIX and value[:1] != rows.DELETE:
+                to_load.append(name)
+                continue
             if value:
                 batch.delete(key)
                 if len(value) > 1:
@@ -106,7 +145,10 @@ def _delete_done(due: list[tuple[bytes, bytes]]) -> list[bytes]:
 def _fire_one(name: bytes, now: float) -> None:
     """:func:`fire`; a transaction whose handler fails is ended, so that neither it nor its row stays for ever."""
     try:
-        fire(name, now)
+        if name[9:10] == identity.PREFIX:
+            fire(name, now)
+        else:
+            _fire_entry(name, now)
     except StoreError:
         raise
     except Exception as error:  # one bad transaction must not stop the others' timers
@@ -131,11 +173,46 @@ def fire(name: bytes, now: float) -> None:
         if outcome >= 0:
             failure_route.all_failed(tx, rec, outcome, now)
         if rec.state == Uas.TERMINATED and rec.end_at <= now:
-            remove(tx, name)
+            _delete(tx, rec, name)
         else:
             commit(tx, fired=name)
     finally:
         release(tx)
+
+
+def _fire_entry(name: bytes, now: float) -> None:
+    """Call the handler of a module's entry."""
+    key = rows.of_row(name)[1]
+    call = next((call for prefix, call in handlers.items() if key.startswith(prefix)), None)
+    if call is None:
+        log(ERROR, "tm", "timer", f"no module has timers for {key!r}: its timer is deleted")
+        _drop(name)
+        return
+    try:
+        again = call(Due(key, name, now))
+    except StoreError:
+        raise
+    except Exception as error:
+        report_error(error, f"timer of {key!r}")
+        _try_later(name, key, now)
+        return
+    if again is None:
+        _drop(name)
+    else:
+        _move(name, max(again, now + HELD_SECONDS))
+
+
+def _try_later(name: bytes, key: bytes, now: float) -> None:
+    with this.store.batch() as batch:
+        value = batch.take(name)
+        if value is None:
+            return
+        failed = (value[1] if value[:1] == rows.TRIED else 0) + 1
+        if failed < TRIES:
+            batch.put(rows.row(now + 2**failed, key), rows.TRIED + bytes([failed]))
+        else:
+            batch.delete(key)
+            log(ERROR, "tm", "timer", f"{key!r} is deleted: its timer has failed {failed} times")
 
 
 def _end(name: bytes, now: float) -> None:
@@ -155,7 +232,7 @@ def _end(name: bytes, now: float) -> None:
                 failure_route.give_up(tx, rec, now)
                 commit(tx, fired=name)
             else:
-                remove(tx, name)
+                _delete(tx, rec, name)
         finally:
             release(tx)
     except StoreError:
@@ -165,6 +242,12 @@ def _end(name: bytes, now: float) -> None:
         with this.store.batch() as batch:
             batch.delete(key)
             batch.delete(name)
+
+
+def _delete(tx: Transaction, rec: Record, name: bytes) -> None:
+    if rec.kept is not None:
+        callbacks.tell(callbacks.When.DELETED, tx, rec, code=rec.code)
+    remove(tx, name)
 
 
 def _move(name: bytes, deadline: float) -> None:

@@ -20,7 +20,7 @@ from typing import Any
 from opensips_py.engine.unsettled import unsettled
 from opensips_py.server.process import this
 from opensips_py.sip.message import SipMessage, note_source, reread
-from opensips_py.tm import identity, machine, rows
+from opensips_py.tm import callbacks, identity, machine, rows
 from opensips_py.tm.record import LOCAL_SUCCESS, NEVER, OPEN_ONLY, RELIABLE, RESTORE_CSEQ, Record, decode, encode
 from opensips_py.tm.settings import settings
 
@@ -44,6 +44,7 @@ class Transaction:
         "new",
         "out",
         "record",
+        "stored",
         "told",
         "view",
     )
@@ -63,7 +64,9 @@ class Transaction:
         self.out: list[machine.Send] = []
         """To be sent once the record has been committed."""
         self.told: list[tuple[bytes, bytes]] = []
-        """Rows to be stored with it: who is to be told of a reply, once it is released (:mod:`opensips_py.tm.uac_reply`)."""
+        """Rows to be stored with it: replies that somebody is to be told of (:mod:`opensips_py.tm.uac_reply`), posted items."""
+        self.stored: list[tuple[bytes, bytes]] = []
+        """Those that are stored: somebody is told of them once it is released."""
         self._request: SipMessage | None = None
         self.branch_reply_route: str | None = None
         """onreply_route that the running branch route asks for."""
@@ -141,15 +144,18 @@ def release(tx: Transaction) -> None:
         tx.depth -= 1
         if not tx.depth:
             this.store.unlock(tx.key)
-            if tx.told:
-                told, tx.told = tx.told, []
-                for key, _ in told:
-                    for tell in tellers:
-                        tell(key)
+            if tx.stored:
+                _tell(tx)
 
 
-tellers: list[Callable[[bytes], None]] = []
-"""Called with the key of each row of ``told`` when nothing is held any more: who is told may want other transactions."""
+tellers: dict[bytes, Callable[[bytes, bytes], None]] = {}
+"""Called with each row that was stored, by its first byte, when nothing is held: who is told may want other transactions."""
+
+
+def _tell(tx: Transaction) -> None:
+    rows_, tx.stored = tx.stored, []
+    for key, value in rows_:
+        tellers[key[:1]](key, value)
 
 
 def let_go(tx: Transaction) -> int:
@@ -157,6 +163,8 @@ def let_go(tx: Transaction) -> int:
     depth, tx.depth = tx.depth, 0
     if depth:
         this.store.unlock(tx.key)
+    if tx.stored:
+        this.reactor.call_soon(lambda: None if tx.depth else _tell(tx))
     return depth
 
 
@@ -187,6 +195,8 @@ def commit(tx: Transaction, fired: bytes | None = None, also: tuple[bytes, bytes
     rec = tx.record
     assert rec is not None
     machine.update_deadline(rec)
+    if rec.kept is not None and rec.done:
+        rec.done = not callbacks.wanted(rec, callbacks.When.DELETED)  # else it would be deleted without being loaded
     deadline, key = rec.deadline, tx.key
     if tx.new and deadline == NEVER:
         unsettled.set(key)
@@ -216,12 +226,19 @@ def commit(tx: Transaction, fired: bytes | None = None, also: tuple[bytes, bytes
         tx.new = False
         if not made:
             tx.out.clear()
+            tx.told.clear()
             tx.record = None
             unsettled.clear()
             answer_retransmission(tx.key, len(rec.raw))
             return False
     tx.deadline, tx.done, tx.indexed = deadline, rec.done, bool(rec.index)
+    if tx.told:
+        if made:
+            tx.stored += tx.told
+        tx.told = []
     send_out(tx)
+    if tx.stored and not tx.depth:  # it was new: nobody releases it
+        _tell(tx)
     return True
 
 
@@ -240,6 +257,10 @@ def remove(tx: Transaction, fired: bytes) -> None:
         if rec.index:
             batch.delete(rec.index)
         batch.delete(fired)
+        for name, value in tx.told:
+            batch.put(name, value)
+    tx.stored += tx.told
+    tx.told = []
     tx.record = None
     send_out(tx)
 
@@ -275,6 +296,8 @@ def send_out(tx: Transaction) -> None:
             send = this.send_open if only_open and data.startswith(b"SIP/2.0") else this.send
             if not send(this.sockets[index], data, host, port):
                 refused.append(data)
+            elif rec is not None and rec.kept is not None:
+                callbacks.sent(tx, rec, this.sockets[index], data, host, port)
         if refused and rec is not None:
             for tell in unsent:
                 tell(tx, refused)

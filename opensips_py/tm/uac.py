@@ -22,7 +22,7 @@ from opensips_py.server.process import this
 from opensips_py.sip.errors import ParseError
 from opensips_py.sip.message import parse
 from opensips_py.sip.request import DEFAULT_CSEQ, build_request
-from opensips_py.tm import forking, identity, messages, relay, server_transaction, uac_reply
+from opensips_py.tm import callbacks, forking, identity, messages, relay, server_transaction, uac_reply
 from opensips_py.tm.record import LOCAL, NEVER, PARKED, Notice, Record
 from opensips_py.tm.request_script import RequestScript
 from opensips_py.tm.server_transaction import MAIN, hooks
@@ -252,4 +252,5 @@ def _begin(
     ctx.tx, ctx.tx_key = tx, key
     ctx.dst_uri, ctx.send_socket = next_hop, socket
     ctx.avps = request.avps
+    callbacks.begin(ctx, rec)
     return ctx, tx

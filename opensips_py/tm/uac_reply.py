@@ -15,17 +15,18 @@ from collections.abc import Callable
 
 import msgspec
 
+from ipc.prefixes import prefix
 from ipc.store import StoreError
 from opensips_py.server.guard import report_error
 from opensips_py.server.log import ERROR, log
 from opensips_py.server.process import this
 from opensips_py.sip.message import SipMessage, reread
-from opensips_py.tm import machine
+from opensips_py.tm import callbacks, machine
 from opensips_py.tm.record import Notice, Record
 from opensips_py.tm.server_transaction import hooks
 from opensips_py.tm.transaction import Transaction
 
-PREFIX = b"q"
+PREFIX = prefix(b"q", "reply to a request made here, until somebody has been told of it", __name__)
 """Begins the key of a row: then the transaction's 8 bytes and the status in 2."""
 SWEEP_SECONDS = 1.0
 """How often the timer process looks for rows that are left."""
@@ -78,6 +79,9 @@ def handler(name: str) -> Callable[[Handler], Handler]:
 def local_reply(tx: Transaction, rec: Record, code: int, reply: bytes, now: float) -> None:
     """A reply to the request of a held transaction that has nobody upstream. The caller commits, and releases."""
     if code >= 200:
+        if rec.kept is not None and rec.code < 200:
+            message = reread(reply) if reply else None
+            callbacks.tell(callbacks.When.COMPLETED, tx, rec, code=code, message=message, local=message is None)
         machine.ended_here(rec, code, now)
     hooks.answered(code, not reply)
     notice = rec.notice
@@ -85,7 +89,7 @@ def local_reply(tx: Transaction, rec: Record, code: int, reply: bytes, now: floa
         tx.told.append((PREFIX + tx.key[1:] + code.to_bytes(2, "big"), _encode(Outcome(code, reply, notice))))
 
 
-def tell(key: bytes) -> None:
+def tell(key: bytes, _value: bytes = b"") -> None:
     """Run the handler of a row here, or have the process that it is for do so."""
     value = this.store.get(key)
     if value is None:

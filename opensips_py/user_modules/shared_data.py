@@ -14,12 +14,13 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
+from ipc.prefixes import prefix
 from ipc.store import StoreFull
 from opensips_py.server.process import this
 
 T = TypeVar("T")
 
-PREFIX = b"u"
+PREFIX = prefix(b"u", "data of users' modules", __name__)
 _MAX_KEY = 511
 """Longest key of the store."""
 _AT_ONCE = 500

@@ -10,7 +10,7 @@ from opensips_py.core import mi_async, mi_commands
 from opensips_py.script import known_modules, modules, transformations, variable_kinds
 from opensips_py.script.declarations import Module
 from opensips_py.script.parameters import PARAMETERS
-from scripts import migration_page
+from scripts import migration_page, store_table
 from scripts.reference import FOLDER, pages
 
 
@@ -23,6 +23,12 @@ def test_the_page_about_migration_is_true() -> None:
     assert migration_page.PAGE.read_text() == migration_page.page(), "run make reference"
     rows = migration_page.page().partition("\n## Modules of later versions")[0].count("\n| `")
     assert rows == len(known_modules.exports())
+
+
+def test_the_table_of_the_store_is_true() -> None:
+    text = store_table.PAGE.read_text()
+    assert store_table.table() in text, "run make reference"
+    assert store_table.page(text) == text, "run make reference"
 
 
 def test_no_page_is_left_over() -> None:

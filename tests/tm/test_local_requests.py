@@ -274,7 +274,7 @@ def test_a_reply_is_told_of_although_the_process_that_got_it_dies(
     uac.send(message(), Notice("test", b"state"))
     answer = reply_to(find(world.taken(), "MESSAGE.*"), 200)
     with monkeypatch.context() as patch:
-        patch.setattr(transaction, "tellers", [_dies])
+        patch.setattr(transaction, "tellers", {uac_reply.PREFIX: _dies})
         with pytest.raises(KeyboardInterrupt):
             world.receive(answer, UAS1)
     assert told == []

@@ -44,6 +44,7 @@ class Program:
         self.routes = routes
         self.settings = Settings()
         self.called: frozenset[str] = frozenset()
+        self.modules: dict[str, object] = {}
         self.event_routes: dict[str, object] = {}
         self.aliases: list[tuple[str | None, str, int | None]] = []
 

@@ -11,6 +11,7 @@ import zlib
 from contextlib import AbstractContextManager
 from typing import Any
 
+from ipc.prefixes import prefix
 from opensips_py.core.time_recurrence import RecurrenceError, matches
 from opensips_py.modules.cfgutils.pause import Sleep, Usleep
 from opensips_py.script import variables
@@ -30,7 +31,7 @@ shvset = module.param(
 varset = module.param("varset", str, list(_none), multiple=True, doc='first value of $var(name): "name=i:7" or "name=s:text"')
 lock_pool_size = module.param("lock_pool_size", int, 32, doc="number of dynamic locks: strings share them by their hash")
 
-_SHARED = b"v"
+_SHARED = prefix(b"v", "shared variable (`$shv`)", __name__)
 _PROBABILITY = b"v\0probability"
 """Not the name of any variable."""
 

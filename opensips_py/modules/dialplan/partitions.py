@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from ipc.prefixes import prefix
 from opensips_py import db
 from opensips_py.modules.dialplan import declared
 from opensips_py.modules.dialplan.rules import Row, RuleSet
@@ -18,7 +19,7 @@ from opensips_py.script.declarations import ConfigError
 from opensips_py.script.variables import Registry
 from opensips_py.server.process import this
 
-PREFIX = b"l"
+PREFIX = prefix(b"l", "reloaded rules", __name__)
 DEFAULT = "default"
 PATIENCE = 10
 """Seconds that connecting and reading may take."""

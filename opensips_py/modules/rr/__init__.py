@@ -11,6 +11,7 @@ from collections.abc import Callable
 from opensips_py.modules.rr.loose_route import NOT_BY_ROUTE, follow_routes
 from opensips_py.script.context import Context, ListenSocket
 from opensips_py.script.declarations import B, F, Line, Module, Pattern, R
+from opensips_py.server.guard import report_error
 from opensips_py.server.log import ERROR, log
 from opensips_py.sip.edits import Edit
 from opensips_py.sip.message import SipMessage
@@ -49,7 +50,12 @@ PARAMS = "rr.params"
 _NAME = "Record-Route: <"
 
 routed: list[Callable[[Context], None]] = []
-"""Called when loose_route() has followed the Routes of a request (OpenSIPS: rr callbacks)."""
+"""Called when loose_route() has followed the Routes of a request (OpenSIPS: rr callbacks).
+
+The parameters of our own Route, by which a module knows its dialog, are in ``ctx.slots[PARAMS]``; those that it wants there
+it gives to :func:`add_rr_param`. What it changes in ``ctx`` and in the message's edits holds for the request. A module adds its
+call in ``on_config``, once.
+"""
 
 
 def _recorded(ctx: Context) -> int:
@@ -180,7 +186,10 @@ def loose_route(ctx: Context) -> int:
         return NOT_BY_ROUTE
     code = follow_routes(ctx, ignore_user.value, bool(enable_double_rr.value), bool(enable_socket_mismatch_warning.value), PARAMS)
     for call in routed:
-        call(ctx)
+        try:
+            call(ctx)
+        except Exception as error:  # a fault of one module: the request goes its way
+            report_error(error, "loose_route")
     return code
 
 

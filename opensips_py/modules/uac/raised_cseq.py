@@ -11,6 +11,7 @@ from __future__ import annotations
 from hashlib import blake2b
 from time import monotonic
 
+from ipc.prefixes import prefix
 from opensips_py.script.context import Context
 from opensips_py.server.process import this
 from opensips_py.sip.message import SipMessage
@@ -21,7 +22,7 @@ from opensips_py.tm.record import RESTORE_CSEQ
 
 PARAMETER = "aci"
 """Parameter of Record-Route, as in OpenSIPS (logged by it as "getting 'aci' Route param")."""
-PREFIX = b"a"
+PREFIX = prefix(b"a", "how much higher CSeq is in a dialog with answered challenges", __name__)
 SECONDS = 43200.0
 """How long a dialog is remembered after a challenge in it: the longest call of OpenSIPS' module dialog, by default."""
 HIGHEST = (1 << 31) - 1

@@ -12,12 +12,13 @@ from time import monotonic
 
 import msgspec
 
+from ipc.prefixes import prefix
 from ipc.store import StoreFull
 from opensips_py.modules.usrloc import contact_events
 from opensips_py.modules.usrloc.contact import Contact
 from opensips_py.server.process import this
 
-PREFIX = b"c"
+PREFIX = prefix(b"c", "contacts of an address", __name__)
 MAX_KEY = 511
 """Longest key of the store."""
 _AT_ONCE = 500
