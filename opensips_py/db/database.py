@@ -90,6 +90,9 @@ class Database:
         """
         raise NotImplementedError  # abstract
 
+    def create(self) -> None:
+        """Make the database itself, if it is not there; for tools. Raises DatabaseError."""
+
     def close(self) -> None:
         """Close connections that are not used."""
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from opensips_py.db.places import pieces_of
 from opensips_py.db.statement import Condition, Delete, Insert, Raw, Select, SqlValue, Statement, StatementError, Time, Update
@@ -32,6 +32,21 @@ class Dialect:
     """The comparison that holds for two NULLs."""
     dual = ""
     """``FROM`` of a SELECT without a table."""
+    serial = "INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL"
+    """A column that numbers the rows."""
+    types: Mapping[str, str] = {
+        "CHAR": "CHAR({size})",
+        "TEXT": "TEXT",
+        "BLOB": "BLOB",
+        "INTEGER": "INTEGER",
+        "BIGINT": "BIGINT",
+        "SMALLINT": "SMALLINT",
+        "TINYINT": "SMALLINT",
+        "DOUBLE": "DOUBLE",
+        "FLOAT": "FLOAT",
+        "DATETIME": "DATETIME",
+    }
+    """Types of columns, by the names that ``data/tables.json`` has for them."""
 
     # --- names and values -------------------------------------------------------------------------------------------
 

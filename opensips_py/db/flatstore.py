@@ -63,7 +63,7 @@ class FlatCall(Call):
 
 def append(path: str, lines: bytes) -> None:
     """Write lines at the end of a file: all of them, or OSError and (unless another process writes too) none."""
-    fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    fd = os.open(path.encode("latin-1"), os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         before = os.fstat(fd).st_size
         written = os.write(fd, lines)
@@ -112,7 +112,8 @@ class FlatDatabase(Database):
 
     def check_version(self, table: str, expected: int) -> None:
         """Files have no version, but there must be a place for them."""
-        if not (os.path.isdir(self.directory) and os.access(self.directory, os.W_OK | os.X_OK)):
+        directory = self.directory.encode("latin-1")
+        if not (os.path.isdir(directory) and os.access(directory, os.W_OK | os.X_OK)):
             raise ConfigError(f"{self.directory} is no directory, or cannot be written to")
 
 

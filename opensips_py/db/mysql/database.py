@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pymysql
 
 from opensips_py.db.database import PATIENCE, Call, Database, DatabaseError, Result
@@ -10,7 +12,8 @@ from opensips_py.db.mysql.call import MysqlCall
 from opensips_py.db.mysql.dialect import MysqlDialect
 from opensips_py.db.mysql.pool import pool
 from opensips_py.db.mysql.types import rows_of
-from opensips_py.db.statement import Statement
+from opensips_py.db.mysql.url import DatabaseUrl
+from opensips_py.db.statement import Raw, Statement
 
 
 class MysqlDatabase(Database):
@@ -35,11 +38,22 @@ class MysqlDatabase(Database):
         return MysqlCall.taken_over(self.pool, self._bytes(statement), typed, state, fds, journal)
 
     def read(self, statement: Statement, seconds: float = PATIENCE) -> Result:
+        return self._read(self.pool.url, statement, seconds)
+
+    def _read(self, url: DatabaseUrl, statement: Statement, seconds: float) -> Result:
         try:
-            reader = read(self.pool.url, self._bytes(statement), seconds)
+            reader = read(url, self._bytes(statement), seconds)
         except (pymysql.MySQLError, OSError) as error:
             raise DatabaseError(str(error.args[1]) if len(error.args) > 1 else str(error)) from None
         return Result(rows_of(reader, True), len(reader.columns))
+
+    def create(self) -> None:
+        name = self.dialect.identifier(self.pool.url.database)
+        try:
+            self.read(Raw("SELECT 1"))
+        except DatabaseError:
+            text = f"CREATE DATABASE IF NOT EXISTS {name}"
+            self._read(replace(self.pool.url, database="information_schema"), Raw(text), PATIENCE)
 
     def close(self) -> None:
         self.pool.close()

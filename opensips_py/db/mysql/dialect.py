@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from opensips_py.db.dialect import Dialect
 from opensips_py.db.statement import Insert
 
@@ -15,6 +17,8 @@ class MysqlDialect(Dialect):
     quote = "`"
     equal = "<=>"
     dual = " FROM DUAL"
+    serial = "BIGINT AUTO_INCREMENT NOT NULL PRIMARY KEY"
+    types: Mapping[str, str] = {**Dialect.types, "FLOAT": "FLOAT(10,2)", "SMALLINT": "SMALLINT UNSIGNED"}
 
     def __init__(self, charset: str) -> None:
         self._charset = charset

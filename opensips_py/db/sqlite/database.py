@@ -58,6 +58,12 @@ class SqliteDatabase(Database):
                     raise DatabaseError(str(error)) from None
             time.sleep(PAUSES[1])
 
+    def create(self) -> None:
+        try:
+            connect(self.path, create=True).close()
+        except sqlite3.Error as error:
+            raise DatabaseError(str(error)) from None
+
     def close(self) -> None:
         self._reader.close()
         self._writer.close()

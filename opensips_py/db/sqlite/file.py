@@ -55,9 +55,10 @@ def parse(url: str) -> str:
 
 def connect(path: str, *, create: bool = False, reading: bool = False) -> sqlite3.Connection:
     """Open the file. Raises sqlite3.Error. The connection never waits for a lock by itself."""
-    mode = "rwc" if create else "rw" if os.access(path, os.W_OK) else "ro"
+    raw = path.encode("latin-1")
+    mode = "rwc" if create else "rw" if os.access(raw, os.W_OK) else "ro"
     connection = sqlite3.connect(
-        f"file:{quote(path)}?mode={mode}",
+        f"file:{quote(raw)}?mode={mode}",
         uri=True,
         timeout=0,
         isolation_level=None,

@@ -120,8 +120,11 @@ class FileThread:
 
     def _connected(self) -> sqlite3.Connection:
         """The connection; a new one after a fork, and when another file has taken the place of the one that was opened."""
-        found = os.stat(self._path) if os.path.exists(self._path) else None
-        file = (found.st_dev, found.st_ino) if found is not None else (0, 0)
+        try:
+            found = os.stat(self._path.encode("latin-1"))
+            file = (found.st_dev, found.st_ino)
+        except OSError:
+            file = (0, 0)
         if self._process != os.getpid():
             self._connection = self._ledger = None
             self._process = os.getpid()
