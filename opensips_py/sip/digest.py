@@ -6,7 +6,7 @@ import hashlib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from opensips_py.sip.errors import ParseError
 from opensips_py.sip.params import Params, parse_params, unquote
@@ -86,20 +86,53 @@ def digest_response(credentials: Credentials, ha1_hex: str, method: str, body: s
 
     ParseError when the algorithm or the qop is none that we know.
     """
-    algorithm = (credentials.algorithm or "MD5").upper()
-    if algorithm.endswith("-SESS"):
-        algorithm = algorithm[:-5]
-        ha1_hex = _hash(algorithm, f"{ha1_hex}:{credentials.nonce}:{credentials.cnonce}")
+    return response_for(credentials, ha1_hex, ha2(credentials, method, body))
+
+
+def ha2(credentials: Credentials, method: str, body: str = "") -> str:
+    """The hash of what is asked for: method, URI and, with auth-int, the body. ParseError as :func:`digest_response`."""
+    algorithm = hash_name(credentials.algorithm)
     qop = (credentials.qop or "").lower()
     a2 = f"{method}:{credentials.uri}"
     if qop == "auth-int":
         a2 = f"{a2}:{_hash(algorithm, body)}"
     elif qop not in ("", "auth"):
         raise ParseError(f"unknown qop {qop[:20]!r}")
-    ha2 = _hash(algorithm, a2)
-    if not qop:
-        return _hash(algorithm, f"{ha1_hex}:{credentials.nonce}:{ha2}")
-    return _hash(algorithm, f"{ha1_hex}:{credentials.nonce}:{credentials.nc}:{credentials.cnonce}:{credentials.qop}:{ha2}")
+    return _hash(algorithm, a2)
+
+
+class Answer(Protocol):
+    """What a response is made of, beside the two hashes."""
+
+    @property
+    def nonce(self) -> str | None: ...
+
+    @property
+    def algorithm(self) -> str | None: ...
+
+    @property
+    def cnonce(self) -> str | None: ...
+
+    @property
+    def qop(self) -> str | None: ...
+
+    @property
+    def nc(self) -> str | None: ...
+
+
+def response_for(answer: Answer, ha1_hex: str, ha2_hex: str) -> str:
+    """The ``response``, with :func:`ha1` and :func:`ha2`. ParseError when the algorithm is none that we know."""
+    algorithm = hash_name(answer.algorithm)
+    if (answer.algorithm or "").upper().endswith("-SESS"):
+        ha1_hex = _hash(algorithm, f"{ha1_hex}:{answer.nonce}:{answer.cnonce}")
+    if not answer.qop:
+        return _hash(algorithm, f"{ha1_hex}:{answer.nonce}:{ha2_hex}")
+    return _hash(algorithm, f"{ha1_hex}:{answer.nonce}:{answer.nc}:{answer.cnonce}:{answer.qop}:{ha2_hex}")
+
+
+def hash_name(algorithm: str | None) -> str:
+    """The hash of an algorithm, which is the key of :data:`HASHES` when we know it: ``MD5`` of ``md5-sess``, and of none."""
+    return (algorithm or "MD5").upper().removesuffix("-SESS")
 
 
 def _hash(algorithm: str, text: str) -> str:

@@ -47,7 +47,7 @@ def loaded() -> list[str]:
 @pytest.fixture(scope="module")
 def script() -> Iterator[Script]:
     lines = "".join(f'loadmodule "{name}.so"\n' for name in loaded() if not name.startswith("proto_"))
-    settings = 'modparam("uac", "restore_mode", "none")\n'
+    settings = 'modparam("uac", "restore_mode", "none")\ndb_default_url="sqlite:///nowhere.db"\n'
     with Script(
         lines + settings + 'loadmodule "proto_tcp.so"\nroute { exit; }\nroute[r] { exit; }\nfailure_route[f] { exit; }'
     ) as running:

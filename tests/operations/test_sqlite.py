@@ -90,6 +90,12 @@ def logs(other: sqlite3.Connection) -> list[str]:
     return [what for (what,) in other.execute("select what from log order by id")]
 
 
+def test_a_column_that_a_table_lacks_is_an_error_and_no_text(database: SqliteDatabase) -> None:
+    for statement in (db.select(["missing"], "kv"), db.select(["k"], "kv", {"missing": "missing"})):
+        with pytest.raises(db.DatabaseError, match="no such column"):
+            database.read(statement)
+
+
 @pytest.mark.parametrize("mode", ["plain", "async", "launch"])
 @pytest.mark.parametrize(
     ("text", "targets", "done"),
