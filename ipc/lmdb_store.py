@@ -26,7 +26,7 @@ from collections.abc import Callable
 from functools import partial
 from threading import get_ident
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import lmdb
 
@@ -71,18 +71,20 @@ class LmdbBatch:
     put: Callable[[bytes, bytes], object]
     _put: Callable[..., bool]
     take: Callable[[bytes], bytes | None]
+    _in_place = False
+    """Values are not copied out of the store's memory."""
 
     def __init__(self, store: LmdbStore) -> None:
         self._store = store
 
-    def __enter__(self) -> LmdbBatch:
+    def __enter__(self) -> Self:
         store = self._store
         if store._writer:
             store._refuse_second()
         store._writes += 1
         if not store._writes & _LOOK_EVERY or store._is_full:
             store._look()
-        txn = self._txn = store._begin(None, None, True)
+        txn = self._txn = store._begin(None, None, True, self._in_place)
         store._writer = get_ident()
         self.get = txn.get
         self.put = self._put = partial(store._put_if_small, txn) if store._is_full else txn.put
@@ -105,6 +107,19 @@ class LmdbBatch:
         self._txn.abort()
         if kind is lmdb.MapFullError:  # the batch alone is larger than what was left
             raise self._store._full() from error
+
+
+class LmdbHeadBatch(LmdbBatch):
+    """A write transaction that copies no values (see :class:`ipc.store.HeadBatch`)."""
+
+    __slots__ = ()
+
+    _in_place = True
+
+    def head(self, key: bytes, size: int) -> bytes | None:
+        """The first bytes of a value; None when it is not there."""
+        value = self.get(key)  # a view, valid until the next change
+        return None if value is None else bytes(value[:size])
 
 
 class LmdbStore:
@@ -306,6 +321,10 @@ class LmdbStore:
     def batch(self) -> LmdbBatch:
         """A set of changes that are made together."""
         return LmdbBatch(self)
+
+    def batch_of_heads(self) -> LmdbHeadBatch:
+        """One that looks at the beginnings of values only."""
+        return LmdbHeadBatch(self)
 
     # --- locks --------------------------------------------------------------------------------------------------
 

@@ -67,6 +67,25 @@ class Batch(Protocol):
     ) -> bool | None: ...
 
 
+class HeadBatch(Protocol):
+    """A :class:`Batch` that copies no values: how long others wait for it does not depend on how large they are."""
+
+    def head(self, key: bytes, size: int) -> bytes | None:
+        """The first bytes of a value; None when it is not there."""
+
+    def put(self, key: bytes, value: bytes) -> object:
+        """Set a value."""
+
+    def delete(self, key: bytes) -> bool:
+        """Delete an entry; tells whether it was there."""
+
+    def __enter__(self) -> HeadBatch: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None: ...
+
+
 class Store(Protocol):
     """The shared store of one server.
 
@@ -109,6 +128,9 @@ class Store(Protocol):
 
     def batch(self) -> Batch:
         """A set of changes that are made together."""
+
+    def batch_of_heads(self) -> HeadBatch:
+        """One that looks at the beginnings of values only."""
 
     def lock(self, key: bytes) -> AbstractContextManager[None]:
         """Hold the lock named ``key`` for a ``with`` block. Its holder's death, however sudden, releases it.

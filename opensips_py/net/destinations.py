@@ -17,16 +17,12 @@ from opensips_py.dns.rfc3263 import PORT_OPEN, SECURE, TRANSPORT_OPEN, Abilities
 from opensips_py.script.context import Context, ListenSocket
 from opensips_py.server.process import this
 from opensips_py.sip.remembered import remembered
+from opensips_py.sip.uri import DEFAULT_PORTS, uri_or_none
 
 if TYPE_CHECKING:
     from opensips_py.script.program import Program
 
-_URI = re.compile(
-    r"(?P<scheme>sips?):(?:[^@]*@)?(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::(?P<port>[0-9]{1,5}))?(?P<rest>[;?].*)?",
-    re.IGNORECASE | re.DOTALL,
-).fullmatch
-_TRANSPORT = re.compile(r";transport=([A-Za-z]+)", re.IGNORECASE).search
-_MADDR = re.compile(r";maddr=(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)", re.IGNORECASE).search
+_HOST = re.compile(r"\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+").fullmatch
 _PROXY = re.compile(r"(?:(?P<proto>[A-Za-z]+):)?(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::(?P<port>[0-9]{1,5}))?").fullmatch
 
 
@@ -54,19 +50,14 @@ _named: dict[tuple[Hop, ListenSocket | None, ListenSocket], tuple[float, Destina
 @remembered
 def hop_of_uri(uri: str) -> Hop | None:
     """The next hop that a sip: or sips: URI names; None when it is not a usable URI."""
-    m = _URI(uri)
-    if m is None:
+    read = uri_or_none(uri)
+    if read is None or read.kind not in DEFAULT_PORTS:
         return None
-    host, rest = m["host"], m["rest"] or ""
-    proto = None
-    if rest:
-        found = _TRANSPORT(rest)
-        if found is not None:
-            proto = found[1].lower()
-        found = _MADDR(rest)
-        if found is not None:
-            host = found[1]
-    return _hop(host, m["port"], proto, SECURE if m["scheme"].lower() == "sips" else 0)
+    host = read.params.get("maddr") or read.host
+    if host is None or _HOST(host) is None:
+        return None
+    proto = read.transport
+    return _hop(host, read.port, proto.lower() if proto else None, SECURE if read.kind == "sips" else 0)
 
 
 def valid_uri(uri: str) -> bool:
@@ -79,10 +70,12 @@ def hop_of_proxy(text: str) -> Hop | None:
     if text[:4].lower() in ("sip:", "sips"):
         return hop_of_uri(text)
     m = _PROXY(text)
-    return None if m is None else _hop(m["host"], m["port"], m["proto"] and m["proto"].lower(), 0)
+    if m is None:
+        return None
+    return _hop(m["host"], int(m["port"]) if m["port"] else None, m["proto"] and m["proto"].lower(), 0)
 
 
-def _hop(host: str, port: str | None, proto: str | None, secure: int) -> Hop | None:
+def _hop(host: str, port: int | None, proto: str | None, secure: int) -> Hop | None:
     """None when there is no such host or port."""
     if len(host) > _LONGEST_HOST:
         return None
@@ -92,12 +85,10 @@ def _hop(host: str, port: str | None, proto: str | None, secure: int) -> Hop | N
         proto = "tls" if secure else "udp"
     if port is None:
         given |= PORT_OPEN
-        number = default_port(proto)
-    else:
-        number = int(port)
-        if number > 65535:
-            return None
-    return Hop(host.strip("[]"), number, proto, given)
+        port = default_port(proto)
+    elif port > 65535:
+        return None
+    return Hop(host.strip("[]"), port, proto, given)
 
 
 def over(hop: Hop, forced: ListenSocket | None) -> Hop:

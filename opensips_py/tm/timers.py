@@ -111,9 +111,12 @@ def _fire_all(due: list[tuple[bytes, bytes]], now: float) -> StoreError | None:
 
 
 def _delete_done(due: list[tuple[bytes, bytes]]) -> list[bytes]:
-    """Delete finished transactions, all in one batch; move rows that were early. What is left has to be loaded."""
+    """Delete finished transactions, all in one batch; move rows that were early. What is left has to be loaded.
+
+    Of a record only its deadline is read: it may be as large as a message, and everybody waits for the batch.
+    """
     to_load = []
-    with this.store.batch() as batch:
+    with this.store.batch_of_heads() as batch:
         for name, value in due:
             deadline, key = rows.of_row(name)
             if key[:1] != identity.PREFIX and value[:1] != rows.DELETE:
@@ -125,7 +128,7 @@ def _delete_done(due: list[tuple[bytes, bytes]]) -> list[bytes]:
                     batch.delete(value[1:])
                 batch.delete(name)
                 continue
-            data = batch.get(key)
+            data = batch.head(key, _PEEKED)
             if data is None:
                 batch.delete(name)
                 continue

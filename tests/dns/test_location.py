@@ -9,6 +9,7 @@ import pytest
 from opensips_py.dns.records import FAILED, Answer, Naptr, Question, Record, Srv, Status
 from opensips_py.dns.rfc3263 import Abilities, Chance, Located, in_order, locate
 from opensips_py.net.destinations import hop_of_proxy, hop_of_uri
+from opensips_py.sip.uri import uri_or_none
 
 ALL = Abilities(("udp", "tcp", "tls"), ipv4=True, ipv6=False)
 UDP = Abilities(("udp",), ipv4=True, ipv6=False)
@@ -54,6 +55,26 @@ def targets(uri: str, able: Abilities = ALL) -> list[str]:
     located = locate(hop, able, known, 1)
     assert not located.missing
     return [f"{target.proto}:{target.ip}:{target.port}" for target in located.targets]
+
+
+@pytest.mark.parametrize(
+    ("uri", "proto"),
+    [
+        ("sip:a@192.0.2.1;transport=tcp;Transport=udp", "udp"),  # the last one, as in OpenSIPS
+        ("sip:a@192.0.2.1;transport=udp;transport=tcp", "tcp"),
+        ("sip:a@192.0.2.1?Subject=x;transport=tcp", "udp"),
+        ("sip:a@192.0.2.1;transport=tcp?x=;transport=udp", "tcp"),
+        ('sip:a@192.0.2.1;x="a;transport=tcp"', "udp"),
+        ("sip:a@192.0.2.1;transport=", "udp"),
+        ("sip:a@192.0.2.1 ;transport=tcp", None),
+        ("sip:a b@192.0.2.1", None),
+    ],
+)
+def test_the_next_hop_is_reached_over_the_transport_that_scripts_see(uri: str, proto: str | None) -> None:
+    hop = hop_of_uri(uri)
+    assert (hop and hop.proto) == proto
+    read = uri_or_none(uri)
+    assert (read and (read.transport or "udp")) == proto
 
 
 def test_naptr_names_the_transport_and_the_others_follow() -> None:

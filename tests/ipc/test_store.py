@@ -31,6 +31,24 @@ def test_put_new_does_not_overwrite(store: LmdbStore) -> None:
     assert store.get(b"k") == b"1"
 
 
+def test_a_batch_of_heads_gives_beginnings_and_changes_together_or_not_at_all(store: LmdbStore) -> None:
+    store.put(b"long", bytes(range(250)) * 200)
+    store.put(b"short", b"xy")
+    with store.batch_of_heads() as batch:
+        assert batch.head(b"long", 13) == bytes(range(13))
+        assert batch.head(b"short", 13) == b"xy"
+        assert batch.head(b"none", 13) is None
+        assert batch.delete(b"long")
+        batch.put(b"new", b"12")
+        assert batch.head(b"long", 13) is None
+        assert batch.head(b"new", 1) == b"1"
+    with pytest.raises(RuntimeError), store.batch_of_heads() as batch:
+        batch.delete(b"short")
+        raise RuntimeError
+    assert store.get(b"long") is None
+    assert store.get(b"short") == b"xy"
+
+
 def test_take_gives_the_value_once(store: LmdbStore) -> None:
     store.put(b"k", b"v")
     assert store.take(b"k") == b"v"

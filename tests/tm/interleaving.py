@@ -205,6 +205,9 @@ class InterleavedStore:
     def batch(self) -> InterleavedBatch:
         return InterleavedBatch(self._turns, self._store.batch())
 
+    def batch_of_heads(self) -> InterleavedBatch:
+        return InterleavedBatch(self._turns, self._store.batch_of_heads())
+
     def lock(self, key: bytes) -> InterleavedLock:
         return InterleavedLock(self._turns, key)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from ipc.lmdb_store import LmdbHeadBatch
 from opensips_py.script.context import Context
 from opensips_py.server.process import this
 from opensips_py.tm import relay, rows, timers
@@ -82,3 +83,22 @@ def test_a_failing_transaction_does_not_stop_the_others(
     world.receive(request("OPTIONS", branch="y"), UAC)
     assert "OPTIONS>UAS1" in summary(world.pass_time(0.6))
     assert "transaction timer" in capfd.readouterr().err
+
+
+def test_no_whole_record_is_read_while_everybody_waits_for_the_batch(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Records may be as large as messages, and a thousand of them may be due at once."""
+    world.script(lambda ctx: relay.relay(ctx))
+    world.receive(request("OPTIONS"), UAC)
+    read: list[int] = []
+    head = LmdbHeadBatch.head
+
+    def noted(batch: LmdbHeadBatch, key: bytes, size: int) -> bytes | None:
+        found = head(batch, key, size)
+        read.append(len(found or b""))
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LmdbHeadBatch, "head", noted)
+        patch.setattr(timers, "_fire_one", lambda name, now: None)
+        timers._fire_all(world.store.scan(rows.PREFIX), world.now + 0.5)
+    assert read == [timers._PEEKED]
