@@ -12,7 +12,7 @@ from ipc.store import StoreFull
 from opensips_py.modules.auth import credentials, nonce
 from opensips_py.script.diagnostics import ScriptErrors
 from opensips_py.server.process import this
-from opensips_py.sip.digest import ha1, response_for
+from opensips_py.sip.digest import digest_response, ha1, parse_credentials, response_for
 from opensips_py.testing import Run, Script
 from tests.support.digest_client import answer, parameters
 
@@ -282,6 +282,8 @@ WHOLE = 'Digest username="alice", realm="example.com", nonce="NONCE", uri="sip:x
         ('Digest username="", realm="example.com", nonce="NONCE", uri="sip:x", response="1"', -5),
         (f'{WHOLE}\xe4"', -2),
         (f'{WHOLE}1", qop=auth', -5),
+        (f'{WHOLE}1", qop=auth, nc=00000001', -5),
+        (f'{WHOLE}1", qop=auth, cnonce="1"', -5),
         (
             'Digest username="alice", realm="example.com", nonce="NONCE", uri="sip:x", response="1", qop=auth, nc=x, cnonce="1"',
             -5,
@@ -299,6 +301,15 @@ def test_codes_of_bad_credentials(run: Callable[..., Script], given: str, code: 
     assert first.context is not None
     refused = script.receive(first.context.msg.raw.replace(b"Content-Length", raw + b"Content-Length", 1))
     assert (rc(refused), refused.replies) == (code, ["401 Unauthorized"])
+
+
+@pytest.mark.parametrize("settings", ["", PASSWORDS])
+def test_an_empty_password_is_none(run: Callable[..., Script], settings: str) -> None:
+    script = run(ROUTE.replace("secret", ""), settings)
+    asked = challenge(register(script))
+    zeros = digest_response(parse_credentials(answer(asked, "alice", "", "REGISTER")), "0" * 32, "REGISTER")
+    assert rc(register(script, answer(asked, "alice", "", "REGISTER", response=zeros))) == -2
+    assert rc(register(script, answer(asked, "alice", "", "REGISTER"))) == -2
 
 
 def test_the_first_header_counts(run: Callable[..., Script]) -> None:

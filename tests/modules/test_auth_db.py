@@ -18,7 +18,7 @@ from opensips_py.script.context import Context, Source
 from opensips_py.script.declarations import ConfigError
 from opensips_py.script.diagnostics import ScriptErrors
 from opensips_py.server.process import this
-from opensips_py.sip.digest import ha1
+from opensips_py.sip.digest import digest_response, ha1, parse_credentials
 from opensips_py.sip.message import parse
 from opensips_py.testing import Run, Script
 from tests.support.digest_client import answer, parameters
@@ -112,6 +112,17 @@ def test_every_form_gives_the_same_codes(run: Run_, form: str) -> None:
     replayed = register(script, right)
     assert replayed["$avp(rc)"] == -3
     assert parameters(challenge(replayed))["stale"] == "true"
+
+
+def test_an_account_without_a_password_is_open_to_nobody(run: Run_) -> None:
+    """Not to those either who answer for the hash that stands for none."""
+    for settings in ("", PASSWORDS):
+        script = run(settings=settings)
+        asked = challenge(register(script))
+        given = parse_credentials(answer(asked, "locked", "", "REGISTER"))
+        response = digest_response(given, "0" * 32, "REGISTER")
+        assert register(script, answer(asked, "locked", "", "REGISTER", response=response))["$avp(rc)"] == -2
+        script.close()
 
 
 def test_what_is_no_nonce_of_ours_asks_no_database(run: Run_, monkeypatch: pytest.MonkeyPatch) -> None:

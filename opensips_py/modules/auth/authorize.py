@@ -47,9 +47,10 @@ def _authorize(ctx: Context, header: str, realm: str) -> int:
         return FAILED
     username, password = Settings.username.get(ctx), Settings.password.get(ctx)
     known = username is not None and password is not None and str(username) in (claim.username, claim.user)
+    stored = "" if password is None else str(password)
     # of an unknown user as well: it takes as long
-    ha1 = claim.hashed(str(password)) if calculate_ha1.value else None if password is None else str(password).lower()
-    verdict = credentials.judge(claim, ha1, known=known)
+    ha1 = claim.hashed(stored) if calculate_ha1.value else stored.lower()
+    verdict = credentials.judge(claim, ha1 if stored else None, known=known)
     ctx.slots.update(verdict.slots)
     return verdict.rc
 

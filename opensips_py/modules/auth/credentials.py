@@ -57,8 +57,6 @@ class Claim(msgspec.Struct, array_like=True):
     nc: str | None
     client: bytes
     """Who may use the nonce once more."""
-    again: bool
-    """The script has found the credentials of this request right before."""
 
     @property
     def user(self) -> str:
@@ -121,12 +119,11 @@ def claim(ctx: Context, header: str, realm: str) -> Claim | int:
         qop=given.qop,
         nc=given.nc,
         client=_client(ctx, given.qop),
-        again=bool(ctx.slots.get(authorized_slot(header))),
     )
 
 
 def judge(claimed: Claim, ha1_hex: str | None, *, known: bool = True) -> Verdict:
-    """Whether the response is right, and the nonce not used before. ``ha1_hex``: None when there is no password.
+    """Whether the response is right, and the nonce not used before. ``ha1_hex``: None, or empty, when there is no password.
 
     ``known``: there is such a user.
     """
@@ -134,11 +131,11 @@ def judge(claimed: Claim, ha1_hex: str | None, *, known: bool = True) -> Verdict
     right = compare_digest(expected.encode("latin-1"), claimed.response.lower().encode("latin-1"))
     if not known:
         return Verdict(NO_USER, {})
-    if not right or ha1_hex is None:
+    if not right or not ha1_hex:
         return Verdict(WRONG_PASSWORD, {})
     count = int(claimed.nc, 16) if claimed.qop and claimed.nc else None
     try:
-        first = claimed.again or nonce.use(claimed.nonce, count, claimed.client)
+        first = nonce.use(claimed.nonce, count, claimed.client)
     except StoreFull as full:
         log(ERROR, "auth", "authorize", f"a nonce cannot be marked as used: {full}")
         return Verdict(FAILED, {})
