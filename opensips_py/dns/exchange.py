@@ -18,6 +18,8 @@ from opensips_py.engine.operation import READ, WRITE
 from opensips_py.script.name_servers import Server
 
 BIGGEST = 65_535
+LONGEST_ANSWER = 16_384
+"""Bytes that a response over TCP may have: reading one takes time in proportion. A longer one is none."""
 
 
 class Silence:
@@ -217,11 +219,16 @@ class Exchange:
             if not self._out:
                 self.wants = READ
             return None
-        data = self._socket.recv(BIGGEST)
+        data = self._socket.recv(LONGEST_ANSWER)
         if not data:
             raise OSError(errno.ECONNRESET, "closed")
         self._in += data
-        if len(self._in) < 2 or len(self._in) < 2 + (length := int.from_bytes(self._in[:2], "big")):
+        if len(self._in) < 2:
+            return None
+        length = int.from_bytes(self._in[:2], "big")
+        if length > LONGEST_ANSWER:
+            raise OSError(errno.EMSGSIZE, "a response too long")
+        if len(self._in) < 2 + length:
             return None
         return bytes(self._in[2 : 2 + length])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -55,6 +56,42 @@ class Answer(NamedTuple):
     records: tuple[Record, ...] = ()
     seconds: float = 0.0
     """How long it may be kept."""
+
+
+MOST_RECORDS = 64
+"""Records that are kept of one answer."""
+
+
+def first_choices(records: Iterable[Record]) -> tuple[Record, ...]:
+    """As many records as are kept, those that would be tried first; else in the order as received."""
+    found = tuple(records)
+    if len(found) <= MOST_RECORDS:
+        return found
+    return tuple(sorted(found, key=_preference)[:MOST_RECORDS])
+
+
+def _preference(record: Record) -> tuple[int, int]:
+    match record:
+        case Srv():
+            return record.priority, 0
+        case Naptr():
+            return record.order, record.preference
+    return 0, 0
+
+
+def size_of(question: Question, answer: Answer) -> int:
+    """Bytes that an answer takes in a cache, as estimated."""
+    texts = sum(_letters(record) for record in answer.records)
+    return 512 + len(question.name) + 256 * len(answer.records) + texts
+
+
+def _letters(record: Record) -> int:
+    match record:
+        case Srv():
+            return len(record.target)
+        case Naptr():
+            return len(record.flags) + len(record.service) + len(record.replacement)
+    return len(record)
 
 
 FAILED = Answer(Status.FAILED)

@@ -17,7 +17,7 @@ from typing import Any
 from opensips_py.dns.configuration import Configuration, Current
 from opensips_py.dns.exchange import Exchange, Silence
 from opensips_py.dns.hosts import Hosts
-from opensips_py.dns.records import FAILED, Answer, Question, Status
+from opensips_py.dns.records import FAILED, Answer, Question, Status, size_of
 from opensips_py.engine.operation import READ, WRITE
 from opensips_py.script.declarations import Module
 from opensips_py.server.log import WARNING, log
@@ -27,8 +27,14 @@ statistics = Module("dns", doc="Names looked up")
 _total = statistics.statistic("dns_total_queries", doc="look-ups that needed a name server")
 _slow = statistics.statistic("dns_slow_queries", doc="look-ups that took longer than exec_dns_threshold")
 
+_refused = statistics.statistic(
+    "dns_refused_queries", doc="look-ups that were not made because 1,000 are under way in the process (ours)"
+)
+
 MOST_ANSWERS = 10_000
 """Answers kept; the oldest go first."""
+MOST_BYTES = 8 << 20
+"""Bytes that they may take, as estimated."""
 MOST_AT_ONCE = 1000
 """Look-ups under way at once; what is asked beyond fails, so that made-up names in requests cannot take all descriptors."""
 KEEP_FAILURE = 5.0
@@ -77,6 +83,8 @@ class Resolver:
         self._hosts = Hosts()
         self._silence = Silence()
         self._answers: dict[Question, tuple[float, Answer]] = {}
+        self._bytes = 0
+        """What the answers take, as estimated."""
         self._under_way: dict[Question, _LookUp] = {}
         self._by_fd: dict[int, _LookUp] = {}
         self._deadlines: list[tuple[float, int, _LookUp, Exchange]] = []
@@ -100,7 +108,7 @@ class Resolver:
         if kept is None:
             return None
         if kept[0] <= time.monotonic():
-            del self._answers[question]
+            self._drop(question)
             return None
         return kept[1]
 
@@ -111,14 +119,21 @@ class Resolver:
 
     def _keep(self, question: Question, answer: Answer, now: float) -> None:
         answers = self._answers
-        answers.pop(question, None)  # a new answer goes to the end: the order is that of age
-        if len(answers) >= MOST_ANSWERS:
-            del answers[next(iter(answers))]
+        self._drop(question)  # a new answer goes to the end: the order is that of age
+        self._bytes += size_of(question, answer)
         answers[question] = (now + (KEEP_FAILURE if answer.status is Status.FAILED else answer.seconds), answer)
+        while len(answers) > MOST_ANSWERS or self._bytes > MOST_BYTES:
+            self._drop(next(iter(answers)))
+
+    def _drop(self, question: Question) -> None:
+        kept = self._answers.pop(question, None)
+        if kept is not None:
+            self._bytes -= size_of(question, kept[1])
 
     def forget(self) -> None:
         """Ask everything again."""
         self._answers.clear()
+        self._bytes = 0
 
     # --- asking -----------------------------------------------------------------------------------------------------
 
@@ -135,6 +150,7 @@ class Resolver:
         self._under_way[question] = look_up
         _total.add()
         if len(self._under_way) > MOST_AT_ONCE:
+            _refused.add()
             log(WARNING, "core", "dns", f"{MOST_AT_ONCE} look-ups are under way: {question.name} is not looked up")
             self._later(look_up, FAILED)
         else:

@@ -16,6 +16,12 @@ from opensips_py.dns.records import Answer, Naptr, Question, Srv, Status
 MOST = 12
 """Addresses tried for one request: as many as a transaction may have branches."""
 
+MOST_WAYS = 6
+"""NAPTR records of a domain whose services are looked up.
+
+With MOST it bounds what a zone can make us ask for a name: itself, so many services, the IPv4 and IPv6 addresses of MOST hosts.
+"""
+
 # Hop.open
 PORT_OPEN = 1
 """No port was given: SRV records may name it."""
@@ -134,7 +140,7 @@ def locate(hop: Hop, able: Abilities, known: Known, draw: int) -> Located:
         return Located([], missing)
     targets: list[Target] = []
     usable = False
-    for n, endpoint in enumerate(endpoints):
+    for n, endpoint in enumerate(endpoints[:MOST]):
         before = len(missing)
         targets += [Target(ip, endpoint.port, endpoint.proto) for ip in _addresses(endpoint.host, able, known, missing)]
         if n == 0:
@@ -181,7 +187,7 @@ def _through_naptr(host: str, usable: list[str], known: Known, chance: Chance, m
         (way.replacement, proto)
         for way in sorted(ways, key=lambda way: (way.order, way.preference))
         if (proto := _OF_NAPTR.get(way.service.upper(), "")) in usable
-    ]
+    ][:MOST_WAYS]
     _all_known((Question(name, "SRV") for name, _ in chosen), known, missing)
     found: list[_Endpoint] = []
     for name, proto in chosen:

@@ -20,7 +20,7 @@ import dns.rdtypes.IN.AAAA
 import dns.rdtypes.IN.NAPTR
 import dns.rdtypes.IN.SRV
 
-from opensips_py.dns.records import Answer, Naptr, Question, Record, Srv, Status
+from opensips_py.dns.records import Answer, Naptr, Question, Record, Srv, Status, first_choices
 
 PAYLOAD = 1232
 """Largest response over UDP that is asked for (EDNS; the size that does not fragment, DNS flag day 2020)."""
@@ -95,7 +95,7 @@ def read(asked: Query, data: bytes) -> Outcome | None:
     if found.answer is None:
         status = Status.NO_NAME if code == dns.rcode.NXDOMAIN else Status.NO_DATA
         return Outcome(Answer(status, (), _negative_seconds(response, found.minimum_ttl)))
-    records = tuple(_record(rdata) for rdata in found.answer)
+    records = first_choices(_record(rdata) for rdata in found.answer)
     return Outcome(Answer(Status.FOUND, records, min(max(found.minimum_ttl, SHORTEST), LONGEST)))
 
 

@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from opensips_py.dns.records import FAILED, Answer, Naptr, Question, Record, Srv, Status
-from opensips_py.dns.rfc3263 import Abilities, Chance, Located, in_order, locate
+from opensips_py.dns.rfc3263 import MOST, MOST_WAYS, Abilities, Chance, Located, in_order, locate
 from opensips_py.net.destinations import hop_of_proxy, hop_of_uri
 from opensips_py.sip.uri import uri_or_none
 
@@ -177,6 +177,28 @@ def test_that_no_name_server_could_tell_leads_on_to_the_address() -> None:
     assert hop is not None
     found = locate(hop, UDP, lambda question: FAILED if question.type != "A" else known(question), 1)
     assert [target.ip for target in found.targets] == ["192.0.2.7"]
+
+
+@pytest.mark.parametrize("uri", ["sip:hostile.test", "sip:hostile.test;transport=udp"])
+def test_a_zone_cannot_make_us_ask_for_hundreds_of_names(uri: str) -> None:
+    """Whatever NAPTR and SRV records say: a hop takes as many questions as fit its addresses."""
+    asked: set[Question] = set()
+
+    def hostile(question: Question) -> Answer | None:
+        if question not in asked:
+            return None
+        if question.type == "NAPTR":
+            return Answer(Status.FOUND, tuple(Naptr(n, 0, "s", "SIP+D2U", f"s{n}.test") for n in range(64)))
+        if question.type == "SRV":
+            return Answer(Status.FOUND, tuple(Srv(n, 0, 5060, f"h{n}.{question.name}") for n in range(64)))
+        return Answer(Status.NO_DATA)
+
+    hop = hop_of_uri(uri)
+    assert hop is not None
+    both = Abilities(("udp", "tcp", "tls"), ipv4=True, ipv6=True)
+    while missing := locate(hop, both, hostile, 1).missing:
+        asked.update(missing)
+    assert len(asked) <= 1 + MOST_WAYS + 2 * MOST
 
 
 def test_no_more_addresses_than_branches() -> None:

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from opensips_py.dns.records import Naptr, Question, Srv, Status
+from opensips_py.dns.records import MOST_RECORDS, Answer, Naptr, Question, Srv, Status
 from opensips_py.dns.resolver import MOST_ANSWERS
 from tests.conftest import StartDns
 from tests.dns.conftest import Asking
@@ -106,8 +106,15 @@ def test_a_truncated_response_is_asked_for_over_tcp(asking: Asking, dns: StartDn
     server = dns("\n".join(f"big.test. 60 IN A 10.0.{n // 250}.{n % 250 + 1}" for n in range(600)))
     server.fail("big.test", truncated=True)
     asking.set(dns_servers=server.address)
-    assert len(asking.ask("big.test").records) == 600
+    assert len(asking.ask("big.test").records) == MOST_RECORDS
     assert server.asked["tcp"] == 1
+
+
+def test_a_response_over_tcp_that_is_too_long_is_none(asking: Asking, dns: StartDns) -> None:
+    server = dns("\n".join(f"huge.test. 60 IN A 10.0.{n >> 8}.{n & 255}" for n in range(1100)))
+    server.fail("huge.test", truncated=True)
+    asking.set(dns_servers=server.address)
+    assert asking.ask("huge.test").status is Status.FAILED
 
 
 def test_a_server_without_edns_is_asked_without(asking: Asking, dns: StartDns) -> None:
@@ -208,14 +215,25 @@ def test_localhost_is_found_in_etc_hosts(asking: Asking, dns: StartDns) -> None:
 
 
 def test_the_cache_is_bounded_and_the_oldest_answers_go(asking: Asking) -> None:
-    from opensips_py.dns.records import Answer
-
     now = time.monotonic()
     for n in range(MOST_ANSWERS + 10):
         asking.resolver._keep(Question(f"n{n}", "A"), Answer(Status.FOUND, ("192.0.2.1",), 60), now)
     assert len(asking.resolver._answers) == MOST_ANSWERS
     assert asking.resolver.known(Question("n9", "A")) is None
     assert asking.resolver.known(Question(f"n{MOST_ANSWERS + 9}", "A")) is not None
+
+
+def test_the_cache_is_bounded_in_bytes_too(asking: Asking, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("opensips_py.dns.resolver.MOST_BYTES", 100_000)
+    large = Answer(Status.FOUND, tuple(Srv(n, 0, 5060, "x" * 250) for n in range(64)), 60)
+    now = time.monotonic()
+    for n in range(50):
+        asking.resolver._keep(Question(f"n{n}", "SRV"), large, now)
+        asking.resolver._keep(Question("n0", "SRV"), large, now)  # again and again: it counts once
+    kept = [n for n in range(50) if asking.resolver.known(Question(f"n{n}", "SRV"))]
+    assert kept == [0, 48, 49]
+    asking.resolver.forget()
+    assert asking.resolver._bytes == 0
 
 
 def test_too_many_look_ups_at_once_fail_instead_of_using_all_descriptors(

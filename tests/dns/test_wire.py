@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from opensips_py.dns import wire
-from opensips_py.dns.records import Question, Status
+from opensips_py.dns.records import MOST_RECORDS, Question, Srv, Status
 
 QUESTION = Question("a.example.test", "SRV")
 
@@ -74,3 +74,14 @@ def test_records_beside_the_question_are_not_taken() -> None:
     outcome = wire.read(VALID, made.to_wire())
     assert outcome is not None and outcome.answer is not None
     assert [record[3] for record in outcome.answer.records if isinstance(record, tuple)] == ["host.example.test"]
+
+
+def test_of_an_answer_only_the_first_choices_are_kept() -> None:
+    asked = wire.query(Question("a.test", "SRV"))
+    given = response(asked)
+    given.answer.append(
+        dns.rrset.from_text_list("a.test.", 60, "IN", "SRV", [f"{n} 0 5060 h{n}.test." for n in reversed(range(200))])
+    )
+    outcome = wire.read(asked, given.to_wire(max_size=65535))
+    assert outcome is not None and outcome.answer is not None
+    assert {record.priority for record in outcome.answer.records if isinstance(record, Srv)} == set(range(MOST_RECORDS))
