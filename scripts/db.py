@@ -17,11 +17,11 @@ from typing import TextIO
 
 from opensips_py import db
 from opensips_py.db import tables
-from opensips_py.modules import db_mysql, db_sqlite
+from opensips_py.modules import db_mysql, db_postgres, db_sqlite
 from opensips_py.sip.uri import uri_or_none
 
 DONE, REFUSED, USAGE = 0, 1, 2
-_KINDS = (db_mysql, db_sqlite)
+_KINDS = (db_mysql, db_postgres, db_sqlite)
 """Imported for the kinds of databases that they bring."""
 
 

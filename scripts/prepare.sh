@@ -39,6 +39,7 @@ missing_packages() {
         # the -core packages: the programs without a system service
         (PATH=$PATH:/usr/sbin; command -v mariadbd && command -v mariadb-install-db) >/dev/null || echo mariadb-server-core
         command -v my_print_defaults >/dev/null || echo mariadb-client-core
+        compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || command -v initdb >/dev/null || echo postgresql
         command -v sipp >/dev/null || echo sip-tester
         command -v redis-server >/dev/null || echo redis-server
         (PATH=$PATH:/usr/sbin; command -v slapd) >/dev/null || echo slapd

@@ -43,7 +43,6 @@ INSTEAD: dict[str, str] = {
     "db_cachedb": _MYSQL,
     "db_http": "rest_get() and rest_post()",
     "db_oracle": _MYSQL,
-    "db_postgres": _MYSQL,
     "db_text": _MYSQL,
     "db_unixodbc": _MYSQL,
     "db_virtual": "several db_url, one for each module",

@@ -136,7 +136,7 @@ def test_a_name_of_several_modules_is_said_to_be_of_all(scripts: Scripts) -> Non
         ("mi_json", "OpenSIPS 3.1 has no module mi_json", "mi_http"),
         ("seas", "OpenSIPS 3.1 has no module seas", "leave the line out"),
         ("dispacher", "there is no such module", 'did you mean "dispatcher"?'),
-        ("db_postgres", "not supported yet: module db_postgres", "use db_mysql"),
+        ("db_oracle", "not supported yet: module db_oracle", "use db_mysql"),
     ],
 )
 def test_modules_of_other_versions_are_named_as_such(scripts: Scripts, name: str, message: str, hint: str | None) -> None:
@@ -178,8 +178,23 @@ def test_modules_of_which_nothing_is_needed_are_accepted(scripts: Scripts, name:
 
 
 def test_a_database_that_is_missing_is_not_said_to_be_another_one(scripts: Scripts) -> None:
-    found = scripts.findings('loadmodule "db_postgres.so"\nloadmodule "dialplan.so"\nroute { exit; }\n')
-    assert [d.message for d in found] == ["not supported yet: module db_postgres"]
+    found = scripts.findings('loadmodule "db_oracle.so"\nloadmodule "dialplan.so"\nroute { exit; }\n')
+    assert [d.message for d in found] == ["not supported yet: module db_oracle"]
+
+
+@pytest.mark.parametrize("load", ["", 'loadmodule "db_sqlite.so"'])
+def test_a_database_needs_the_module_of_its_kind(scripts: Scripts, load: str) -> None:
+    text = f'loadmodule "avpops.so"\n{load}\nmodparam("avpops", "db_url", "mysql://u:p@h/d")\nroute {{ exit; }}\n'
+    [found] = scripts.findings(text)
+    assert found.message.endswith('needs module db_mysql, which is not loaded: add loadmodule "db_mysql.so"')
+    assert scripts.findings(text.replace('loadmodule "avpops.so"', 'loadmodule "avpops.so" loadmodule "db_mysql.so"')) == []
+
+
+def test_a_database_whose_module_is_missing_causes_no_other_error(scripts: Scripts) -> None:
+    text = (
+        'loadmodule "db_oracle.so"\nloadmodule "avpops.so"\nmodparam("avpops", "db_url", "oracle://u:p@h/d")\nroute { exit; }\n'
+    )
+    assert [d.message for d in scripts.findings(text)] == ["not supported yet: module db_oracle"]
 
 
 def test_sockets_of_a_missing_transport_are_not_errors_of_their_own(scripts: Scripts) -> None:

@@ -14,17 +14,18 @@ from opensips_py.db import tables
 from opensips_py.db.statement import Raw
 from scripts.db import main
 from scripts.testbed.mariadb import MariaDB
+from scripts.testbed.postgres import Postgres
 
 Run = Callable[..., tuple[int, str]]
 
 
-@pytest.fixture(scope="module", params=["sqlite", "mysql"])
+@pytest.fixture(scope="module", params=["sqlite", "mysql", "postgres"])
 def base(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """URL of a database that is not there yet; a name is to be added."""
     if request.param == "sqlite":
         yield f"sqlite://{tmp_path_factory.mktemp('databases')}/"
         return
-    server = MariaDB()
+    server = MariaDB() if request.param == "mysql" else Postgres()
     yield server.url.removesuffix(server.database)
     server.remove()
 

@@ -1,0 +1,1 @@
+"""PostgreSQL, over libpq (psycopg), which never blocks as it is used here."""

@@ -1,0 +1,66 @@
+"""Which changes have been made: table ``opensips_py_done``.
+
+A change that may be handed over to another process writes a token into it, in its own transaction. Whoever comes to make it
+once more, because nobody knows what became of it, cannot write the token again: while the first transaction goes on, PostgreSQL
+makes the second one wait for its end. So the change is made exactly once.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+
+TABLE = "opensips_py_done"
+CREATE = (
+    f"CREATE TABLE IF NOT EXISTS {TABLE} (token VARCHAR(40) PRIMARY KEY, at TIMESTAMP NOT NULL DEFAULT now());"
+    f"CREATE INDEX IF NOT EXISTS {TABLE}_at ON {TABLE} (at)"
+)
+MADE = b"23505"
+"""unique_violation"""
+NO_TABLE = b"42P01"
+"""undefined_table"""
+_SWEEP = 60.0
+"""Seconds between two sweeps of a process."""
+
+_CHANGE = re.compile(r"\s*(?:insert|update|delete|merge|with)\b", re.IGNORECASE)
+_READ = re.compile(r"\s*(?:select|values|show|table)\b", re.IGNORECASE)
+_MORE_THAN_READ = re.compile(r"\b(?:into|nextval|setval|lo_\w+|pg_\w*advisory\w*|pg_notify)\b|;\s*\S", re.IGNORECASE)
+_RETURNS = re.compile(r"\breturning\b", re.IGNORECASE)
+
+
+def only_reads(text: str) -> bool:
+    """Whether a statement may be run twice: it changes nothing."""
+    return _READ.match(text) is not None and _MORE_THAN_READ.search(text) is None
+
+
+def is_change(text: str) -> bool:
+    """Whether a statement changes rows."""
+    return _CHANGE.match(text) is not None
+
+
+def returns_rows(text: str) -> bool:
+    """Whether a change gives rows, which are not kept."""
+    return _RETURNS.search(text) is not None or text.lstrip()[:4].lower() == "with"
+
+
+class Sweep:
+    """Tokens are removed when they are ten minutes old, now and then."""
+
+    def __init__(self) -> None:
+        self._at = 0.0
+
+    def statement(self) -> str:
+        """What is to be run before a change; mostly nothing."""
+        now = time.monotonic()
+        if now < self._at:
+            return ""
+        self._at = now + _SWEEP
+        return f"DELETE FROM {TABLE} WHERE at < now() - interval '10 minutes';"
+
+
+sweep = Sweep()
+
+
+def noted(text: str, token: str) -> str:
+    """The change with its token: statements that are sent together are one transaction."""
+    return f"{sweep.statement()}INSERT INTO {TABLE} (token) VALUES ('{token}');{text}"
