@@ -156,6 +156,7 @@ def _set_up_log(options: Options, program: Program) -> None:
     state = logging.state
     state.level = logging.DBG if options.debug_mode else settings.log_level + options.debug_level
     state.xlog_level = settings.xlog_level
+    state.most_lines, state.most_bytes = settings.log_max_lines, settings.log_max_bytes
     state.stderr = options.log_stderr or bool(settings.log_stderror or settings.stderror_enabled)
     if settings.given & {"stderror_enabled", "syslog_enabled"}:
         state.syslog = bool(settings.syslog_enabled)

@@ -34,8 +34,6 @@ CHUNK = 65536
 """Bytes read at a time."""
 MAX_WAITING_BYTES = 1 << 20
 """Bytes that may wait for one peer, in the kernel's buffer not counted."""
-MAX_ALL_WAITING_BYTES = 64 << 20
-"""Bytes that may wait for all peers of a process together."""
 FORMER = -1
 """A former owner of the connection has stored what it had not processed."""
 TURN_SECONDS = 0.005
@@ -352,7 +350,7 @@ class Connection:
     def _is_full(self, more: int) -> bool:
         if tuning.asynchronous and self.state is State.OPEN and len(self._waiting) - self._spare >= tuning.max_waiting:
             return True
-        return self._waiting_bytes + more > MAX_WAITING_BYTES or _All.waiting_bytes + more > MAX_ALL_WAITING_BYTES
+        return self._waiting_bytes + more > MAX_WAITING_BYTES or _All.waiting_bytes + more > tuning.max_waiting_memory
 
     def _count(self, more: int) -> None:
         """So many bytes more wait for the peer, or less."""

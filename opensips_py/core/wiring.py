@@ -13,11 +13,13 @@ from opensips_py.dns.resolver import resolver
 from opensips_py.engine import blocking_wait, engine, outbox
 from opensips_py.net import resolve
 from opensips_py.script import names
+from opensips_py.server import log, traffic
 from opensips_py.tm import failure_route, transaction, uac_reply
 
 
 def wire() -> None:
     """Connect the layers. Idempotent."""
+    log.state.left_out = traffic.left_out_lines.add
     # the language asks for addresses, a wait that holds up the process serves the resolver too
     names.resolve_by(resolve.first_address)
     blocking_wait.served[:] = [resolver]

@@ -57,6 +57,7 @@ def configure() -> None:
     tuning.answer_pings = bool(tcp_crlf_pingpong.value)
     tuning.max_waiting = tcp_async_max_postponed_chunks.value
     settings = this.program.settings
+    tuning.max_waiting_memory = settings.tcp_max_waiting_memory << 20
     reply_flag, branch_flag = settings.tcp_no_new_conn_rplflag, settings.tcp_no_new_conn_bflag
     tuning.open_reply_flag = message_flags.mask(str(reply_flag)) if reply_flag is not None else 0
     tuning.open_branch_flag = branch_flags.mask(str(branch_flag)) if branch_flag is not None else 0

@@ -57,6 +57,8 @@ class Tuning:
     max_chunks: int = 4
     answer_pings: bool = True
     max_waiting: int = 32
+    max_waiting_memory: int = 64 << 20
+    """Bytes that may wait for all peers of a process together (tcp_max_waiting_memory)."""
     open_branch_flag: int = 0
     """Mask of tcp_no_new_conn_bflag."""
     open_reply_flag: int = 0

@@ -153,6 +153,20 @@ PARAMETERS: dict[str, CoreParameter] = {
         _p("socket", "socket", None, "proto:address[:port] [as address[:port]] [use_workers N] [tag ID]; may be repeated"),
         _p("log_facility", "word", "LOG_DAEMON", "syslog facility"),
         _p("log_level", "int", 2, "lines up to this level are logged: -3 alert … 4 debug", signed=True),
+        _p(
+            "log_max_bytes",
+            "int",
+            65536,
+            "bytes of lines that one place in the code may log in a second, in each process; further ones are counted (ours)",
+            low=1024,
+        ),
+        _p(
+            "log_max_lines",
+            "int",
+            100,
+            "lines that one place in the code may log in a second, in each process; further ones are counted (ours)",
+            low=1,
+        ),
         _p("log_name", "str", None, "name in syslog"),
         _p("log_stderror", "bool", 0, "log to standard error instead of syslog"),
         _p(
@@ -227,6 +241,13 @@ PARAMETERS: dict[str, CoreParameter] = {
             "connections at once of one address; further ones are closed as soon as they are accepted; not set: half of "
             "tcp_max_connections; 0: any number (ours)",
             low=0,
+        ),
+        _p(
+            "tcp_max_waiting_memory",
+            "int",
+            64,
+            "MB that may wait in one process for all peers that do not read; a connection that needs more ends (ours)",
+            low=1,
         ),
         _p("tcp_max_msg_time", "int", 4, "seconds that a message may take to arrive; then its connection is closed", least=1),
         _p("tcp_no_new_conn_bflag", "word", None, "branch flag: the request goes over an open connection or not at all"),

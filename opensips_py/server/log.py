@@ -48,10 +48,10 @@ FACILITIES = {
 
 SYSLOG_SOCKET = "/dev/log"
 
-MOST_LINES = 100
-"""Lines that one place may write in one second and process."""
-MOST_BYTES = 65536
-"""Bytes in them."""
+
+def _not_counted(lines: int) -> None:
+    """Nobody keeps count of lines that are not written."""
+
 
 _control = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
@@ -77,8 +77,11 @@ class LogState:
             "_sites",
             "_syslog",
             "facility",
+            "left_out",
             "later",
             "level",
+            "most_bytes",
+            "most_lines",
             "name",
             "pid",
             "starter",
@@ -91,6 +94,10 @@ class LogState:
         """Lines of the server up to this level are written (``log_level``)."""
         self.xlog_level = NOTICE
         """Lines of the script up to this level are written (``xlog_level``)."""
+        self.most_lines, self.most_bytes = 100, 65536
+        """Lines that one place may write in one second, and bytes in them (``log_max_lines``, ``log_max_bytes``)."""
+        self.left_out: Callable[[int], None] = _not_counted
+        """Told of each line that is not written because of these, or because nobody takes it."""
         self.stderr = True
         """Write to standard error."""
         self.syslog = False
@@ -143,8 +150,9 @@ class LogState:
             site.second, site.lines, site.bytes = now, 0, 0
         site.lines += 1
         site.bytes += size
-        if site.lines <= MOST_LINES and site.bytes <= MOST_BYTES:
+        if site.lines <= self.most_lines and site.bytes <= self.most_bytes:
             return True
+        self.left_out(1)
         if not site.left_out and self.later is not None:
             self.later(self.sum_up)
         site.left_out += 1
@@ -190,7 +198,8 @@ class LogState:
             ):
                 output.lost = lost + 1  # this one, too
                 return
-        output.write(prefix + line)
+        if not output.write(prefix + line):
+            self.left_out(1)
 
     def _to_syslog(self, level: int, line: bytes) -> None:
         # syslog(3) would take text and encode it; script texts are bytes
@@ -205,6 +214,7 @@ class LogState:
                 self._syslog.send(packet)
                 return
             except BlockingIOError:
+                self.left_out(1)
                 return  # the syslog daemon does not keep up: losing a line is better than stopping
             except OSError:
                 if self._syslog is not None:

@@ -21,6 +21,11 @@ large_msgs = module.statistic(
 refused_requests = module.statistic(
     "refused_requests", doc="requests answered 503 because the shared store was nearly full (ours)"
 )
+left_out_lines = module.statistic(
+    "left_out_log_lines",
+    doc="lines that were not logged: more of one place than `log_max_lines`, `log_max_bytes`, or standard error or syslog had no "
+    "room (ours)",
+)
 
 net = Module("net", doc="Statistics of the sockets")
 refused_connections = net.statistic(

@@ -60,14 +60,17 @@ def test_a_flood_of_one_place_is_summed_up(capfdbinary: pytest.CaptureFixture[by
     monkeypatch.setattr(time, "monotonic", lambda: now)
     asked: list[object] = []
     logging.state.later = asked.append
+    counted: list[int] = []
+    logging.state.left_out = counted.append
     for n in range(1000):
         log(ERROR, "core", "receive", f"bad {n}")
         log(ERROR, "core", "trace", "x" * 10_000)
         xlog(ERROR, "script\n")
     log(ERROR, "core", "other", "not a flood")
     found = capfdbinary.readouterr().err
-    assert found.count(b"receive: bad") == logging.MOST_LINES
-    assert found.count(b"x" * 10_000) == logging.MOST_BYTES // 10_000
+    assert found.count(b"receive: bad") == 100
+    assert found.count(b"x" * 10_000) == 65536 // 10_000
+    assert sum(counted) == 900 + 994
     assert found.count(b"script") == 1000 and b"not a flood" in found
     assert b"left out" not in found
     assert asked == [logging.state.sum_up] * 2
@@ -78,6 +81,13 @@ def test_a_flood_of_one_place_is_summed_up(capfdbinary: pytest.CaptureFixture[by
     assert b"NOTICE:core:trace: 994 more lines like these were left out\n" in found
     log(ERROR, "core", "receive", "again")
     assert b"receive: again" in capfdbinary.readouterr().err
+
+
+def test_how_many_lines_a_place_may_write_is_a_parameter(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    logging.state.most_lines, logging.state.most_bytes = 3, 1 << 20
+    for n in range(10):
+        log(ERROR, "core", "here", f"line {n}")
+    assert capfdbinary.readouterr().err.count(b"here: line") == 3
 
 
 @contextmanager

@@ -264,7 +264,7 @@ def test_a_failure_is_never_told_from_within_a_send(world: World, monkeypatch: p
 
 
 def test_what_waits_for_all_peers_together_is_bounded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream_connection, "MAX_ALL_WAITING_BYTES", 100_000)
+    monkeypatch.setattr(tuning, "max_waiting_memory", 100_000)
     world.connect(buffer=4096)
     for _ in range(4):
         world.connection.send(b"x" * 40_000)
