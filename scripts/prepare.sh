@@ -93,8 +93,9 @@ install_venv() {
         "$python" -m venv --clear .venv
     fi
     say "installing opensips-py$extras into .venv"
+    # quiet twice: only errors, for the warnings are about how pip is set up on the machine
     # compat: a path file instead of an import hook, which would cost every start
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check --config-settings editable_mode=compat -e ".$extras"
+    .venv/bin/python -m pip install --quiet --quiet --disable-pip-version-check --config-settings editable_mode=compat -e ".$extras"
     touch "$stamp"
 }
 

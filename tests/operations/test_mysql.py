@@ -118,6 +118,22 @@ def test_results(db: Pool, mode: str, text: str, targets: list[str], done: Done)
     assert run(query(db, text, *targets), mode) == done
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["select 1; select 2", "select ';' ; delete from kv", 'select "\'";select 2;', "update kv set n=9;\nselect `k` from kv"],
+)
+def test_of_several_statements_in_a_query_none_is_run(db: Pool, logged: list[str], text: str) -> None:
+    assert run(query(db, text)).rc == -1
+    assert any("error 1064: several statements in one query are not supported, none of them was run" in line for line in logged)
+    assert run(query(db, "select n from kv where k='bob';", "$avp(n)")) == Done(1, [("$avp(n)", 7)])
+
+
+@pytest.mark.parametrize("text", ["selec 1", "select 'a;b' fro kv", "select 1 fro kv;", "select 1 fro kv; ;"])
+def test_another_syntax_error_is_told_as_the_server_says_it(db: Pool, logged: list[str], text: str) -> None:
+    assert run(query(db, text)).rc == -1
+    assert any("You have an error in your SQL syntax" in line for line in logged)
+
+
 def test_types_and_bytes_of_columns(db: Pool) -> None:
     names = [f"$avp({name})" for name in ("t", "b", "d", "f", "at", "x", "s")]
     at = int(time.mktime((2026, 1, 2, 3, 4, 5, 0, 0, -1)))

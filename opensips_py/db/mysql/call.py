@@ -132,6 +132,8 @@ class MysqlCall(PooledOperation[Connection], Call):
         if reader.error is not None:
             number, text = reader.error
             query = self._query[:200].decode("latin-1")
+            if number == _SYNTAX_ERROR and _several(self._query):
+                text = "several statements in one query are not supported, none of them was run"
             log(ERROR, "db_mysql", "query", f"{self._pool.url.name}: error {number}: {text} in [{query}]")
             return Done(-1)
         return Answered.of(Result(rows_of(reader, self._typed), len(reader.columns)))
@@ -175,6 +177,17 @@ class _Lost(MysqlCall):
 
     def start(self) -> Done:
         return Done(LOST)
+
+
+_SYNTAX_ERROR = 1064
+"""ER_PARSE_ERROR; what a server says to a second statement: several are not asked for, they would help who injects SQL."""
+_QUOTED = re.compile(rb"""'(?:[^'\\]|\\.)*+'|"(?:[^"\\]|\\.)*+"|`[^`]*+`""", re.DOTALL)
+_SECOND = re.compile(rb";\s*[^\s;]")
+
+
+def _several(query: bytes) -> bool:
+    """Whether something follows a semicolon that stands outside quotes."""
+    return _SECOND.search(_QUOTED.sub(b"x", query)) is not None
 
 
 _READS = re.compile(rb"\s*(?:select|show)\b", re.IGNORECASE)
