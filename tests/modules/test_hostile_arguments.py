@@ -19,6 +19,7 @@ from opensips_py.script.variables import by_text, current
 from opensips_py.server.process import this
 from opensips_py.sip.message import parse
 from opensips_py.testing import Script
+from scripts import db
 from tests.script.test_hostile_values import TEXTS, messages
 from tests.support.script_context import REQUEST, SDP, wire
 
@@ -45,9 +46,11 @@ def loaded() -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def script() -> Iterator[Script]:
+def script(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Script]:
+    url = f"sqlite://{tmp_path_factory.mktemp('database')}/case.db"
+    assert db.main(["create", url]) == 0
     lines = "".join(f'loadmodule "{name}.so"\n' for name in loaded() if not name.startswith("proto_"))
-    settings = 'modparam("uac", "restore_mode", "none")\ndb_default_url="sqlite:///nowhere.db"\n'
+    settings = 'modparam("uac", "restore_mode", "none")\n' + f'db_default_url="{url}"\n'
     with Script(
         lines + settings + 'loadmodule "proto_tcp.so"\nroute { exit; }\nroute[r] { exit; }\nfailure_route[f] { exit; }'
     ) as running:

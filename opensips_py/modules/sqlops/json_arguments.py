@@ -40,7 +40,7 @@ def conditions_of(text: str) -> list[Condition]:
 def _array(text: str, what: str) -> list[Any]:
     try:
         found = msgspec.json.decode(text.encode("latin-1"))
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise StatementError(f"{what}: not JSON: {error} in [{text[:200]}]") from None
     if not isinstance(found, list):
         raise StatementError(f"{what}: a JSON array is expected, not [{text[:200]}]")
