@@ -43,7 +43,7 @@ def relay_upstream(tx: Transaction, rec: Record, code: int, data: bytes, now: fl
 def all_failed(tx: Transaction, rec: Record, winner: int, now: float) -> None:
     """No branch is left that could succeed, ``winner`` has the best reply: run the failure route, or answer the caller.
 
-    To be called with the transaction held; the caller commits afterwards.
+    To be called with the transaction held; the caller commits afterwards, and only then is nothing unsettled any more.
     """
     machine.finish_minor(rec, now, tx.out)
     if rec.kept is not None:
@@ -74,7 +74,6 @@ def _ended(ctx: Context, tx: Transaction, rec: Record, follow: FailureRoute, now
     if avps is not None:
         rec.branches[follow.winner].avps = avps
     keep(ctx, rec)
-    unsettled.clear()
     if rec.code >= 200:  # the route has replied, or a 2xx has come while it was suspended
         return
     winner, branches = follow.winner, follow.branches
@@ -163,6 +162,7 @@ def try_next_server(tx: Transaction, refused: list[bytes]) -> None:
                 if winner >= 0:
                     all_failed(tx, rec, winner, now)
                 commit(tx)
+                unsettled.clear()  # set if a failure route has waited in line
     finally:
         release(tx)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from time import monotonic
 
 from opensips_py.dns.rfc3263 import Hop
+from opensips_py.engine.unsettled import unsettled
 from opensips_py.net import destinations
 from opensips_py.net.resolve import destinations_of
 from opensips_py.net.tcp import tuning
@@ -105,6 +106,8 @@ def cancel(ctx: Context, invite: Transaction) -> int:
         if winner >= 0:
             failure_route.all_failed(invite, rec, winner, now)
         commit(invite)
+        if winner >= 0:
+            unsettled.clear()  # set if a failure route has waited in line
     finally:
         release(invite)
     if early:

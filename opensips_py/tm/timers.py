@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from ipc.store import StoreError
+from opensips_py.engine.unsettled import unsettled
 from opensips_py.server.guard import report_error
 from opensips_py.server.log import ERROR, log
 from opensips_py.server.process import this
@@ -179,6 +180,7 @@ def fire(name: bytes, now: float) -> None:
             _delete(tx, rec, name)
         else:
             commit(tx, fired=name)
+        unsettled.clear()  # set if a failure route has waited in line
     finally:
         release(tx)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from time import monotonic
 
+from opensips_py.engine.unsettled import unsettled
 from opensips_py.net.tcp import is_reply
 from opensips_py.server.guard import report_error
 from opensips_py.server.log import NOTICE, log
@@ -55,5 +56,6 @@ def _end_branch(key: bytes, n: int, method: str, via: str) -> None:
         if outcome >= 0:
             failure_route.all_failed(tx, rec, outcome, now)
         commit(tx)
+        unsettled.clear()  # set if a failure route has waited in line
     finally:
         release(tx)
