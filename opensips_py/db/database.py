@@ -38,6 +38,21 @@ class Result(NamedTuple):
     """How many there are; 0 when the statement is none that gives rows."""
 
 
+class How(NamedTuple):
+    """How a statement is asked."""
+
+    typed: bool = True
+    """Numbers with a fraction and those beyond 32 bits are numbers in the result, not text as the database writes it."""
+    whole: bool = False
+    """The answer may be as large as it is."""
+    once: str = ""
+    """A name for the change: under one name it is made once, by whomever and however often it is asked for within an hour."""
+
+
+class Rejected(Done):
+    """The end of a :class:`Call` when the database has answered that it does not accept the statement. It is logged."""
+
+
 class Answered(Done):
     """The end of a :class:`Call` that has a result."""
 
@@ -71,15 +86,11 @@ class Database:
         """The URL for people, without a password."""
         raise NotImplementedError  # abstract
 
-    def call(self, statement: Statement, *, typed: bool = True, whole: bool = False) -> Call:
-        """Ask. Raises StatementError.
-
-        ``typed``: numbers with a fraction and those beyond 32 bits are numbers in the result, not text as the database writes it.
-        ``whole``: the answer may be as large as it is.
-        """
+    def call(self, statement: Statement, how: How) -> Call:
+        """Ask. Raises StatementError."""
         raise NotImplementedError  # abstract
 
-    def thaw(self, statement: Statement, typed: bool, state: bytes, fds: list[int], journal: bytes) -> Call:
+    def thaw(self, statement: Statement, how: How, state: bytes, fds: list[int], journal: bytes) -> Call:
         """Go on with the call of another process."""
         raise NotImplementedError  # abstract
 

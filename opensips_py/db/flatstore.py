@@ -10,7 +10,7 @@ import errno
 import os
 from collections.abc import Callable
 
-from opensips_py.db.database import PATIENCE, Answered, Call, Database, DatabaseError, Result
+from opensips_py.db.database import PATIENCE, Answered, Call, Database, DatabaseError, How, Result
 from opensips_py.db.dialect import check_name
 from opensips_py.db.statement import Insert, SqlValue, Statement, StatementError, Time
 from opensips_py.engine.dummy_request import report_context
@@ -32,6 +32,7 @@ class Settings:
 
 
 settings = Settings()
+_PLAIN = How()
 
 
 class FlatCall(Call):
@@ -94,13 +95,13 @@ class FlatDatabase(Database):
         process = "" if settings.single_file else f"_{this.slot}"
         return f"{self.directory}/{_affix(settings.prefix)}{table}{process}{_affix(settings.suffix)}"
 
-    def call(self, statement: Statement, *, typed: bool = True, whole: bool = False) -> Call:
+    def call(self, statement: Statement, how: How = _PLAIN) -> Call:
         if not isinstance(statement, Insert) or statement.existing != "error":
             raise StatementError(f"{self.name}: rows can be added to a file, and nothing else")
         lines = "".join(settings.delimiter.join(map(_field, row)) + "\n" for row in statement.rows)
         return FlatCall(self.path(statement.table), lines.encode("latin-1"))
 
-    def thaw(self, statement: Statement, typed: bool, state: bytes, fds: list[int], journal: bytes) -> Call:
+    def thaw(self, statement: Statement, how: How, state: bytes, fds: list[int], journal: bytes) -> Call:
         close_all(fds)
         return self.call(statement)
 

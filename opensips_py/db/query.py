@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import msgspec
 
 from opensips_py.db import database as databases
-from opensips_py.db.database import Answered, Call, Database, Result
+from opensips_py.db.database import Answered, Call, Database, How, Result
 from opensips_py.db.statement import Statement, StatementError
 from opensips_py.engine.background import Background
 from opensips_py.engine.lost_operation import LostOperation, close_all
@@ -24,6 +24,7 @@ class _Frozen(msgspec.Struct, array_like=True):
     url: str
     statement: Statement
     kept: msgspec.Raw
+    once: str
     call: bytes
 
 
@@ -37,13 +38,18 @@ class Query(Operation):
     keeps: ClassVar[Any] = Any
     """Type of ``kept``, one that MessagePack has."""
     typed: ClassVar[bool] = True
-    """See ``Database.call``."""
+    """See ``How``."""
 
-    def __init__(self, database: Database, statement: Statement, kept: Any = None) -> None:
-        """``kept``: what :meth:`answer` has to know, in another process too."""
+    def __init__(self, database: Database, statement: Statement, kept: Any = None, *, once: str = "") -> None:
+        """``kept``: what :meth:`answer` has to know, in another process too.
+
+        ``once``: a name for the change that ``statement`` makes. However often it is asked for under this name, by whatever
+        process and however they end, it is made once; asked for again, it answers as done.
+        """
         self.database = database
         self.statement = statement
         self.kept = kept
+        self.once = once
         self._call: Call | None = None
         self._thawed = False
         self._deadline: float | None = None
@@ -68,12 +74,15 @@ class Query(Operation):
 
     def _ask(self) -> Done | None:
         try:
-            call = self._call = self.database.call(self.statement, typed=self.typed)
+            call = self._call = self.database.call(self.statement, self._how())
         except StatementError as error:
             log(ERROR, "db", self.name, str(error))
             return self._go_on(self.failed(Done(-1)))
         self._hand_down(call)
         return self._after(call.start())
+
+    def _how(self) -> How:
+        return How(self.typed, False, self.once)
 
     def _hand_down(self, call: Call) -> None:
         """What the engine has said holds for every call."""
@@ -90,7 +99,7 @@ class Query(Operation):
             return outcome
         if self._call is not None:
             self._call.close()
-        self.statement = outcome
+        self.statement, self.once = outcome, ""
         done = self._ask()
         self.refreeze = True
         return done
@@ -183,7 +192,7 @@ class Query(Operation):
 
     def freeze(self) -> bytes:
         call = b"" if self._call is None else self._call.freeze()
-        return _encode(_Frozen(self.database.url, self.statement, msgspec.Raw(_encode(self.kept)), call))
+        return _encode(_Frozen(self.database.url, self.statement, msgspec.Raw(_encode(self.kept)), self.once, call))
 
     @classmethod
     def thaw(cls, state: bytes, fds: list[int], journal: bytes) -> Operation:
@@ -194,9 +203,13 @@ class Query(Operation):
             close_all(fds)
             return LostOperation()
         query = cls.__new__(cls)
-        Query.__init__(query, database, frozen.statement, msgspec.msgpack.decode(frozen.kept, type=cls.keeps))
-        query._call = database.thaw(frozen.statement, cls.typed, frozen.call, fds, journal)
-        query._thawed = True
+        kept = msgspec.msgpack.decode(frozen.kept, type=cls.keeps)
+        Query.__init__(query, database, frozen.statement, kept, once=frozen.once)
+        if frozen.call:
+            query._call = database.thaw(frozen.statement, query._how(), frozen.call, fds, journal)
+            query._thawed = True
+        else:  # it had not been started
+            close_all(fds)
         return query
 
 
@@ -207,22 +220,16 @@ class _Background(Query):
     then: Callable[[Result | None], None]
     result: Result | None = None
 
-    def _ask(self) -> Done | None:
-        try:
-            call = self._call = self.database.call(self.statement, whole=True)
-        except StatementError as error:
-            log(ERROR, "db", self.name, str(error))
-            return Done(-1)
-        self._hand_down(call)
-        return self._after(call.start())
+    def _how(self) -> How:
+        return How(True, True, self.once)
 
     def answer(self, result: Result) -> Done:
         self.result = result
         return Done(1)
 
 
-def ask(database: Database, statement: Statement, then: Callable[[Result | None], None]) -> None:
+def ask(database: Database, statement: Statement, then: Callable[[Result | None], None], *, once: str = "") -> None:
     """Ask beside the process' other work, for management commands and timers; ``then`` gets the answer, or None after an error,
-    which is logged. It is not handed over: who asked is gone with the process."""
-    query = _Background(database, statement)
+    which is logged. It is not handed over: who asked is gone with the process. ``once``: as for :class:`Query`."""
+    query = _Background(database, statement, once=once)
     Background(query, lambda done: then(query.result))

@@ -90,7 +90,7 @@ def test_an_unknown_database_number_is_an_error_of_the_call(monkeypatch: pytest.
     ("urls", "complaint"),
     [
         (["text:///etc/db"], "text"),
-        (["postgres://u:p@h/d"], "postgres"),
+        (["oracle://u:p@h/d"], "oracle"),
         (["1 mysql://u:p@h/d", "1 mysql://u:p@h/e"], "two databases with number 1"),
     ],
 )

@@ -13,6 +13,7 @@ import pytest
 from opensips_py.clients.pools import PoolStatistics
 from opensips_py.clients.service import pool as services
 from opensips_py.clients.service.description import Service
+from opensips_py.db.database import How
 from opensips_py.db.mysql import pool as mysql_pool
 from opensips_py.db.mysql.call import MysqlCall
 from opensips_py.engine import holding
@@ -59,7 +60,7 @@ CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
 
 
 def mysql(port: int) -> Operation:
-    return MysqlCall(mysql_pool.pool(f"mysql://voip:x@127.0.0.1:{port}/voip"), b"select 1")
+    return MysqlCall(mysql_pool.pool(f"mysql://voip:x@127.0.0.1:{port}/voip"), b"select 1", How())
 
 
 def http(port: int) -> Operation:

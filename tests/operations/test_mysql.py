@@ -11,11 +11,12 @@ from types import SimpleNamespace
 import pytest
 
 from opensips_py.db import database as databases
+from opensips_py.db import statement
 from opensips_py.db.mysql import pool as pools
 from opensips_py.db.mysql.database import MysqlDatabase
 from opensips_py.db.mysql.pool import Pool
 from opensips_py.db.mysql.url import parse_database_url
-from opensips_py.db.script_queries import AvpDbQuery
+from opensips_py.db.script_queries import AvpDbQuery, SqlInsert
 from opensips_py.db.statement import Raw
 from opensips_py.engine.operation import LOST, Done
 from opensips_py.server.process import this
@@ -361,6 +362,57 @@ def test_forgetting_disturbs_nothing_that_the_taker_uses(db: Pool, process: Simp
     process.keeper.drop(next(iter(process.keeper.held)))
     assert run(heir).outputs == [("$avp(x)", 42)]
     assert db.size == 1
+
+
+def insert(pool: Pool, once: str, table: str = "log") -> SqlInsert:
+    database = MysqlDatabase(pool.url.text)
+    database.pool = pool
+    return SqlInsert(database, statement.insert(table, {"what": "x"}), once=once)
+
+
+def test_a_change_with_a_name_is_made_once(db: Pool, database: MariaDB, taker: Callable[[], Taker], logged: list[str]) -> None:
+    database.as_root("drop table if exists opensips_py_done", "delete from log")
+    for mode in ("plain", "async", "launch"):
+        assert run(insert(db, "call 1"), mode) == Done(1)
+    heir = taker()
+    heir.hand_over("sql_insert", insert(db, "call 1").freeze(), [], b"")
+    assert heir.result() == Done(1)
+    assert len(database.as_root("select * from log")) == 1
+    assert run(insert(db, "call 2", "missing")) == Done(-1)
+    assert run(insert(db, "call 2")) == Done(1), "it was not made"
+    assert len(database.as_root("select * from log")) == 2
+
+
+def test_a_change_with_a_name_whose_connection_is_lost_is_made_once(db: Pool, database: MariaDB) -> None:
+    database.as_root("delete from log")
+    run(insert(db, "call 3"))
+    database.as_root("create trigger slow before insert on log for each row set @x = sleep(0.3)")
+    try:
+        driver = Driver(insert(db, "call 4"))
+        while not (found := database.as_root("select id from information_schema.processlist where state = 'User sleep'")):
+            driver.turn(0.01)
+        database.as_root(f"kill {found[0][0]}")
+        assert drive(driver)[0] == Done(1)
+    finally:
+        database.as_root("drop trigger slow")
+    assert len(database.as_root("select * from log")) == 2
+
+
+def test_two_processes_that_make_the_same_change_make_it_once(
+    db: Pool, database: MariaDB, taker: Callable[[], Taker], process: SimpleNamespace
+) -> None:
+    database.as_root("delete from log", "create trigger slow before insert on log for each row set @x = sleep(0.3)")
+    try:
+        driver = Driver(insert(db, "call 5"))
+        while not database.as_root("select id from information_schema.processlist where state = 'User sleep'"):
+            driver.turn(0.01)
+        heir = taker()
+        heir.hand_over("sql_insert", driver.state, [], b"")
+        assert drive(driver)[0] == Done(1)
+        assert heir.result() == Done(1)
+    finally:
+        database.as_root("drop trigger slow")
+    assert len(database.as_root("select * from log")) == 1
 
 
 @pytest.mark.parametrize(

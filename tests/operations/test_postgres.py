@@ -285,9 +285,22 @@ def test_the_table_for_tokens_is_made_when_it_is_missing(database: PostgresDatab
     assert server.execute(f"select count(*) from {ledger.TABLE}") == [(1,)]
 
 
+def test_a_change_with_a_name_is_made_once(database: PostgresDatabase, taker: Callable[[], Taker], server: Postgres) -> None:
+    row = db.insert("log", {"what": "call 1"})
+    for mode in ("plain", "async", "launch"):
+        assert run(SqlInsert(database, row, once="acc call 1"), mode) == Done(1)
+    heir = taker()
+    heir.hand_over("sql_insert", SqlInsert(database, row, once="acc call 1").freeze(), [], b"")
+    assert heir.result() == Done(1)
+    assert run(SqlInsert(database, row, once="acc call 2")) == Done(1)
+    assert logs(server) == ["call 1", "call 1"]
+    assert run(SqlInsert(database, db.insert("missing", {"what": 1}), once="acc call 3")) == Done(-1)
+    assert run(SqlInsert(database, row, once="acc call 3")) == Done(1), "it was not made"
+
+
 def test_old_tokens_are_removed(database: PostgresDatabase, server: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
     run(query(database, "insert into log(what) values('x')"))
-    server.execute(f"update {ledger.TABLE} set at = now() - interval '1 hour'")
+    server.execute(f"update {ledger.TABLE} set at = now() - interval '1 second'")
     monkeypatch.setattr(ledger, "sweep", ledger.Sweep())
     run(query(database, "insert into log(what) values('y')"))
     assert server.execute(f"select count(*) from {ledger.TABLE}") == [(1,)]

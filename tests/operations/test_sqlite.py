@@ -285,6 +285,21 @@ def test_a_statement_of_which_nobody_can_know_is_lost(database: SqliteDatabase) 
     drive(driver)
 
 
+def test_a_change_with_a_name_is_made_once(
+    database: SqliteDatabase, taker: Callable[[], Taker], other: sqlite3.Connection
+) -> None:
+    row = db.insert("log", {"what": "call 1"})
+    for mode in ("plain", "async", "launch"):
+        assert run(SqlInsert(database, row, once="acc call 1"), mode) == Done(1)
+    heir = taker()
+    heir.hand_over("sql_insert", SqlInsert(database, row, once="acc call 1").freeze(), [], b"")
+    assert heir.result() == Done(1)
+    assert run(SqlInsert(database, row, once="acc call 2")) == Done(1)
+    assert logs(other) == ["call 1", "call 1"]
+    assert run(SqlInsert(database, db.insert("missing", {"what": 1}), once="acc call 3")) == Done(-1)
+    assert run(SqlInsert(database, row, once="acc call 3")) == Done(1), "it was not made"
+
+
 def test_tokens_are_removed_when_nobody_can_ask_for_them(
     database: SqliteDatabase, other: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,7 +18,7 @@ import time
 import msgspec
 
 from opensips_py.clients.pooled_operation import PooledOperation
-from opensips_py.db.database import Answered, Call, Result
+from opensips_py.db.database import Answered, Call, How, Rejected, Result
 from opensips_py.db.mysql.connection import Connection
 from opensips_py.db.mysql.packets import packets
 from opensips_py.db.mysql.pool import Pool, settings
@@ -44,12 +44,12 @@ class MysqlCall(PooledOperation[Connection], Call):
 
     _pool: Pool
 
-    def __init__(self, pool: Pool, query: bytes, *, typed: bool = False, whole: bool = False) -> None:
-        holding = Uncounted() if whole else Holding(settings.answer, "max_result_size of db_mysql")
+    def __init__(self, pool: Pool, query: bytes, how: How) -> None:
+        holding = Uncounted() if how.whole else Holding(settings.answer, "max_result_size of db_mysql")
         super().__init__(settings.attempts, holding, len(query))
         self._pool = pool
         self._query = query
-        self._typed = typed
+        self._how = how
         self._reader = ResultReader(self._holding)
         self._answered = False
         self._began = 0.0
@@ -87,7 +87,7 @@ class MysqlCall(PooledOperation[Connection], Call):
         except OSError:
             data = b""
         if not data:
-            if connection.uses > 1 and self._attempts > 1 and not self._received and _only_reads(self._query):
+            if self._attempts > 1 and self._may_ask_again(connection):
                 return self._try_again(connection)
             self._connection = None
             self._pool.lost_during(connection, self._query)
@@ -97,6 +97,10 @@ class MysqlCall(PooledOperation[Connection], Call):
         if self.journal is not None:
             self.journal(data)
         return None
+
+    def _may_ask_again(self, connection: Connection) -> bool:
+        """Whether the question may be asked once more when the connection has ended before the answer."""
+        return connection.uses > 1 and not self._received and _only_reads(self._query)
 
     def _take(self, data: bytes) -> bool:
         """A piece of the answer. True when it is complete, or not to be read any further."""
@@ -109,7 +113,7 @@ class MysqlCall(PooledOperation[Connection], Call):
         self._received.append(data)
         return False
 
-    def _finish(self, connection: Connection) -> Done:
+    def _finish(self, connection: Connection) -> Done | None:
         self._connection = None
         if settings.slow_query:
             self._note_slowness()
@@ -135,8 +139,8 @@ class MysqlCall(PooledOperation[Connection], Call):
             if number == _SYNTAX_ERROR and _several(self._query):
                 text = "several statements in one query are not supported, none of them was run"
             log(ERROR, "db_mysql", "query", f"{self._pool.url.name}: error {number}: {text} in [{query}]")
-            return Done(-1)
-        return Answered.of(Result(rows_of(reader, self._typed), len(reader.columns)))
+            return Rejected(-1)
+        return Answered.of(Result(rows_of(reader, self._how.typed), len(reader.columns)))
 
     # --- the end ------------------------------------------------------------------------------------------------
 
@@ -154,16 +158,16 @@ class MysqlCall(PooledOperation[Connection], Call):
         return _encode(_Frozen(self._sent, b"".join(self._received)))
 
     @classmethod
-    def taken_over(cls, pool: Pool, query: bytes, typed: bool, state: bytes, fds: list[int], journal: bytes) -> MysqlCall:
+    def taken_over(cls, pool: Pool, query: bytes, how: How, state: bytes, fds: list[int], journal: bytes) -> MysqlCall:
         """The call of another process, with the connection on which it was sent."""
         f = _decode(state)
-        call = cls(pool, query, typed=typed)
+        call = cls(pool, query, how)
         if not f.sent:
             for fd in fds:
                 os.close(fd)
             return call
         if not fds:
-            return _Lost(pool, query)
+            return _Lost(pool, query, how)
         call._connection = pool.adopt(fds[0])
         call._sent = True
         for data in (f.received, journal):

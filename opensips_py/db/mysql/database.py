@@ -6,14 +6,16 @@ from dataclasses import replace
 
 import pymysql
 
-from opensips_py.db.database import PATIENCE, Call, Database, DatabaseError, Result
+from opensips_py.db.database import PATIENCE, Call, Database, DatabaseError, How, Result
 from opensips_py.db.mysql.blocking import read
 from opensips_py.db.mysql.call import MysqlCall
 from opensips_py.db.mysql.dialect import MysqlDialect
+from opensips_py.db.mysql.named_change import NamedChange
 from opensips_py.db.mysql.pool import pool
 from opensips_py.db.mysql.types import rows_of
 from opensips_py.db.mysql.url import DatabaseUrl
 from opensips_py.db.statement import Raw, Statement
+from opensips_py.engine.lost_operation import close_all
 
 
 class MysqlDatabase(Database):
@@ -31,11 +33,14 @@ class MysqlDatabase(Database):
     def _bytes(self, statement: Statement) -> bytes:
         return self.dialect.text(statement).encode("latin-1")
 
-    def call(self, statement: Statement, *, typed: bool = True, whole: bool = False) -> Call:
-        return MysqlCall(self.pool, self._bytes(statement), typed=typed, whole=whole)
+    def call(self, statement: Statement, how: How) -> Call:
+        return (NamedChange if how.once else MysqlCall)(self.pool, self._bytes(statement), how)
 
-    def thaw(self, statement: Statement, typed: bool, state: bytes, fds: list[int], journal: bytes) -> Call:
-        return MysqlCall.taken_over(self.pool, self._bytes(statement), typed, state, fds, journal)
+    def thaw(self, statement: Statement, how: How, state: bytes, fds: list[int], journal: bytes) -> Call:
+        if how.once:
+            close_all(fds)  # with the connection ends what is not committed of it
+            return self.call(statement, how)
+        return MysqlCall.taken_over(self.pool, self._bytes(statement), how, state, fds, journal)
 
     def read(self, statement: Statement, seconds: float = PATIENCE) -> Result:
         return self._read(self.pool.url, statement, seconds)

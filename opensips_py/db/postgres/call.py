@@ -15,7 +15,7 @@ import psycopg
 from psycopg.pq import DiagnosticField, ExecStatus, abc
 
 from opensips_py.clients.pooled_operation import PooledOperation
-from opensips_py.db.database import Answered, Call, Result, Row
+from opensips_py.db.database import Answered, Call, How, Rejected, Result, Row
 from opensips_py.db.postgres import ledger
 from opensips_py.db.postgres.connection import PostgresConnection
 from opensips_py.db.postgres.pool import PostgresPool, settings
@@ -43,13 +43,14 @@ class PostgresCall(PooledOperation[PostgresConnection], Call):
 
     _pool: PostgresPool
 
-    def __init__(self, pool: PostgresPool, query: str, *, typed: bool, whole: bool) -> None:
-        holding = Uncounted() if whole else Holding(settings.answer, "max_result_size of db_postgres")
+    def __init__(self, pool: PostgresPool, query: str, how: How) -> None:
+        holding = Uncounted() if how.whole else Holding(settings.answer, "max_result_size of db_postgres")
         super().__init__(settings.attempts, holding, len(query))
         self._pool = pool
         self._query = query
-        self._types = TYPED if typed else UNTYPED
-        self._token = ""
+        self._types = TYPED if how.typed else UNTYPED
+        self._once = how.once
+        self._token = ledger.named(how.once)
         self._lost = self._making_table = False
         self._began = 0.0
         self._forget_answer()
@@ -83,7 +84,7 @@ class PostgresCall(PooledOperation[PostgresConnection], Call):
         if self._making_table:
             text = ledger.CREATE
         elif self._token:
-            text = ledger.noted(text, self._token)
+            text = ledger.noted(text, self._token, bool(self._once))
         try:
             connection.pgconn.send_query(text.encode("latin-1"))
             connection.pgconn.set_single_row_mode()
@@ -201,7 +202,7 @@ class PostgresCall(PooledOperation[PostgresConnection], Call):
         if self._token and state == ledger.MADE and ledger.TABLE in text:
             return Done(LOST) if ledger.returns_rows(self._query) else Answered.of(Result([]))
         log(ERROR, "db_postgres", "query", f"{self._pool.url.name}: {text} in [{self._query[:200]}]")
-        return Done(-1)
+        return Rejected(-1)
 
     # --- the end ------------------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import psycopg
 from psycopg.pq import ConnStatus, ExecStatus, PGconn
 
-from opensips_py.db.database import PATIENCE, Call, Database, DatabaseError, Result, Row
+from opensips_py.db.database import PATIENCE, Call, Database, DatabaseError, How, Result, Row
 from opensips_py.db.postgres import ledger
 from opensips_py.db.postgres.call import PostgresCall
 from opensips_py.db.postgres.dialect import PostgresDialect
@@ -29,11 +29,11 @@ class PostgresDatabase(Database):
     def name(self) -> str:
         return self.pool.url.name
 
-    def call(self, statement: Statement, *, typed: bool = True, whole: bool = False) -> Call:
-        return PostgresCall(self.pool, self.dialect.text(statement), typed=typed, whole=whole)
+    def call(self, statement: Statement, how: How) -> PostgresCall:
+        return PostgresCall(self.pool, self.dialect.text(statement), how)
 
-    def thaw(self, statement: Statement, typed: bool, state: bytes, fds: list[int], journal: bytes) -> Call:
-        return PostgresCall(self.pool, self.dialect.text(statement), typed=typed, whole=False).go_on(state)
+    def thaw(self, statement: Statement, how: How, state: bytes, fds: list[int], journal: bytes) -> Call:
+        return self.call(statement, how).go_on(state)
 
     def read(self, statement: Statement, seconds: float = PATIENCE) -> Result:
         return self._read(self.pool.url, self.dialect.text(statement), seconds)

@@ -7,12 +7,13 @@ makes the second one wait for its end. So the change is made exactly once.
 
 from __future__ import annotations
 
+import hashlib
 import re
 import time
 
 TABLE = "opensips_py_done"
 CREATE = (
-    f"CREATE TABLE IF NOT EXISTS {TABLE} (token VARCHAR(40) PRIMARY KEY, at TIMESTAMP NOT NULL DEFAULT now());"
+    f"CREATE TABLE IF NOT EXISTS {TABLE} (token VARCHAR(40) PRIMARY KEY, at TIMESTAMP NOT NULL);"
     f"CREATE INDEX IF NOT EXISTS {TABLE}_at ON {TABLE} (at)"
 )
 MADE = b"23505"
@@ -44,7 +45,7 @@ def returns_rows(text: str) -> bool:
 
 
 class Sweep:
-    """Tokens are removed when they are ten minutes old, now and then."""
+    """Tokens are removed when their time is over, now and then."""
 
     def __init__(self) -> None:
         self._at = 0.0
@@ -55,12 +56,18 @@ class Sweep:
         if now < self._at:
             return ""
         self._at = now + _SWEEP
-        return f"DELETE FROM {TABLE} WHERE at < now() - interval '10 minutes';"
+        return f"DELETE FROM {TABLE} WHERE at < now();"
 
 
 sweep = Sweep()
 
 
-def noted(text: str, token: str) -> str:
+def noted(text: str, token: str, named: bool) -> str:
     """The change with its token: statements that are sent together are one transaction."""
-    return f"{sweep.statement()}INSERT INTO {TABLE} (token) VALUES ('{token}');{text}"
+    kept = "2 hours" if named else "10 minutes"
+    return f"{sweep.statement()}INSERT INTO {TABLE} VALUES ('{token}', now() + interval '{kept}');{text}"
+
+
+def named(once: str) -> str:
+    """The token of a change with a name; empty for none."""
+    return hashlib.blake2b(once.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest() if once else ""

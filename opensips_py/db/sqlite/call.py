@@ -7,14 +7,14 @@ It ends with its result, or with -1 for an error, for a file that stays locked a
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import time
 
 import msgspec
 
-from opensips_py.db.database import Answered, Call, Result
-from opensips_py.db.sqlite.file import settings
+from opensips_py.db.database import Answered, Call, How, Rejected, Result
+from opensips_py.db.sqlite.file import cannot_be_used, settings
+from opensips_py.db.sqlite.ledger import drawn, named
 from opensips_py.db.sqlite.thread import Abandonable, FileThread, Task, is_change, only_reads
 from opensips_py.engine.operation import BUSY, LOST, Done
 from opensips_py.engine.thread_job import QueueFull, ThreadJob
@@ -32,14 +32,14 @@ _decode = msgspec.msgpack.Decoder(_Frozen).decode
 class SqliteCall(Call):
     """One statement."""
 
-    def __init__(self, name: str, reader: FileThread, writer: FileThread, text: str, *, typed: bool, whole: bool) -> None:
+    def __init__(self, name: str, reader: FileThread, writer: FileThread, text: str, how: How) -> None:
         self._name = name
         self._thread = reader if only_reads(text) else writer
         self._text = text
-        self._typed = typed
-        self._most = 0 if whole else settings.answer
-        self._token = b""
-        self._again = self._lost = False
+        self._how = how
+        self._most = 0 if how.whole else settings.answer
+        self._token = named(how.once)
+        self._again, self._lost = bool(how.once), False
         self._job: ThreadJob[Result] | None = None
         self._state = Abandonable(0)
 
@@ -51,8 +51,8 @@ class SqliteCall(Call):
         if self.mode == "plain" and self.deadline is None:
             self.deadline = patience
         if self.mode != "plain" and not self._token and is_change(self._text):
-            self._token = os.urandom(12)
-        state, thread, task = self._state, self._thread, Task(self._text, self._typed, self._most, self._token, self._again)
+            self._token = drawn()
+        state, thread, task = self._state, self._thread, Task(self._text, self._how.typed, self._most, self._token, self._again)
         thread.threads.queue = settings.waiting
         try:
             self._job = ThreadJob(lambda: thread.run(state, task), threads=thread.threads)
@@ -72,7 +72,8 @@ class SqliteCall(Call):
         try:
             return Answered.of(job.result())
         except (sqlite3.Error, sqlite3.Warning, ValueError, OverflowError) as error:
-            return self._failed(str(error))
+            self._failed(str(error))
+            return Done(-1) if isinstance(error, sqlite3.Error) and cannot_be_used(error) else Rejected(-1)
         finally:
             job.close()
 

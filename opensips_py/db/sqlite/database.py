@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import time
 
-from opensips_py.db.database import PATIENCE, Call, Database, DatabaseError, Result
+from opensips_py.db.database import PATIENCE, Call, Database, DatabaseError, How, Result
 from opensips_py.db.sqlite.call import SqliteCall
 from opensips_py.db.sqlite.dialect import SqliteDialect
 from opensips_py.db.sqlite.file import PAUSES, connect, is_busy, parse, rows_of
@@ -34,14 +34,11 @@ class SqliteDatabase(Database):
         except UnicodeDecodeError:
             raise StatementError("the statement is not UTF-8; use ? for values with other bytes") from None
 
-    def call(self, statement: Statement, *, typed: bool = True, whole: bool = False) -> Call:
-        return self._call(statement, typed, whole)
+    def call(self, statement: Statement, how: How) -> SqliteCall:
+        return SqliteCall(self.name, self._reader, self._writer, self._text(statement), how)
 
-    def _call(self, statement: Statement, typed: bool, whole: bool) -> SqliteCall:
-        return SqliteCall(self.name, self._reader, self._writer, self._text(statement), typed=typed, whole=whole)
-
-    def thaw(self, statement: Statement, typed: bool, state: bytes, fds: list[int], journal: bytes) -> Call:
-        return self._call(statement, typed, False).go_on(state)
+    def thaw(self, statement: Statement, how: How, state: bytes, fds: list[int], journal: bytes) -> Call:
+        return self.call(statement, how).go_on(state)
 
     def read(self, statement: Statement, seconds: float = PATIENCE) -> Result:
         text = self._text(statement)

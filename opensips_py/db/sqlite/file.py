@@ -18,6 +18,9 @@ PAUSES = (0.001, 0.05)
 """First and longest pause, in seconds, before a file that is locked is tried again."""
 _ROWS = 256
 """Rows read in one go."""
+_UNUSABLE = frozenset(
+    (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL)
+)
 _BUSY = frozenset((sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED))
 
 
@@ -96,6 +99,11 @@ def _keep_log(connection: sqlite3.Connection) -> None:
 def is_busy(error: sqlite3.Error) -> bool:
     """Whether another connection holds a lock that is needed."""
     return (getattr(error, "sqlite_errorcode", 0) & 0xFF) in _BUSY
+
+
+def cannot_be_used(error: sqlite3.Error) -> bool:
+    """Whether something is wrong with the file, and not with the statement."""
+    return is_busy(error) or (getattr(error, "sqlite_errorcode", 0) & 0xFF) in _UNUSABLE
 
 
 def pauses(until: float) -> float:

@@ -7,6 +7,8 @@ there. So it is made exactly once, whenever its process dies or however long tha
 
 from __future__ import annotations
 
+import hashlib
+import os
 import sqlite3
 import time
 from collections import deque
@@ -18,8 +20,10 @@ from opensips_py.db.database import Result
 TABLE = "opensips_py_done"
 KEPT = 120.0
 """Seconds for which a token is kept after its process has its answer."""
-ABANDONED = 3600
-"""Seconds after which tokens of processes that have died are removed."""
+ABANDONED = 7200
+"""Seconds after which other tokens are removed: of processes that have died, and of changes with a name."""
+_SWEEP = 600.0
+"""Seconds between two sweeps of a process."""
 _AT_ONCE = 64
 """Tokens removed with one change."""
 
@@ -38,7 +42,7 @@ class Ledger:
             f"CREATE TABLE IF NOT EXISTS {TABLE} "
             "(token BLOB PRIMARY KEY, at INTEGER NOT NULL, answer BLOB NOT NULL) WITHOUT ROWID"
         )
-        connection.execute(f"DELETE FROM {TABLE} WHERE at < ?", (int(time.time()) - ABANDONED,))
+        self._swept = float("-inf")
 
     def answer(self, token: bytes) -> Result | None:
         """The answer to a change that has been made."""
@@ -48,6 +52,9 @@ class Ledger:
     def note(self, token: bytes, answer: Result) -> bool:
         """Write a token, in the transaction of its change. False: it is there already, and nothing must be committed."""
         now = time.monotonic()
+        if now > self._swept + _SWEEP:
+            self._swept = now
+            self._connection.execute(f"DELETE FROM {TABLE} WHERE at < ?", (int(time.time()) - ABANDONED,))
         try:
             self._connection.execute(f"INSERT INTO {TABLE} VALUES (?, ?, ?)", (token, int(time.time()), _encode(answer)))
         except sqlite3.IntegrityError:
@@ -57,5 +64,19 @@ class Ledger:
             if not old or old[0][0] > now - KEPT:
                 break
             self._connection.execute(f"DELETE FROM {TABLE} WHERE token = ?", (old.popleft()[1],))
-        old.append((now, token))
+        if len(token) == _DRAWN:
+            old.append((now, token))
         return True
+
+
+_DRAWN = 12
+
+
+def drawn() -> bytes:
+    """A token of one call."""
+    return os.urandom(_DRAWN)
+
+
+def named(once: str) -> bytes:
+    """The token of a change with a name; empty for none."""
+    return hashlib.blake2b(once.encode("utf-8", "surrogatepass"), digest_size=16).digest() if once else b""
