@@ -130,7 +130,7 @@ def mi_raise_event(event: str, params: Any = None) -> str:
     if isinstance(params, str):
         try:
             params = msgspec.json.decode(params)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, RecursionError):
             params = [params]
     if isinstance(params, dict):
         pairs = [(str(name), value) for name, value in params.items()]

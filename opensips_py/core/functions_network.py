@@ -5,7 +5,7 @@ from __future__ import annotations
 from opensips_py.core.core_module import module
 from opensips_py.net import tcp
 from opensips_py.net.destinations import forced_for, hop_of_proxy
-from opensips_py.net.own_address import is_own_address
+from opensips_py.net.own_address import is_ours
 from opensips_py.net.resolve import destinations_of
 from opensips_py.script.context import Context, ListenSocket
 from opensips_py.script.declarations import ALL, HeaderLines, Line
@@ -123,5 +123,6 @@ def force_send_socket(ctx: Context, name: str) -> int:
 
 @module.function(routes=ALL)
 def is_myself(ctx: Context, host: str, port: int | None = None) -> int:
-    """Whether an address is one of this server: of its sockets, their advertised addresses, or an alias."""
-    return 1 if is_own_address(host, port or 0) else -1
+    """Whether an address is one of this server: of its sockets, their advertised addresses, an alias, or a domain (module
+    domain, db_mode 1)."""
+    return 1 if is_ours(host, port or 0) else -1

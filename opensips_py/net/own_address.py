@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from opensips_py.script.context import ListenSocket
 from opensips_py.server.process import this
 
@@ -35,6 +37,15 @@ def is_own_address(host: str, port: int = 0) -> bool:
         if len(host) <= LONGEST:
             answers.known[host, port] = answer
     return answer
+
+
+further: list[Callable[[str], bool]] = []
+"""What modules know of hosts that are this server's too: domain."""
+
+
+def is_ours(host: str, port: int = 0) -> bool:
+    """Whether what is addressed to ``host`` is for this server: :func:`is_own_address`, or it is one of its domains."""
+    return is_own_address(host, port) or any(knows(host) for knows in further)
 
 
 def _is_own(host: str, port: int, aliases: list[Alias]) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from opensips_py.net.own_address import is_own_address
+from opensips_py.net.own_address import is_ours
 from opensips_py.script.context import Context, ListenSocket
 from opensips_py.server.log import WARNING, log
 from opensips_py.server.process import this
@@ -139,7 +139,7 @@ def _read(msg: SipMessage) -> list[Route]:
 
 def _is_own(ctx: Context, host: str, port: int) -> bool:
     socket = ctx.socket
-    return (host == socket.host and port == socket.port) or is_own_address(host, port)
+    return (host == socket.host and port == socket.port) or is_ours(host, port)
 
 
 def _is_own_route(ctx: Context, route: re.Match[str], ignored_user: str) -> bool:
