@@ -56,6 +56,8 @@ class SlotStatus(ctypes.Structure):
     """Time spent in callbacks since the start, in nanoseconds."""
     unsettled: int
     """What it is working on that nobody else would finish (meaning is the user's); 0: nothing."""
+    delivered: int
+    """What it has done last and may not have noted anywhere else yet (meaning is the user's); 0: nothing."""
     connections: int
     """Connections that it owns; negative (set by the attendant): it cannot take any."""
     reading_since_ns: int

@@ -292,8 +292,9 @@ class _Lines(LogState):
         super().__init__()
         self._take = take
 
-    def write(self, level: int, line: bytes) -> None:
+    def write(self, level: int, line: bytes, facility: int | None = None) -> bool:
         self._take(to_unicode(line.decode("latin-1")).rstrip("\n"))
+        return True
 
 
 def _completed(text: str, directory: str) -> str:

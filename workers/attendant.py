@@ -27,6 +27,7 @@ from ipc.rundir import RunDir, RunDirError
 from ipc.store import StoreError
 from opensips_py.core import core_statistics, mi_commands, reload
 from opensips_py.core.wiring import wire
+from opensips_py.engine import outbox
 from opensips_py.engine import parked as parking
 from opensips_py.engine.operation import READ
 from opensips_py.engine.unsettled import unsettled
@@ -437,6 +438,9 @@ class Attendant:
         if number := status.unsettled:
             status.unsettled = 0
             self._interrupted.append(unsettled.key(number))
+        if number := status.delivered:
+            status.delivered = 0
+            self.store.delete(outbox.Noted.key(number))  # done, and perhaps not deleted yet
         lately = time.monotonic() - TOLD_SECONDS
         self._interrupted += [key for told, key in worker.interrupted if told > lately]
         self._look_at_socket_of(worker)

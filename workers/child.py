@@ -19,6 +19,7 @@ from ipc.lmdb_store import LmdbStore
 from ipc.mailbox import Mailboxes
 from ipc.rundir import RunDir
 from opensips_py.core import mi_commands, reload
+from opensips_py.engine import outbox
 from opensips_py.engine.engine import Engine
 from opensips_py.engine.runtime import ScriptRuntime
 from opensips_py.engine.unsettled import unsettled
@@ -114,7 +115,7 @@ class Child:
             streams.mailboxes.attach(self.reactor)
         registry.attach(self.shared.counters, place_row=this.slot)
         this.engine = engine = Engine(status)
-        unsettled.row = status
+        unsettled.row = outbox.Noted.row = status
         engine.stuck_lock = lambda: this.store.lock(stuck_key(this.slot))
         this.program.runtime = ScriptRuntime(engine)
         variables.use(this.program.registry)

@@ -7,6 +7,7 @@ file is opened for each row: one that has been moved away gets no further line.
 from __future__ import annotations
 
 import errno
+import glob
 import os
 from collections.abc import Callable
 
@@ -20,6 +21,9 @@ from opensips_py.script.context import Context
 from opensips_py.script.declarations import ConfigError
 from opensips_py.server.log import ERROR, log
 from opensips_py.server.process import this
+
+LATELY = 1 << 20
+"""Bytes at the end of each file in which a row is looked for that may have been written."""
 
 
 class Settings:
@@ -96,10 +100,27 @@ class FlatDatabase(Database):
         return f"{self.directory}/{_affix(settings.prefix)}{table}{process}{_affix(settings.suffix)}"
 
     def call(self, statement: Statement, how: How = _PLAIN) -> Call:
-        if not isinstance(statement, Insert) or statement.existing != "error":
+        if not isinstance(statement, Insert) or statement.existing not in ("error", "keep"):
             raise StatementError(f"{self.name}: rows can be added to a file, and nothing else")
-        lines = "".join(settings.delimiter.join(map(_field, row)) + "\n" for row in statement.rows)
-        return FlatCall(self.path(statement.table), lines.encode("latin-1"))
+        lines = [f"{settings.delimiter.join(map(_field, row))}\n".encode("latin-1") for row in statement.rows]
+        if statement.existing == "keep":
+            written = self._lately_written(statement.table)
+            lines = [line for line in lines if line not in written]
+        return FlatCall(self.path(statement.table), b"".join(lines))
+
+    def _lately_written(self, table: str) -> set[bytes]:
+        """The last lines of a table, whichever process has written them."""
+        check_name(table)
+        files = f"{glob.escape(self.directory)}/{glob.escape(_affix(settings.prefix) + table)}*"
+        found: set[bytes] = set()
+        for path in glob.glob(files):
+            try:
+                with open(path, "rb") as file:
+                    file.seek(max(0, os.fstat(file.fileno()).st_size - LATELY))
+                    found.update(file)
+            except OSError as error:
+                log(ERROR, "db_flatstore", "insert", f"{path}: {error.strerror}")
+        return found
 
     def thaw(self, statement: Statement, how: How, state: bytes, fds: list[int], journal: bytes) -> Call:
         close_all(fds)

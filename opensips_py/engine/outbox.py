@@ -1,10 +1,11 @@
 """What is to be done once a change has been stored, by whichever process lives to do it (a transactional outbox).
 
 An item is stored in the same batch as the change that it follows from, so there is one exactly if the change has been made. The
-process that made it delivers it as soon as it holds no lock, and deletes it when that is done. If the process dies before, the
-timer process finds the item and delivers it *again*: then the first delivery may have taken place, wholly or not at all,
-and only the module can find out (ask the database whether the row is there). So an item is delivered at least once, and
-exactly once by a handler that looks when it is told ``again``.
+process that made it delivers it as soon as it holds no lock, notes that in shared memory, and deletes it. If the process dies
+before it has noted it, the timer process finds the item and delivers it *again*: then the first delivery may have taken place,
+wholly or not at all, and only the module can find out (ask the database whether the row is there). So an item is delivered at
+least once, and exactly once by a handler that looks when it is told ``again``, or whose work is done at once, but for the
+few microseconds between its end and the note.
 
 ::
 
@@ -14,15 +15,15 @@ exactly once by a handler that looks when it is told ``again``.
     def write(record: Record, again: bool) -> Operation | int | None: ...
 
 A delivery that fails (a negative return code, or an exception, which is logged) is tried again after a second, two, four, up to
-a minute, for ``patience`` seconds; then it is given up, and the log says what was lost.
+a minute, for ``patience`` seconds, or until the shared store is three quarters full; then it is given up, and the log says what
+was lost.
 """
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import msgspec
 
@@ -34,6 +35,9 @@ from opensips_py.script.declarations import Module
 from opensips_py.server.guard import report_error
 from opensips_py.server.log import ERROR, log
 from opensips_py.server.process import this
+
+if TYPE_CHECKING:
+    from ipc.counters import SlotStatus
 
 T = TypeVar("T")
 
@@ -94,8 +98,7 @@ class Outbox(Generic[T]):
     def row(self, item: T) -> Row:
         """The item as an entry to be stored with the change; whoever has stored it calls :func:`deliver`."""
         now = time.time()
-        key = PREFIX + time.time_ns().to_bytes(8, "big") + os.urandom(4)
-        return key, _encode(_Item(self.name, _encode(item), now, now, 1, (this.slot, this.incarnation)))
+        return _new_key(), _encode(_Item(self.name, _encode(item), now, now, 1, (this.slot, this.incarnation)))
 
     def post(self, item: T) -> None:
         """Store an item by itself and deliver it."""
@@ -108,6 +111,28 @@ class Outbox(Generic[T]):
         if self._deliver is None:
             raise RuntimeError(f"nothing is declared that delivers what module {self.name} posts")
         return self._deliver(self._decode(item.data), item.tries > 1)
+
+
+class Noted:
+    """What this process has delivered last; the attendant reads it when the process has died."""
+
+    row: SlotStatus | None = None
+    """Status row of this process; None in one that is not supervised."""
+
+    @staticmethod
+    def key(number: int) -> bytes:
+        """The item that a process had noted."""
+        return PREFIX + number.to_bytes(8, "big")
+
+
+_number = 0
+
+
+def _new_key() -> bytes:
+    """A key that no other process makes, and none before: microseconds, and the slot. Items are in the order of their making."""
+    global _number
+    _number = max(_number + 1, time.time_ns() // 1000)
+    return PREFIX + ((_number << 10 | this.slot & 0x3FF) & 0x7FFFFFFFFFFFFFFF).to_bytes(8, "big")
 
 
 def deliver(key: bytes, value: bytes) -> None:
@@ -133,8 +158,10 @@ def _delivered(box: Outbox[Any], key: bytes, item: _Item, done: Done) -> None:
     now = time.time()
     try:
         if done.rc >= 0:
+            if Noted.row is not None:
+                Noted.row.delivered = int.from_bytes(key[1:], "big")
             this.store.delete(key)
-        elif now >= item.posted + box.patience:
+        elif now >= item.posted + box.patience or this.store.is_filling:
             this.store.delete(key)
             log(ERROR, "core", "outbox", f"given up after {item.tries} tries, and lost: {item.box} {item.data!r}")
         else:

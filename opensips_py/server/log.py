@@ -172,23 +172,28 @@ class LogState:
             left_out, site.left_out = site.left_out, 0
             self.write(NOTICE, to_bytes(f"NOTICE:{place[0]}:{place[1]}: {left_out} more lines like these were left out\n"))
 
-    def write(self, level: int, line: bytes) -> None:
-        """Write one line that has passed its level."""
+    def write(self, level: int, line: bytes, facility: int | None = None) -> bool:
+        """Write one line that has passed its level. False when there was room for it nowhere.
+
+        ``facility``: of syslog, if it is another one than the server's.
+        """
+        written = False
         if self.stderr:
             try:
-                self._to_standard_error(line)
+                written = self._to_standard_error(line)
             except OSError:
                 pass  # nobody reads it: the server goes on
         if self.syslog:
-            self._to_syslog(level, line)
+            written |= self._to_syslog(level, line, self.facility if facility is None else facility)
         if self.starter >= 0 and level <= ERROR:
             try:
                 os.write(self.starter, self.prefix() + line)
             except OSError:  # the launching process has seen the start and is gone
                 os.close(self.starter)
                 self.starter = -1
+        return written
 
-    def _to_standard_error(self, line: bytes) -> None:
+    def _to_standard_error(self, line: bytes) -> bool:
         output = self._output
         prefix = self.prefix()
         if output.lost:
@@ -197,14 +202,16 @@ class LogState:
                 b"%sNOTICE:core:log: %d lines could not be written: standard error is not read\n" % (prefix, lost)
             ):
                 output.lost = lost + 1  # this one, too
-                return
-        if not output.write(prefix + line):
-            self.left_out(1)
+                return False
+        if output.write(prefix + line):
+            return True
+        self.left_out(1)
+        return False
 
-    def _to_syslog(self, level: int, line: bytes) -> None:
+    def _to_syslog(self, level: int, line: bytes, facility: int) -> bool:
         # syslog(3) would take text and encode it; script texts are bytes
         stamp = time.strftime("%b %e %H:%M:%S ").encode()
-        priority = self.facility << 3 | _SEVERITIES[min(max(level, ALERT), DBG) or ERROR]
+        priority = facility << 3 | _SEVERITIES[min(max(level, ALERT), DBG) or ERROR]
         packet = b"<%d>%s%s[%d]: %s" % (priority, stamp, self.name.encode(), self.pid, line.rstrip(b"\n"))
         for _ in range(2):  # a second time when the syslog daemon was restarted
             try:
@@ -212,14 +219,15 @@ class LogState:
                     self._syslog = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
                     self._syslog.connect(SYSLOG_SOCKET)
                 self._syslog.send(packet)
-                return
+                return True
             except BlockingIOError:
                 self.left_out(1)
-                return  # the syslog daemon does not keep up: losing a line is better than stopping
+                return False  # the syslog daemon does not keep up: losing a line is better than stopping
             except OSError:
                 if self._syslog is not None:
                     self._syslog.close()
                 self._syslog = None
+        return False
 
 
 state = LogState()
@@ -248,6 +256,16 @@ def log(level: int, module: str, function: str, text: str) -> None:
     if not text.isprintable():  # also true of what is outside ASCII, which is not changed
         text = _control.sub(_shown, text)
     state.write(level, to_bytes(f"{NAMES.get(level, str(level))}:{module}:{function}: {text}\n"))
+
+
+def record(level: int, text: str, facility: int | None = None) -> bool:
+    """Write a line that must not get lost, without level in front. False when there is no room for it now.
+
+    ``text`` quotes what others send, so control characters in it are shown, but it is not left out when there are many.
+    """
+    if level > state.level:
+        return True
+    return state.write(level, to_bytes(f"{_control.sub(_shown, text)}\n"), facility)
 
 
 def xlog(level: int, text: str) -> None:

@@ -37,20 +37,27 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from enum import Enum
+from time import monotonic
 from typing import Any, Protocol, TypeVar
 
 import msgspec
 
-from opensips_py.engine.outbox import Outbox
+from ipc.prefixes import prefix
+from opensips_py.engine.outbox import Outbox, deliver
 from opensips_py.script.context import Context, ListenSocket
 from opensips_py.server.guard import report_error
+from opensips_py.server.process import this
 from opensips_py.sip.message import SipMessage, reread
-from opensips_py.tm.record import Record
+from opensips_py.tm import rows
+from opensips_py.tm.record import NEVER, Record
 
 T = TypeVar("T")
 
 KEPT = "tm.kept"
 """Slot of a Context: data for the transaction that is still to be made."""
+PREFIX = prefix(b"f", "mark of what was posted at once, at a moment of a transaction", __name__)
+MARK_SECONDS = 300.0
+"""How long a mark is kept: longer than a reply is repeated."""
 
 
 class When(Enum):
@@ -121,6 +128,21 @@ class Moment:
     def post(self, box: Outbox[T], item: T) -> None:
         """Have ``item`` delivered once the change is stored."""
         self.tx.told.append(box.row(item))
+
+    def post_at_once(self, box: Outbox[T], item: T) -> None:
+        """Have ``item`` delivered before the script goes on: at FAILURE a route follows before the change is stored.
+
+        If the process dies in that route, the same moment comes again; a mark in the store sees to it that each outbox gets its
+        item once. The handler runs while the transaction is held, so it must leave other transactions alone.
+        """
+        mark = PREFIX + self.tx.key[1:] + bytes((self.branch & 0xFF,)) + f"{self.when.value} {box.name}".encode()
+        row = box.row(item)
+        with this.store.batch() as batch:
+            if not batch.put_new(mark, b""):
+                return
+            batch.put(*row)
+            batch.put(rows.row(monotonic() + MARK_SECONDS, mark), rows.DELETE)
+        deliver(*row)
 
 
 class Subscriber:
@@ -217,6 +239,35 @@ def reply_out(tx: Told, rec: Record, code: int, data: bytes, *, local: bool, bra
     if code >= 200 and rec.code < 200:
         tell(When.COMPLETED, tx, rec, code=code, message=reread(data), branch=branch, local=local)
     return data
+
+
+@dataclass(slots=True)
+class _Cancel:
+    """A CANCEL without a transaction of its own; what is posted is stored with the INVITE's."""
+
+    key: bytes
+    told: list[tuple[bytes, bytes]]
+    request: SipMessage | None
+
+
+def cancel_answered(ctx: Context, invite: Told, data: bytes) -> None:
+    """A CANCEL, whose message has data, is answered with ``data`` without a transaction of its own: it is completed."""
+    kept, source = ctx.slots.pop(KEPT), ctx.source
+    rec = Record(
+        deadline=NEVER,
+        done=True,
+        method=ctx.msg.method,
+        state=0,
+        raw=ctx.msg.raw,
+        ip=source.ip,
+        port=source.port,
+        socket=ctx.socket.index,
+        reply_host="",
+        reply_port=0,
+        to_tag="",
+        kept=kept,
+    )
+    tell(When.COMPLETED, _Cancel(invite.key, invite.told, ctx.msg), rec, code=200, message=reread(data), local=True)
 
 
 def sent(tx: Told, rec: Record, socket: ListenSocket, data: bytes, host: str, port: int) -> None:

@@ -102,6 +102,8 @@ def cancel(ctx: Context, invite: Transaction) -> int:
             host, port = destinations.reply_address(ctx)
             data = msg_translator.reply(ctx, 200, "canceling", to_tag=rec.to_tag)
             invite.out.append((ctx.socket.index, data, host, port))
+            if callbacks.KEPT in ctx.slots:
+                callbacks.cancel_answered(ctx, invite, data)
             hooks.answered(200, True)
         if winner >= 0:
             failure_route.all_failed(invite, rec, winner, now)

@@ -111,3 +111,12 @@ def test_parameters_that_cannot_be(parameters: None, parameter: str, value: str)
     db_flatstore.module.params[parameter].value = value
     with pytest.raises(ConfigError, match=parameter):
         db_flatstore.configure()
+
+
+def test_a_row_that_may_have_been_written_is_written_once(database: FlatDatabase, tmp_path: Path) -> None:
+    put(database, {"a": "written"}, {"a": "other"})
+    this.slot = 4  # the process that wrote it has died
+    assert run(SqlInsert(database, db.insert_new("acc", {"a": "written"}, {"a": "new"}))) == Done(1)
+    assert run(SqlInsert(database, db.insert_new("acc", {"a": "written"}, {"a": "new"}))) == Done(1)
+    assert (tmp_path / "acc_3.log").read_bytes() == b"written\nother\n"
+    assert (tmp_path / "acc_4.log").read_bytes() == b"new\n"

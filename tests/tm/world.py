@@ -14,7 +14,7 @@ from opensips_py.script.context import Context, ListenSocket, RouteKind
 from opensips_py.script.parameters import Settings
 from opensips_py.server.process import this
 from opensips_py.sip.message import SipMessage, reread
-from opensips_py.tm import failure_route, forking, relay, replies, server_transaction, timers, transaction
+from opensips_py.tm import callbacks, failure_route, forking, relay, replies, server_transaction, timers, transaction
 from opensips_py.tm.receive import receive_message
 from opensips_py.tm.record import Record, decode
 
@@ -69,7 +69,17 @@ class World:
         self.socket = ListenSocket(0, "udp", "127.0.0.1", 15060)
         for name, value in (("store", self.store), ("sockets", [self.socket]), ("handles", [Wire(self)])):
             monkeypatch.setattr(this, name, value, raising=False)
-        for place in (transaction, server_transaction, relay, forking, replies, failure_route, tm_functions, injection):
+        for place in (
+            transaction,
+            server_transaction,
+            relay,
+            forking,
+            replies,
+            failure_route,
+            tm_functions,
+            injection,
+            callbacks,
+        ):
             monkeypatch.setattr(place, "monotonic", lambda: self.now)
         self._patch = monkeypatch
 
