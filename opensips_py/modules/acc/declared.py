@@ -93,9 +93,10 @@ def check() -> None:
 
 @module.on_config
 def configure() -> None:
-    """Look at the database."""
+    """Look at the database, if it is one for records: db_default_url may be there for others."""
     if database.url:
-        database.check_version(table_acc.value, VERSION)
+        if Asked.db or module.params["db_url"].value:
+            database.check_version(table_acc.value, VERSION)
     elif Asked.db:
         log(ERROR, "acc", "do_accounting", "there is no database, so nothing is written to one: set db_url")
     if Asked.cdr and not has_dialogs():
