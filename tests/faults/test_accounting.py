@@ -8,23 +8,30 @@ import signal
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pymysql
 import pytest
 
+from scripts.testbed.mariadb import MariaDB
 from scripts.testbed.server import Server
 from tests.support.sip_client import SipClient
 
 StartServer = Callable[..., Server]
 MakeClient = Callable[..., SipClient]
 
-SCRIPT = """
+SQLITE = 'modparam("db_sqlite", "busy_timeout", 30)'
+
+SCRIPT = (
+    """
 loadmodule "tm.so"
 loadmodule "sl.so"
 loadmodule "db_sqlite.so"
 loadmodule "acc.so"
-modparam("db_sqlite", "busy_timeout", 30)
+"""
+    + SQLITE
+    + """
 modparam("acc", "db_url", "DB_URL")
 modparam("acc", "extra_fields", "db: number")
 modparam("acc", "extra_fields", "log: number")
@@ -35,6 +42,7 @@ route {
     t_reply(480, "Gone");
 }
 """
+)
 
 TABLES = """
 create table version(table_name char(32), table_version integer);
@@ -55,6 +63,17 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.fixture
+def mysql(mariadb: MariaDB) -> Iterator[MariaDB]:
+    """MariaDB with the tables, running again after the test."""
+    tables = TABLES.replace("integer primary key autoincrement not null", "integer primary key auto_increment not null")
+    mariadb.as_root(*tables.replace("create table", "create or replace table").strip().rstrip(";").split(";"))
+    yield mariadb
+    if mariadb.process is None or mariadb.process.poll() is not None:
+        mariadb.start()
+    mariadb.as_root("drop table acc", "drop table version")
+
+
 def numbers(file: Path) -> Counter[str]:
     connection = sqlite3.connect(file)
     try:
@@ -67,29 +86,72 @@ def lines(running: Server) -> Counter[str]:
     return Counter(re.findall(r"ACC: transaction answered: .*;code=480;.*;number=(n\d+)", running.log))
 
 
-def settled(file: Path, expected: Counter[str]) -> Counter[str]:
+def settled(read: Callable[[], Counter[str]], expected: Counter[str]) -> Counter[str]:
     """The rows, once there are as many as are expected."""
-    end = time.monotonic() + 30
-    while numbers(file).total() < expected.total() and time.monotonic() < end:
+    wait_until(lambda: read().total() >= expected.total())
+    return read()
+
+
+def wait_until(true: Callable[[], bool]) -> None:
+    end = time.monotonic() + 40
+    while not true() and time.monotonic() < end:
         time.sleep(0.05)
-    return numbers(file)
+
+
+def answered(running: Server, client: MakeClient) -> tuple[Counter[str], set[int]]:
+    """Eight requests are answered; what is to be accounted, and the workers that have answered."""
+    callers = [client(running.address) for _ in range(8)]
+    for number, caller in enumerate(callers):
+        caller.request("OPTIONS", f"sip:n{number}@127.0.0.1:{running.port}")
+    assert {caller.final(20).status for caller in callers} == {480}  # nobody waits for the record
+    workers = {int(line.rsplit(" ", 1)[1]) for line in running.wait_log("@@answered by", count=8)}
+    return Counter(f"n{number}" for number in range(8)), workers
 
 
 def test_workers_killed_while_the_database_is_locked(server: StartServer, client: MakeClient, file: Path) -> None:
     running = server(SCRIPT.replace("DB_URL", f"sqlite://{file}"), workers=2)
     other = sqlite3.connect(file, isolation_level=None)
     other.execute("begin immediate")
-    callers = [client(running.address) for _ in range(8)]
-    for number, caller in enumerate(callers):
-        caller.request("OPTIONS", f"sip:n{number}@127.0.0.1:{running.port}")
-    assert {caller.final(20).status for caller in callers} == {480}  # nobody waits for the record
-    for worker in {int(line.rsplit(" ", 1)[1]) for line in running.wait_log("@@answered by", count=8)}:
+    expected, workers = answered(running, client)
+    for worker in workers:
         os.kill(worker, signal.SIGKILL)
     other.execute("commit")
     other.close()
-    expected = Counter(f"n{number}" for number in range(8))
-    assert settled(file, expected) == expected
+    assert settled(lambda: numbers(file), expected) == expected
     assert lines(running) == expected
+
+
+def in_mysql(mysql: MariaDB) -> Counter[str]:
+    return Counter(str(number) for (number,) in mysql.execute("select number from acc"))
+
+
+def test_workers_killed_while_mysql_is_about_to_write(server: StartServer, client: MakeClient, mysql: MariaDB) -> None:
+    """What a dead worker has asked is still under way in the database when another one asks the same."""
+    running = server(SCRIPT.replace("db_sqlite.so", "db_mysql.so").replace(SQLITE, "").replace("DB_URL", mysql.url), workers=2)
+
+    def waiting() -> int:
+        rows = mysql.execute("show full processlist")
+        return sum("insert into" in str(row[7]).lower() and "opensips_py_done" not in str(row[7]) for row in rows)
+
+    with pymysql.connect(unix_socket=f"{mysql.home}/socket", user="root", database=mysql.database) as lock:
+        lock.cursor().execute("lock tables acc write")
+        expected, workers = answered(running, client)
+        wait_until(lambda: waiting() > 0)
+        for worker in workers:
+            os.kill(worker, signal.SIGKILL)
+        running.wait_log("starting another", count=len(workers))
+        lock.cursor().execute("unlock tables")
+    assert settled(lambda: in_mysql(mysql), expected) == expected
+    assert lines(running) == expected
+
+
+def test_a_database_that_dies_and_returns(server: StartServer, client: MakeClient, mysql: MariaDB) -> None:
+    running = server(SCRIPT.replace("db_sqlite.so", "db_mysql.so").replace(SQLITE, "").replace("DB_URL", mysql.url), workers=2)
+    mysql.kill()
+    expected, _ = answered(running, client)
+    assert lines(running) == expected
+    mysql.start()
+    assert settled(lambda: in_mysql(mysql), expected) == expected
 
 
 def test_workers_killed_again_and_again(server: StartServer, client: MakeClient, file: Path) -> None:
@@ -103,5 +165,5 @@ def test_workers_killed_again_and_again(server: StartServer, client: MakeClient,
         if number % 6 == 5:  # the moment of the answer is that of the record
             worker = int(running.wait_log("@@answered by", count=number + 1)[-1].rsplit(" ", 1)[1])
             os.kill(worker, signal.SIGKILL)
-    assert settled(file, expected) == expected
+    assert settled(lambda: numbers(file), expected) == expected
     assert lines(running) == expected
