@@ -167,6 +167,11 @@ def open(url: str) -> Database:
     return found
 
 
+def opened() -> list[Database]:
+    """The databases that are in use in this process."""
+    return list(_open.values())
+
+
 def close_all() -> None:
     """Close the connections of this process that are not used."""
     for database in _open.values():

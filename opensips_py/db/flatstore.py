@@ -11,15 +11,14 @@ import glob
 import os
 from collections.abc import Callable
 
-from opensips_py.db.database import PATIENCE, Answered, Call, Database, DatabaseError, How, Result
+from opensips_py.db.database import PATIENCE, Call, Database, DatabaseError, How, Result
 from opensips_py.db.dialect import check_name
+from opensips_py.db.immediate import ImmediateCall
 from opensips_py.db.statement import Insert, SqlValue, Statement, StatementError, Time
 from opensips_py.engine.dummy_request import report_context
 from opensips_py.engine.lost_operation import close_all
-from opensips_py.engine.operation import Done
 from opensips_py.script.context import Context
 from opensips_py.script.declarations import ConfigError
-from opensips_py.server.log import ERROR, log
 from opensips_py.server.process import this
 
 LATELY = 1 << 20
@@ -36,38 +35,12 @@ class Settings:
 
 
 settings = Settings()
-_PLAIN = How()
-
-
-class FlatCall(Call):
-    """Rows for a file. It is done at once, so there is never anything to be handed over."""
-
-    def __init__(self, path: str, lines: bytes) -> None:
-        self._path, self._lines = path, lines
-
-    def start(self) -> Done:
-        try:
-            append(self._path, self._lines)
-        except OSError as error:
-            log(ERROR, "db_flatstore", "insert", f"{self._path}: {error.strerror}")
-            return Done(-1)
-        return Answered.of(Result([]))
-
-    def fileno(self) -> int:
-        return -1
-
-    def advance(self) -> Done:
-        return Done(-1)
-
-    def expire(self) -> Done:
-        return Done(-1)
-
-    def freeze(self) -> bytes:
-        return b""
 
 
 def append(path: str, lines: bytes) -> None:
     """Write lines at the end of a file: all of them, or OSError and (unless another process writes too) none."""
+    if not lines:
+        return
     fd = os.open(path.encode("latin-1"), os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         before = os.fstat(fd).st_size
@@ -99,38 +72,41 @@ class FlatDatabase(Database):
         process = "" if settings.single_file else f"_{this.slot}"
         return f"{self.directory}/{_affix(settings.prefix)}{table}{process}{_affix(settings.suffix)}"
 
-    def call(self, statement: Statement, how: How = _PLAIN) -> Call:
+    def call(self, statement: Statement, how: How) -> Call:
+        return ImmediateCall("db_flatstore", self._append(statement))
+
+    def _append(self, statement: Statement) -> Callable[[], Result]:
         if not isinstance(statement, Insert) or statement.existing not in ("error", "keep"):
             raise StatementError(f"{self.name}: rows can be added to a file, and nothing else")
+        path, table, look = self.path(statement.table), statement.table, statement.existing == "keep"
         lines = [f"{settings.delimiter.join(map(_field, row))}\n".encode("latin-1") for row in statement.rows]
-        if statement.existing == "keep":
-            written = self._lately_written(statement.table)
-            lines = [line for line in lines if line not in written]
-        return FlatCall(self.path(statement.table), b"".join(lines))
+
+        def run() -> Result:
+            try:
+                written = self._lately_written(table) if look else ()
+                append(path, b"".join(line for line in lines if line not in written))
+            except OSError as error:
+                raise DatabaseError(f"{path}: {error.strerror}") from None
+            return Result([])
+
+        return run
 
     def _lately_written(self, table: str) -> set[bytes]:
-        """The last lines of a table, whichever process has written them."""
-        check_name(table)
+        """The last lines of a table, whichever process has written them. Raises OSError."""
         files = f"{glob.escape(self.directory)}/{glob.escape(_affix(settings.prefix) + table)}*"
         found: set[bytes] = set()
-        for path in glob.glob(files):
-            try:
-                with open(path, "rb") as file:
-                    file.seek(max(0, os.fstat(file.fileno()).st_size - LATELY))
-                    found.update(file)
-            except OSError as error:
-                log(ERROR, "db_flatstore", "insert", f"{path}: {error.strerror}")
+        for path in glob.glob(files.encode("latin-1")):
+            with open(path, "rb") as file:
+                file.seek(max(0, os.fstat(file.fileno()).st_size - LATELY))
+                found.update(file)
         return found
 
     def thaw(self, statement: Statement, how: How, state: bytes, fds: list[int], journal: bytes) -> Call:
         close_all(fds)
-        return self.call(statement)
+        return self.call(statement, how)
 
     def read(self, statement: Statement, seconds: float = PATIENCE) -> Result:
-        done = self.call(statement).start()
-        if not isinstance(done, Answered):
-            raise DatabaseError(f"a row cannot be written to {self.directory}")
-        return done.result
+        return self._append(statement)()
 
     def check_version(self, table: str, expected: int) -> None:
         """Files have no version, but there must be a place for them."""
