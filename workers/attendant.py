@@ -30,6 +30,7 @@ from opensips_py.core.wiring import wire
 from opensips_py.engine import outbox
 from opensips_py.engine import parked as parking
 from opensips_py.engine.operation import READ
+from opensips_py.engine.take_over import stuck_key
 from opensips_py.engine.unsettled import unsettled
 from opensips_py.evi.mailbox import mailbox
 from opensips_py.net.tcp import FD_KEY, RECEIVER
@@ -43,7 +44,7 @@ from opensips_py.server.process import this
 from opensips_py.server.statistics import registry
 from opensips_py.tm import identity
 from workers import sip_receiver, tcp_receiver, timer, timer_watch
-from workers.child import Child, Place, Shared, drain_seconds, stuck_key
+from workers.child import Child, Place, Shared, drain_seconds
 from workers.connection_heirs import NOT_TAKING, Taker, give_away
 from workers.linux import adopt_orphans, is_runnable, is_stopped
 from workers.options import Options

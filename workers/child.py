@@ -22,6 +22,7 @@ from opensips_py.core import mi_commands, reload
 from opensips_py.engine import outbox
 from opensips_py.engine.engine import Engine
 from opensips_py.engine.runtime import ScriptRuntime
+from opensips_py.engine.take_over import stuck_key
 from opensips_py.engine.unsettled import unsettled
 from opensips_py.net.tcp import StreamHandle, streams
 from opensips_py.script import variables
@@ -116,7 +117,7 @@ class Child:
         registry.attach(self.shared.counters, place_row=this.slot)
         this.engine = engine = Engine(status)
         unsettled.row = outbox.Noted.row = status
-        engine.stuck_lock = lambda: this.store.lock(stuck_key(this.slot))
+        engine.tenure.lock = lambda: this.store.lock(stuck_key(this.slot))
         this.program.runtime = ScriptRuntime(engine)
         variables.use(this.program.registry)
         this.control = self.control = ControlLine(self.shared.rundir.path, this.slot, self.reactor, self._command)
@@ -185,8 +186,3 @@ class Child:
             os.kill(os.getpid(), signal.SIGTERM)
             return "OK"
         return mi_commands.CONTROL[command](**arguments)
-
-
-def stuck_key(slot: int) -> bytes:
-    """Name of the lock under which a take-over of the process in ``slot`` is decided."""
-    return b"stuck" + slot.to_bytes(2, "big")

@@ -9,44 +9,34 @@ The life of a suspended script:
 
 The process that parked an operation still has everything in memory and decodes nothing. Any other process gets token
 and descriptors from the attendant (:meth:`Engine.take_over`) when the owner has died or is stuck, thaws both and goes
-on. An owner that was stuck finds that its epoch has moved and lets go (:meth:`Engine.check_epoch`).
+on. An owner that was stuck finds that its epoch has moved and lets go (:meth:`Engine.check_epoch`). Who may take what
+from whom is the law at the head of :mod:`opensips_py.engine.take_over`.
 
-What happens before and after the route depends on the kind of route that was suspended:
-:mod:`opensips_py.engine.continuation`.
+What happens before and after the route (:mod:`opensips_py.engine.resume_route`) depends on the kind of route that was
+suspended: :mod:`opensips_py.engine.continuation`.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any, Protocol
+from collections.abc import Callable
 
 from opensips_py.engine import continuation as continuations
 from opensips_py.engine import parked as parking
 from opensips_py.engine import statistics as counted
 from opensips_py.engine.blocking_wait import drive, earliest, expire, limit_of
 from opensips_py.engine.continuation import Continuation, Interrupted
-from opensips_py.engine.dummy_request import report_context
 from opensips_py.engine.lost_operation import LostOperation, close_all
 from opensips_py.engine.operation import CANCELLED, LOST, READ, WRITE, Done, Operation
 from opensips_py.engine.parked import Parked, ParkedHead
+from opensips_py.engine.resume_route import apply, give_up, report, resume, run_inline
 from opensips_py.engine.running import Running
+from opensips_py.engine.take_over import Status, Tenure, may_take, thawed
 from opensips_py.engine.unsettled import unsettled
-from opensips_py.script import variables
-from opensips_py.script.context import Context, RouteKind, ValueRefused
-from opensips_py.server.guard import report_error, run_guarded
-from opensips_py.server.log import ERROR, WARNING, log
+from opensips_py.script.context import Context
+from opensips_py.server.guard import report_error
+from opensips_py.server.log import WARNING, log
 from opensips_py.server.process import Unwound, this
-
-
-class Status(Protocol):
-    """The engine's part of this process' row in shared memory."""
-
-    busy_since_ns: int
-    epoch: int
-    parked: int
-
 
 TIMEOUT = "E_ASYNC_TIMEOUT"
 TAKEOVER = "E_ASYNC_TAKEOVER"
@@ -69,11 +59,9 @@ class Engine:
         self._by_transaction: dict[bytes, bytes] = {}
         """The operation that the script of a transaction waits for."""
         self._tokens = parking.Tokens(this.slot, this.incarnation)
-        self._epoch = status.epoch
+        self.tenure = Tenure(status)
         self._journaled = 0
         """Bytes of all journals of this process' operations."""
-        self.stuck_lock: Callable[[], Any] = lambda: _nothing()
-        """Context manager: the lock under which the attendant decides on a take-over of this process."""
 
     def __len__(self) -> int:
         return len(self._running)
@@ -87,7 +75,7 @@ class Engine:
         counted.waited.add()
         continuations.of(ctx).flush(ctx)
         op.mode = "plain"
-        return self._apply(ctx, drive(op))
+        return apply(ctx, drive(op))
 
     @staticmethod
     def wait_without_context(op: Operation) -> int:
@@ -105,19 +93,19 @@ class Engine:
             if not isinstance(op, int):
                 op.close()
             # 0, a retransmission, absorbed: the first copy is already being served
-            return 0 if prepared == 0 else self._inline(ctx, Done(prepared), route)
+            return 0 if prepared == 0 else run_inline(ctx, Done(prepared), route)
         if isinstance(op, int):
-            return self._inline(ctx, Done(op), route)
+            return run_inline(ctx, Done(op), route)
         if continuation.in_line:
-            return self._inline(ctx, self.wait_cooperatively(ctx, op, route=route, seconds=seconds, where=where), route)
+            return run_inline(ctx, self.wait_cooperatively(ctx, op, route=route, seconds=seconds, where=where), route)
         op.mode = "async"
         if not this.reactor.running:  # startup_route: the server starts when it is through
             counted.waited.add()
             counted.sync_fallbacks.add()
-            return self._inline(ctx, drive(op, limit_of(op, seconds, where)), route)
+            return run_inline(ctx, drive(op, limit_of(op, seconds, where)), route)
         done = op.start()
         if done is not None:
-            return self._inline(ctx, done, route)
+            return run_inline(ctx, done, route)
         ctx.suspended = True
         running = self._running_of(ctx, op, "async", route, limit_of(op, seconds, where), None, where, continuation)
         if continuation.park(ctx, running.entry):
@@ -192,15 +180,7 @@ class Engine:
         if not continuation.holds_up:
             continuation = Interrupted(continuation)
         done = self.wait_cooperatively(ctx, op, seconds=seconds, where=where, continuation=continuation)
-        return self._apply(ctx, done)
-
-    def _inline(self, ctx: Context, done: Done, route: str) -> int:
-        counted.inline.add()
-        ctx.params = ()
-        ctx.depth = 0
-        self._apply(ctx, done)
-        self._run_route(ctx, route)
-        return 0
+        return apply(ctx, done)
 
     # --- launch() -----------------------------------------------------------------------------------------------
 
@@ -217,18 +197,8 @@ class Engine:
         else:
             done = Done(op)
         counted.inline.add()
-        self._report(done, route, text, ctx)
+        report(done, route, text, ctx)
         return 1
-
-    def _report(self, done: Done, route: str | None, text: str | None, outer: Context | None = None) -> None:
-        if route is None:
-            return
-        ctx = report_context()
-        ctx.outer = outer
-        if text is not None:
-            ctx.params = (text,)
-        self._apply(ctx, done)
-        self._run_route(ctx, route)
 
     # --- parking ------------------------------------------------------------------------------------------------
 
@@ -300,18 +270,9 @@ class Engine:
             self._renew(running)
 
     def _renew(self, running: Running) -> None:
-        """This process was taken to be stuck while it parked an operation: who looked for its operations may not have seen it."""
-        key = parking.PREFIX + running.token
-        with self.stuck_lock():
-            epoch = self._status.epoch
-            with this.store.batch() as batch:
-                raw = batch.get(key)
-                record = None if raw is None else parking.decode(raw)
-                if record is None or parking.pack_owner(record) != parking.pack_owner(running.record):
-                    return  # it has been found after all
-                record.epoch = epoch
-                batch.put(key, parking.encode(record))
-            running.record.epoch = running.epoch = epoch
+        """This process was taken to be stuck while it parked the operation."""
+        if self.tenure.renew(running.token, running.record):
+            running.epoch = running.record.epoch
 
     def _watch(self, running: Running) -> None:
         self._running[running.token] = running
@@ -401,7 +362,8 @@ class Engine:
 
     def drives(self, token: bytes) -> bool:
         """Whether this process drives the operation."""
-        self._own()  # lets go of what has been taken away
+        if not self.tenure.holds():
+            self.check_epoch()
         return token in self._running
 
     def cancel(self, token: bytes) -> None:
@@ -484,64 +446,9 @@ class Engine:
             running.done = done
             this.reactor.resume(running.place)
         elif record.mode == "launch":
-            self._report(done, record.route, record.text)
+            report(done, record.route, record.text)
         else:
-            self._resume(running, done)
-
-    def _resume(self, running: Running, done: Done) -> None:
-        """Run the resume route, and have what follows it follow."""
-        record = running.record
-        ctx = running.ctx
-        if ctx is None:
-            ctx = continuations.thaw(record.context, continuations.unpack(record.continuation))
-        continuation = continuations.of(ctx)
-        ctx.suspended = False
-        ctx.params = ()
-        ctx.depth = 0
-        if continuation.resume(ctx):
-            self._apply(ctx, done)
-            if record.route is not None:
-                self._run_route(ctx, record.route)
-            if ctx.suspended:
-                continuation.leave(ctx)
-            else:
-                continuation.end(ctx)
-        unsettled.clear()
-        for frozen, state in record.outers:
-            self._give_up(continuations.thaw(frozen, continuations.unpack(state)), 500, "Server Internal Error")
-
-    @staticmethod
-    def _give_up(ctx: Context, code: int, reason: str) -> None:
-        """The script over ``ctx`` cannot go on."""
-        continuation = continuations.of(ctx)
-        ctx.suspended = False
-        if continuation.resume(ctx):
-            continuation.give_up(ctx, code, reason)
-        unsettled.clear()
-
-    @staticmethod
-    def _apply(ctx: Context, done: Done) -> int:
-        rc = done.rc
-        try:
-            for text, value in done.outputs:
-                variables.by_text(text).set(ctx, value)
-        except ValueRefused as error:
-            log(ERROR, "core", "async", str(error))
-            rc = done.refused
-        if done.slots:
-            ctx.slots.update(done.slots)
-        ctx.rc = rc
-        return rc
-
-    @staticmethod
-    def _run_route(ctx: Context, name: str) -> None:
-        route = this.program.route(RouteKind.REQUEST, name)
-        if route is None:
-            log(ERROR, "core", "async", f"route [{name}] is not defined any more: the script has been reloaded without it")
-            continuations.of(ctx).route_is_gone(ctx)
-            return
-        ctx.route_name = name
-        run_guarded(ctx, route)
+            resume(running, done)
 
     # --- going on with what another process began ---------------------------------------------------------------
 
@@ -552,41 +459,22 @@ class Engine:
         """
         self.check_epoch()  # it may be one that was taken from here, and comes back
         store = this.store
-        key = parking.PREFIX + token
-        raw = store.get(key)
-        if raw is None:
+        entry = store.get(parking.PREFIX + token)
+        if entry is None or not may_take(entry, owner):
             close_all(fds)
             return
-        record = parking.decode(raw)
-        if parking.pack_owner(record) != owner:
-            close_all(fds)
-            return
+        record = parking.decode(entry)
         rows = store.scan(parking.JOURNAL + token)
-        operation = Operation.registry[record.function]
-        if record.lost or (not fds and (record.has_fds or record.fd_key is not None)):
-            close_all(fds)
-            fds = []
-            op: Operation = LostOperation()
-        else:
-            op = _thawed(operation, record, fds, b"".join(data for _, data in rows))
+        op = thawed(record, fds, b"".join(data for _, data in rows))
         op.mode = "launch" if record.mode == "launch" else "async"
         counted.continued(record.function)
         record.fd_key = op.fd_key if not isinstance(op, LostOperation) else None
         record.has_fds = bool(fds)  # also those of a pooled connection lie under the token since the hand-over
-        # should the attendant be about to take it from this process for another, it sees this write or this process its epoch
-        with self.stuck_lock():
-            epoch = self._status.epoch
-            record.owner, record.incarnation, record.epoch = this.slot, this.incarnation, epoch
-            with store.batch() as batch:
-                now = batch.get(key)
-                gone = now is None or (now != raw and parking.pack_owner(parking.decode_head(now)) != owner)
-                if not gone:
-                    batch.put(key, parking.encode(record))
-        if gone:
+        if not self.tenure.take(token, owner, record):
             op.forget()
             return
         _observed(TAKEOVER, token, record, time.monotonic() - record.started)
-        running = Running(token, op, record, None, epoch)
+        running = Running(token, op, record, None, record.epoch)
         running.journaled = len(rows)
         # nobody is left to whom an operation of await() means anything: its request is answered at once
         done = Done(LOST) if parking.interrupted(record) else op.start()
@@ -597,24 +485,11 @@ class Engine:
             return
         self._finish(running, done, counted.ended_lost if done.rc == LOST else counted.ended)
 
-    def _own(self) -> bool:
-        """False when what this process drives has just been taken away from it.
-
-        Writing ``busy_since_ns`` before reading the epoch pairs with the attendant, which moves the epoch before it reads
-        ``busy_since_ns`` again: one of the two sees the other.
-        """
-        self._status.busy_since_ns = time.monotonic_ns()
-        return self._status.epoch == self._epoch or self.check_epoch()
-
     def check_epoch(self) -> bool:
         """Let go of what was taken over while this process was stuck. True when nothing was taken."""
-        if self._status.epoch == self._epoch:
+        epoch = self.tenure.ended()
+        if epoch is None:
             return True
-        with self.stuck_lock():
-            epoch = self._status.epoch
-        if epoch == self._epoch:  # the attendant saw that we are alive after all
-            return True
-        self._epoch = epoch
         for running in list(self._running.values()):
             if running.op.bound:
                 running.epoch = epoch
@@ -647,22 +522,6 @@ class Engine:
                 # a context of its own: frames that wait in line still have theirs, and are unwound
                 inner = record.context if running.ctx is None else running.ctx.freeze()
                 for frozen, state in ((inner, record.continuation), *record.outers):
-                    self._give_up(continuations.thaw(frozen, continuations.unpack(state)), code, reason)
+                    give_up(continuations.thaw(frozen, continuations.unpack(state)), code, reason)
             running.op.close()
             self._unwind_soon(running)
-
-
-def _thawed(operation: type[Operation], record: Parked, fds: list[int], journal: bytes) -> Operation:
-    """An operation as its process has left it; lost, if that cannot be continued: what waits for it must not wait for ever."""
-    try:
-        return operation.thaw(record.operation, fds, journal)
-    except Exception as error:
-        report_error(error, record.where)
-        close_all(fds)
-        fds.clear()
-        return LostOperation()
-
-
-@contextmanager
-def _nothing() -> Iterator[None]:
-    yield

@@ -199,7 +199,7 @@ def test_what_has_read_more_than_the_store_is_to_hold_is_not_handed_over(
     assert rows == {small: 400, big: 0}, "incomplete, it would be taken for what has come"
     done: list[int] = []
     other = Receiver(2)
-    monkeypatch.setattr(other.engine, "_report", lambda result, route, text: done.append(result.rc))
+    monkeypatch.setattr(engine, "report", lambda result, route, text: done.append(result.rc))
     one.taken_to_be_stuck()
     other.take(small, _owner(store, small), _open())
     other.take(big, _owner(store, big), _open())
