@@ -106,7 +106,8 @@ class Moment:
     code: int = 0
     """Status of the reply that it is about; 0: there is none."""
     message: SipMessage | None = None
-    """The request or reply that it is about. None at FAILURE and COMPLETED when the reply was made here."""
+    """The request or reply that it is about; at COMPLETED as it was received. None at FAILURE when the reply was made here, and
+    at COMPLETED if nobody gets it."""
     branch: int = -1
     """Number of the branch that it is about; -1: none."""
     local: bool = False
@@ -194,7 +195,11 @@ def begin(ctx: Context, rec: Record) -> None:
 
 def wanted(rec: Record, when: When) -> bool:
     """Whether a callback is to run."""
-    return rec.kept is not None and any(name in declared and when in declared[name].callbacks for name in rec.kept)
+    for name in rec.kept or ():
+        one = declared.get(name)
+        if one is not None and when in one.callbacks:
+            return True
+    return False
 
 
 def run(moment: Moment) -> None:
@@ -229,15 +234,21 @@ def tell(when: When, tx: Told, rec: Record, **of: Any) -> bool:
     return True
 
 
-def reply_out(tx: Told, rec: Record, code: int, data: bytes, *, local: bool, branch: int = -1) -> bytes:
-    """``data`` is about to go upstream as a reply of a held transaction that has data; the reply that goes instead."""
+def reply_out(
+    tx: Told, rec: Record, code: int, data: bytes, *, local: bool, branch: int = -1, received: SipMessage | None = None
+) -> bytes:
+    """``data`` is about to go upstream as a reply of a held transaction that has data; the reply that goes instead.
+
+    ``received``: what it was made of, if that is at hand, so that it need not be read again.
+    """
     if wanted(rec, When.REPLY_OUT):
-        message = reread(data)
+        message = received = reread(data)
         run(Moment(When.REPLY_OUT, tx, rec, code, message, branch, local))
         if message.edits:
             data = message.serialise()
-    if code >= 200 and rec.code < 200:
-        tell(When.COMPLETED, tx, rec, code=code, message=reread(data), branch=branch, local=local)
+    if code >= 200 and rec.code < 200 and wanted(rec, When.COMPLETED):
+        message = reread(data) if received is None else received
+        run(Moment(When.COMPLETED, tx, rec, code, message, branch, local))
     return data
 
 
@@ -272,4 +283,5 @@ def cancel_answered(ctx: Context, invite: Told, data: bytes) -> None:
 
 def sent(tx: Told, rec: Record, socket: ListenSocket, data: bytes, host: str, port: int) -> None:
     """A message of a transaction that has data was sent."""
-    tell(When.SENT, tx, rec, data=data, socket=socket, destination=(host, port))
+    if wanted(rec, When.SENT):
+        run(Moment(When.SENT, tx, rec, data=data, socket=socket, destination=(host, port)))

@@ -25,14 +25,14 @@ from opensips_py.tm.transaction import Transaction, commit, hold, look, release
 from opensips_py.tm.uac_reply import PHRASES, local_reply
 
 
-def relay_upstream(tx: Transaction, rec: Record, code: int, data: bytes, now: float) -> None:
-    """A branch's reply goes upstream (held transaction; sent at the next commit)."""
+def relay_upstream(tx: Transaction, rec: Record, code: int, data: bytes, now: float, received: SipMessage | None = None) -> None:
+    """A branch's reply, ``received`` if it comes just now, goes upstream (held transaction; sent at the next commit)."""
     if rec.flags & NOT_RELAYED:
         if rec.code < 200:
             local_reply(tx, rec, code, data, now)
         return
     if rec.kept is not None:
-        data = callbacks.reply_out(tx, rec, code, data, local=False)
+        data = callbacks.reply_out(tx, rec, code, data, local=False, received=received)
     if rec.code < 300:
         machine.replied(rec, code, data, now, local=False)
     # else a 2xx that comes after a negative reply passes, which goes on being repeated until the ACK (RFC 3261 16.7 step 5)

@@ -241,7 +241,7 @@ def _received(tx: Transaction, rec: Record, n: int, method: str, msg: SipMessage
         return
     hooks.received(code)
     now = monotonic()
-    if rec.kept is not None:
+    if rec.kept is not None and callbacks.wanted(rec, callbacks.When.REPLY_IN):
         callbacks.tell(callbacks.When.REPLY_IN, tx, rec, code=code, message=msg, branch=n)
     if rec.flags & (RESTORE_FROM | RESTORE_TO | RESTORE_CSEQ):
         restore_addresses(rec, n, msg)
@@ -258,7 +258,7 @@ def _received(tx: Transaction, rec: Record, n: int, method: str, msg: SipMessage
         if code >= 200 and rec.code < 300 and not rec.index and rec.method == "INVITE":
             rec.index = server_transaction.success_ack_key_of(reread(rec.raw) if rec.flags & RESTORE_CSEQ else msg)
         if code >= 200 or not dropped:
-            failure_route.relay_upstream(tx, rec, code, relayed, now)
+            failure_route.relay_upstream(tx, rec, code, relayed, now, msg)
     elif outcome >= 0:
         failure_route.all_failed(tx, rec, outcome, now)
     commit(tx)

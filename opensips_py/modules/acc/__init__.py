@@ -11,7 +11,7 @@ from typing import Annotated
 
 from opensips_py import db
 from opensips_py.engine.operation import Done
-from opensips_py.modules.acc.accounting import Accounting, accounted, is_upstream, requested, to_event, to_log
+from opensips_py.modules.acc.accounting import Accounting, accounted, note_request, requested, to_event, to_log
 from opensips_py.modules.acc.declared import Asked, database, extras, legs, module
 from opensips_py.modules.acc.flags import KINDS, Flag, Refused, flags_fault, flags_of, kinds_fault, kinds_of
 from opensips_py.modules.acc.records import REQUEST, comment_of, insert
@@ -60,7 +60,7 @@ def do_accounting(ctx: Context, types: Types, flags: Flags | None = None, table:
         for kind in kinds:
             data.flags[kind] = data.flags.get(kind, 0) | wanted
         data.created = data.created or time.time()
-        data.upstream = data.upstream or is_upstream(ctx)
+        note_request(data, ctx)
         if table:
             data.table = table
     return 1
@@ -70,7 +70,7 @@ def do_accounting(ctx: Context, types: Types, flags: Flags | None = None, table:
 def drop_accounting(ctx: Context, types: Types | None = None, flags: Flags | None = None) -> int:
     """Account no more: nothing, no record of some types, or only less with them (``flags``). 1, or -1 as do_accounting()."""
     try:
-        kinds = kinds_of(types) if types else list(KINDS)
+        kinds = kinds_of(types) if types else KINDS
         dropped = flags_of(flags) if flags else ~Flag(0)
     except Refused as error:
         log(ERROR, "acc", "drop_accounting", str(error))

@@ -26,7 +26,7 @@ from opensips_py.script.context import Context
 from opensips_py.script.declarations import ConfigError
 from opensips_py.server import log as logging
 from opensips_py.server.log import FACILITIES
-from opensips_py.sip.message import SipMessage
+from opensips_py.sip.nameaddr import NameAddr
 from opensips_py.sip.reason_phrases import phrase_of
 from opensips_py.tm.callbacks import Moment, When
 from opensips_py.tm.transaction_data import TransactionData
@@ -45,6 +45,9 @@ class Accounting(msgspec.Struct, array_like=True):
     """``$acc_extra``."""
     legs: list[dict[str, str]] = msgspec.field(default_factory=lambda: [{}])
     """``$acc_leg``; the last one is the current leg."""
+    call_id: str = ""
+    from_tag: str = ""
+    """Of the request; kept so that it need not be read again."""
     upstream: bool = False
     """The callee has sent the request, and its tags are to be swapped (detect_direction)."""
 
@@ -56,35 +59,36 @@ records = Outbox(module, Record)
 # --- making records ---------------------------------------------------------------------------------------------------
 
 
-def _tag(message: SipMessage | None, header: str) -> str:
-    if message is None:
-        return ""
-    address = message.from_ if header == "from" else message.to
+def _tag(address: NameAddr | None) -> str:
     return "" if address is None else address.tag or ""
 
 
 def requested(ctx: Context, kind: str, about: str, code: str, reason: str, table: str = "") -> Record:
     """A record of a request, for a function of the script."""
     data = accounted.get(ctx) or Accounting()
+    note_request(data, ctx)
+    return _record(data, kind, about, ctx.msg.method, _tag(ctx.msg.to), code, reason, table)
+
+
+def note_request(data: Accounting, ctx: Context) -> None:
+    """Keep what records say of the request."""
+    if not data.call_id:
+        data.call_id, data.from_tag = ctx.msg.call_id or "", _tag(ctx.msg.from_)
     data.upstream = data.upstream or is_upstream(ctx)
-    return _record(data, kind, about, ctx.msg, _tag(ctx.msg, "to"), code, reason, table)
 
 
-def _record(
-    data: Accounting, kind: str, about: str, request: SipMessage, to_tag: str, code: str, reason: str, table: str
-) -> Record:
-    tags = (_tag(request, "from"), to_tag)
-    from_tag, to_tag = reversed(tags) if data.upstream else tags
+def _record(data: Accounting, kind: str, about: str, method: str, to_tag: str, code: str, reason: str, table: str) -> Record:
+    from_tag, to_tag = (to_tag, data.from_tag) if data.upstream else (data.from_tag, to_tag)
     has_legs = bool(declared.legs.of.get(kind))
     call = Call(data.created) if about == MISSED and data.flags.get(kind, 0) & Flag.CDR and declared.has_dialogs() else None
     return Record(
         kind,
         about,
         int(time.time()),
-        request.method,
+        method,
         from_tag,
         to_tag,
-        request.call_id or "",
+        data.call_id,
         code,
         reason,
         declared.extras.filled(kind, data.extras),
@@ -100,7 +104,8 @@ def _of(moment: Moment, data: Accounting, kind: str, about: str) -> Record:
     reply = None if moment.local else moment.message
     reason = phrase_of(moment.code) if reply is None else reply.reason
     table = declared.table_missed.value if about == MISSED else data.table or declared.table_acc.value
-    return _record(data, kind, about, moment.request, _tag(reply, "to"), str(moment.code), reason, table)
+    to_tag = "" if reply is None else _tag(reply.to)
+    return _record(data, kind, about, moment.record.method, to_tag, str(moment.code), reason, table)
 
 
 def _wanted(data: Accounting, flag: Flag) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import IntFlag
+from functools import lru_cache
 
 from opensips_py.script.variables import Registry
 
@@ -27,15 +28,17 @@ class Refused(Exception):
     """It is no type, or no flag; the text says which there are."""
 
 
-def kinds_of(text: str) -> list[str]:
+@lru_cache(64)
+def kinds_of(text: str) -> tuple[str, ...]:
     """The kinds of record that ``log|db`` names. Raises Refused."""
-    found = [piece.strip() for piece in text.split("|")]
+    found = tuple(piece.strip() for piece in text.split("|"))
     for kind in found:
         if kind not in KINDS:
             raise Refused(_NOT_YET.get(kind) or f"[{kind}] is no type of accounting: log, db, evi, joined by |")
     return found
 
 
+@lru_cache(64)
 def flags_of(text: str) -> Flag:
     """The flags that ``missed|failed`` names. Raises Refused."""
     found = Flag(0)
