@@ -9,7 +9,7 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 
-from opensips_py.db.places import pieces_of
+from opensips_py.db.places import STANDARD, pieces_of
 from opensips_py.db.statement import Condition, Delete, Insert, Raw, Select, SqlValue, Statement, StatementError, Time, Update
 
 _IDENTIFIER = re.compile(r"[A-Za-z0-9_$\x80-\xff]+(?:\.[A-Za-z0-9_$\x80-\xff]+){0,2}")
@@ -30,6 +30,8 @@ class Dialect:
     """Stands around names."""
     equal = "IS NOT DISTINCT FROM"
     """The comparison that holds for two NULLs."""
+    tokens = STANDARD
+    """What strings, names and comments are, in which there is no place for a value."""
     dual = ""
     """``FROM`` of a SELECT without a table."""
     serial = "INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL"
@@ -141,7 +143,7 @@ class Dialect:
         return f" ON CONFLICT ({key}) DO UPDATE SET {changes}" if others else f" ON CONFLICT ({key}) DO NOTHING"
 
     def _raw(self, raw: Raw) -> str:
-        pieces = pieces_of(raw.text)
+        pieces = pieces_of(raw.text, self.tokens)
         if len(pieces) - 1 != len(raw.values):
             places = len(pieces) - 1
             raise StatementError(f"the query has {places} places (?) for {len(raw.values)} values: [{raw.text[:200]}]")

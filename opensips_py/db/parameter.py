@@ -48,4 +48,5 @@ class DatabaseParameter:
             try:
                 databases.check(url)
             except ValueError as error:
-                raise ConfigError(f"{self._module.name}: {self._parameter.name}: {error}", self._parameter.name) from None
+                source = self._parameter.name if self._parameter.value else "core parameter db_default_url"
+                raise ConfigError(f"{self._module.name}: {source}: {error}", self._parameter.name) from None

@@ -6,6 +6,7 @@ A module derives a class from :class:`Query` for each of its functions. It serve
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -228,8 +229,23 @@ class _Background(Query):
         return Done(1)
 
 
-def ask(database: Database, statement: Statement, then: Callable[[Result | None], None], *, once: str = "") -> None:
-    """Ask beside the process' other work, for management commands and timers; ``then`` gets the answer, or None after an error,
-    which is logged. It is not handed over: who asked is gone with the process. ``once``: as for :class:`Query`."""
+LONGEST = 60.0
+"""Seconds that a question may take for which no script waits."""
+
+
+def ask(
+    database: Database,
+    statement: Statement,
+    then: Callable[[Result | None], None],
+    *,
+    once: str = "",
+    seconds: float = LONGEST,
+) -> None:
+    """Ask beside the process' other work, for management commands and timers.
+
+    ``then`` gets the answer, or None after an error, which is logged, or ``seconds``. It is not handed over: who asked is gone
+    with the process. ``once``: as for :class:`Query`.
+    """
     query = _Background(database, statement, once=once)
+    query.deadline = time.monotonic() + seconds
     Background(query, lambda done: then(query.result))

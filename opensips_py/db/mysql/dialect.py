@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from opensips_py.db.dialect import Dialect
+from opensips_py.db.places import MYSQL
 from opensips_py.db.statement import Insert
 
 _SPECIAL = {0: "\\0", 10: "\\n", 13: "\\r", 26: "\\Z", 34: '\\"', 39: "\\'", 92: "\\\\"}
@@ -16,6 +17,7 @@ class MysqlDialect(Dialect):
 
     quote = "`"
     equal = "<=>"
+    tokens = MYSQL
     dual = " FROM DUAL"
     serial = "BIGINT AUTO_INCREMENT NOT NULL PRIMARY KEY"
     types: Mapping[str, str] = {**Dialect.types, "FLOAT": "FLOAT(10,2)", "SMALLINT": "SMALLINT UNSIGNED"}

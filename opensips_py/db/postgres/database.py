@@ -45,6 +45,7 @@ class PostgresDatabase(Database):
                 raise DatabaseError(" ".join(pgconn.get_error_message().split()))
             pgconn.exec_(f"SET statement_timeout={round(seconds * 1000)}".encode())
             result = pgconn.exec_(text.encode("latin-1"))
+            pgconn.finish()
         except psycopg.Error as error:
             raise DatabaseError(" ".join(str(error).split())) from None
         if result.status not in (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK, ExecStatus.EMPTY_QUERY):

@@ -7,9 +7,11 @@ from typing import Any
 from opensips_py import db
 from opensips_py.core import reload
 from opensips_py.engine.dummy_request import report_context
+from opensips_py.mi.dispatcher import Later
 from opensips_py.modules.dialplan import partitions
 from opensips_py.modules.dialplan.declared import module
 from opensips_py.modules.dialplan.partitions import DEFAULT, LoadError, Partition
+from opensips_py.modules.dialplan.rules import Row
 from opensips_py.script.context import Context
 from opensips_py.script.declarations import B, F, L, MIError, R, S, T, V, Var
 from opensips_py.server.log import ERROR, log
@@ -69,16 +71,33 @@ def _named(name: str) -> Partition:
 
 
 @module.mi("dp_reload", (), ("partition",))
-def mi_dp_reload(partition: str | None = None) -> str:
+def mi_dp_reload(partition: str | None = None) -> Later:
     """Read the rules of one partition, or of all, from the database again. What cannot be read stays as it is."""
     chosen = list(partitions.partitions.values()) if partition is None else [_named(partition)]
-    try:
-        loaded = [(each, partitions.read(each)) for each in chosen]
-    except LoadError as error:
-        raise MIError(500, "Failed to reload", str(error)) from None
-    for each, rows in loaded:
-        partitions.publish(each, rows)
-    return "OK"
+    later = Later()
+    loaded: list[tuple[Partition, list[Row]]] = []
+
+    def read_next() -> None:
+        if len(loaded) < len(chosen):
+            each = chosen[len(loaded)]
+            db.ask(db.open(each.db_url), partitions.selection(each), lambda result: read(each, result))
+            return
+        for each, rows in loaded:
+            partitions.publish(each, rows)
+        later.done("OK")
+
+    def read(each: Partition, result: db.Result | None) -> None:
+        try:
+            if result is None:
+                raise LoadError(f"partition {each.name}: table {each.table} cannot be read; the log says why")
+            loaded.append((each, partitions.rows_of(each, result)))
+        except LoadError as error:
+            later.failed(MIError(500, "Failed to reload", str(error)))
+        else:
+            read_next()
+
+    read_next()
+    return later
 
 
 @module.mi("dp_translate", ("dpid", "input"), ("dpid", "input", "partition"))

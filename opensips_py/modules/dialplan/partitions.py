@@ -109,11 +109,23 @@ def read(partition: Partition) -> list[Row]:
     except ValueError as error:
         raise LoadError(f"partition {partition.name}: db_url: {error}") from None
     try:
-        found = database.read(db.select([partition.columns[name] for name in declared.COLUMNS], partition.table), PATIENCE)
-        return [_row(values) for values in found.rows]
+        return rows_of(partition, database.read(selection(partition), PATIENCE))
     except db.DatabaseError as error:
         raise LoadError(f"partition {partition.name}: cannot read table {partition.table} of {database.name}: {error}") from None
-    except (ValueError, db.StatementError) as error:
+    except db.StatementError as error:
+        raise LoadError(f"partition {partition.name}: table {partition.table}: {error}") from None
+
+
+def selection(partition: Partition) -> db.Statement:
+    """What is asked of the database."""
+    return db.select([partition.columns[name] for name in declared.COLUMNS], partition.table)
+
+
+def rows_of(partition: Partition, result: db.Result) -> list[Row]:
+    """The rules in the answer. Raises LoadError."""
+    try:
+        return [_row(values) for values in result.rows]
+    except ValueError as error:
         raise LoadError(f"partition {partition.name}: table {partition.table}: {error}") from None
 
 
