@@ -72,6 +72,10 @@ class Call(Operation):
     """
 
 
+ANOTHER = 1 << 48
+"""What the ``serial`` of an operation grows by when it goes on with another call, whose descriptor may have the same number."""
+
+
 class Database:
     """One database. Each kind has its subclass."""
 

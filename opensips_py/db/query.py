@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import msgspec
 
 from opensips_py.db import database as databases
-from opensips_py.db.database import Answered, Call, Database, How, Result
+from opensips_py.db.database import ANOTHER, Answered, Call, Database, How, Result
 from opensips_py.db.statement import Statement, StatementError
 from opensips_py.engine.background import Background
 from opensips_py.engine.lost_operation import LostOperation, close_all
@@ -53,6 +53,7 @@ class Query(Operation):
         self.once = once
         self._call: Call | None = None
         self._thawed = False
+        self._asked = 0
         self._deadline: float | None = None
         self._mode = "plain"
         self._changed: Callable[[], None] | None = None
@@ -76,6 +77,7 @@ class Query(Operation):
     def _ask(self) -> Done | None:
         try:
             call = self._call = self.database.call(self.statement, self._how())
+            self._asked += ANOTHER
         except StatementError as error:
             log(ERROR, "db", self.name, str(error))
             return self._go_on(self.failed(Done(-1)))
@@ -126,7 +128,7 @@ class Query(Operation):
 
     @property
     def serial(self) -> int:
-        return 0 if self._call is None else self._call.serial
+        return self._asked if self._call is None else self._asked + self._call.serial
 
     @property
     def wants(self) -> int:

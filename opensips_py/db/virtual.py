@@ -17,7 +17,7 @@ import msgspec
 
 from ipc.prefixes import prefix
 from opensips_py.db import database as databases
-from opensips_py.db.database import PATIENCE, Answered, Call, Database, DatabaseError, How, Rejected, Result
+from opensips_py.db.database import ANOTHER, PATIENCE, Answered, Call, Database, DatabaseError, How, Rejected, Result
 from opensips_py.db.dialect import Dialect
 from opensips_py.db.statement import Raw, Select, Statement, StatementError
 from opensips_py.engine.lost_operation import close_all
@@ -26,6 +26,8 @@ from opensips_py.server.log import NOTICE, WARNING, log
 from opensips_py.server.process import this
 
 PREFIX = prefix(b"mdb_virtual:", "database of a virtual set that an administrator has switched off", __name__)
+SEVERAL = ANOTHER << 16
+"""Beside what a :class:`Query` adds for each of its calls."""
 MODES = ("FAILOVER", "PARALLEL", "ROUND")
 
 
@@ -193,6 +195,7 @@ class VirtualCall(Call):
         self._current = -1
         self._call: Call | None = None
         self._thawed = False
+        self._asked = 0
         self._answer: Done | None = None
         self._accepted = False
         self._ends: float | None = None
@@ -213,6 +216,7 @@ class VirtualCall(Call):
             self._current = number
             try:
                 call = self._call = self._member.database.call(self._statement, self._how)
+                self._asked += SEVERAL
             except StatementError as error:
                 log(WARNING, "db_virtual", "query", str(error))
                 failure = Rejected(-1)
@@ -282,7 +286,7 @@ class VirtualCall(Call):
 
     @property
     def serial(self) -> int:
-        return 0 if self._call is None else self._call.serial
+        return self._asked if self._call is None else self._asked + self._call.serial
 
     @property
     def wants(self) -> int:

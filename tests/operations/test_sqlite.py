@@ -16,6 +16,7 @@ from opensips_py.db.script_queries import AvpDbQuery, SqlInsert
 from opensips_py.db.sqlite import call, file, ledger
 from opensips_py.db.sqlite.database import SqliteDatabase
 from opensips_py.db.statement import Raw
+from opensips_py.engine.background import Background
 from opensips_py.engine.operation import BUSY, LOST, Done, Operation
 from opensips_py.script.declarations import ConfigError
 from tests.operations.driving import Driver, Taker, drive, run, spin
@@ -359,6 +360,36 @@ def test_versions_of_tables(database: SqliteDatabase, other: sqlite3.Connection)
     with pytest.raises(ConfigError, match="invalid version 5 for table log found, expected 7"):
         database.check_version("log", 7)
     database.check_version("log", 5)
+
+
+class Chain(db.Query):
+    """Three statements in turn."""
+
+    name = "test_chain"
+    keeps = list[int]
+
+    def answer(self, result: db.Result) -> Done | db.Statement:
+        self.kept.append(result.rows[0][0])
+        if len(self.kept) < 3:
+            return db.select(["n"], "kv", {"k": "multi", "n": len(self.kept)})
+        return Done(1, [("$avp(n)", str(self.kept))])
+
+
+def test_a_query_that_asks_again_is_woken_each_time(database: SqliteDatabase, process: SimpleNamespace) -> None:
+    ends: list[Done] = []
+    for _ in range(3):
+        Background(Chain(database, db.select(["n"], "kv", {"k": "bob"}), []), ends.append)
+    spin(until=lambda: len(ends) == 3)
+    assert ends == [Done(1, [("$avp(n)", "[7, 1, 2]")])] * 3
+
+
+def test_another_process_goes_on_with_a_query_that_asks_again(database: SqliteDatabase) -> None:
+    driver = Driver(Chain(database, db.select(["n"], "kv", {"k": "bob"}), []))
+    while len(driver.op.kept) < 1:  # type: ignore[attr-defined]
+        driver.turn(0.01)
+    driver.op.close()
+    driver.result = Done(-1)
+    assert run(Chain.thaw(driver.state, [], b"")) == Done(1, [("$avp(n)", "[7, 1, 2]")])
 
 
 def test_asking_beside_other_work(database: SqliteDatabase, process: SimpleNamespace, logged: list[str]) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
+from datetime import datetime
 
 from opensips_py.db.database import Cell
 
@@ -19,7 +19,7 @@ def _small(text: str) -> Cell:
 
 def _time(text: str) -> Cell:
     try:
-        return int(time.mktime(time.strptime(text[:19], "%Y-%m-%d %H:%M:%S")))
+        return int(datetime.fromisoformat(text[:19]).timestamp())
     except (ValueError, OverflowError):
         return text
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
+from datetime import datetime
 from urllib.parse import quote
 
 from opensips_py.db.database import Cell, Result, Row
@@ -145,10 +146,12 @@ def _text(data: bytes) -> str:
 def _time(data: bytes) -> int | str:
     """A point in time as seconds since 1970; what is none stays text."""
     text = data.decode("latin-1")
+    if text.isdecimal():
+        return int(text)
     try:
-        return int(time.mktime(time.strptime(text[:19], "%Y-%m-%d %H:%M:%S")))
+        return int(datetime.fromisoformat(text[:19]).timestamp())
     except (ValueError, OverflowError):
-        return int(text) if text.isdecimal() else text
+        return text
 
 
 sqlite3.register_converter("DATETIME", _time)
