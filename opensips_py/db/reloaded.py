@@ -1,19 +1,19 @@
 """Rows of a table that every process holds in memory, and how all of them get new ones at one moment.
 
-The rows are read before the processes are forked, so that each has them from the start. :meth:`Reloaded.publish` puts others into
+The rows are read before the processes are forked, so that each has them from the start. ``reload()`` puts others into
 the shared store under the next number; whoever uses the table compares the number first, and takes the new rows when it is
 another one. A process that replaces a dead one finds them there as well.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Generic, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from ipc.store import StoreError
-from opensips_py.db.database import Database, DatabaseError, Result, Row
+from ipc.store import Batch, StoreError
+from opensips_py.db.database import PATIENCE, Database, DatabaseError, Result, Row
 from opensips_py.db.query import ask
 from opensips_py.db.statement import Statement
 from opensips_py.mi.dispatcher import Later
@@ -37,12 +37,13 @@ class Reloaded(Generic[Made]):
         self._key = key
         self._make = make
         self._number = b""
-        self._now = make([])
+        self._rows: list[Row] = []
+        self._made: Made | None = None
 
-    def begin(self, database: Database, statement: Statement) -> None:
+    def begin(self, database: Database, statement: Statement, seconds: float = PATIENCE) -> None:
         """Read the rows before the fork, which waits. Raises DatabaseError, StatementError, ValueError."""
-        self._number = b""
-        self._now = self._make(database.read(statement).rows)
+        self._number, self._rows = b"", database.read(statement, seconds).rows
+        self._made = self._make(self._rows)
 
     @property
     def now(self) -> Made:
@@ -51,33 +52,60 @@ class Reloaded(Generic[Made]):
         if number != self._number:
             data = this.store.get(self._key + b"\0rows")
             if data is not None:
-                self._now = self._make(_decode(data[_NUMBER:]))
-                self._number = data[:_NUMBER]
-        return self._now
+                self._number, self._rows, self._made = data[:_NUMBER], _decode(data[_NUMBER:]), None
+        made = self._made
+        if made is None:
+            made = self._made = self._make(self._rows)
+        return made
 
-    def publish(self, rows: list[Row]) -> None:
-        """Give rows to all processes. Raises ValueError when they cannot be used; what was there stays."""
+    def make_again(self) -> None:
+        """What is made of the rows depends on something else that has changed."""
+        self._made = None
+
+    def check(self, rows: list[Row]) -> None:
+        """Raises ValueError when the rows cannot be used."""
         self._make(rows)
+
+    def put(self, batch: Batch, rows: list[Row]) -> None:
+        """Give rows to all processes, with the change that ``batch`` is."""
         number_key = self._key + b"\0number"
-        with this.store.batch() as batch:
-            number = (int.from_bytes(batch.get(number_key) or b"", "big") + 1).to_bytes(_NUMBER, "big")
-            batch.put(number_key, number)
-            batch.put(self._key + b"\0rows", number + _encode(rows))
+        number = (int.from_bytes(batch.get(number_key) or b"", "big") + 1).to_bytes(_NUMBER, "big")
+        batch.put(number_key, number)
+        batch.put(self._key + b"\0rows", number + _encode(rows))
 
-    def reload(self, database: Database, statement: Statement, name: str, result: object = "OK") -> Later:
-        """A management command that reads the table again, beside other work; what cannot be read stays as it was."""
-        later = Later()
 
-        def take(answer: Result | None) -> None:
-            try:
-                if answer is None:
-                    raise DatabaseError("the database refuses or cannot be reached; see the log")
-                self.publish(answer.rows)
-            except (DatabaseError, StoreError, ValueError) as error:
-                log(ERROR, name, "reload", str(error))
-                later.failed(MIError(500, "Failed to reload", str(error)))
-            else:
-                later.done(result)
+Source = tuple[Reloaded[Any], Database, Statement]
+"""A table, and where its rows come from."""
 
+
+def reload(module: str, sources: Sequence[Source]) -> Later:
+    """A management command that reads tables again, beside other work.
+
+    All processes get all of them at one moment; when one cannot be read, or the store has no room, all stay as they were.
+    """
+    later, read = Later(), list[list[Row]]()
+
+    def ask_next() -> None:
+        _, database, statement = sources[len(read)]
         ask(database, statement, take)
-        return later
+
+    def take(answer: Result | None) -> None:
+        try:
+            if answer is None:
+                raise DatabaseError("the database refuses or cannot be reached; see the log")
+            sources[len(read)][0].check(answer.rows)
+            read.append(answer.rows)
+            if len(read) < len(sources):
+                ask_next()
+                return
+            with this.store.batch() as batch:
+                for (table, _, _), rows in zip(sources, read, strict=True):
+                    table.put(batch, rows)
+        except (DatabaseError, StoreError, ValueError) as error:
+            log(ERROR, module, "reload", str(error))
+            later.failed(MIError(500, "Failed to reload", str(error)))
+        else:
+            later.done("OK")
+
+    ask_next()
+    return later

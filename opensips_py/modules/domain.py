@@ -12,7 +12,7 @@ from typing import Any
 from ipc.prefixes import prefix
 from opensips_py import db
 from opensips_py.db.dialect import check_name
-from opensips_py.db.reloaded import Reloaded
+from opensips_py.db.reloaded import Reloaded, reload
 from opensips_py.engine.operation import BUSY, Done
 from opensips_py.mi.dispatcher import Later
 from opensips_py.net import own_address
@@ -169,7 +169,7 @@ def _in_memory() -> None:
 def mi_domain_reload() -> Later:
     """Read the table again. What cannot be read stays as it is."""
     _in_memory()
-    return _table.reload(database.open(), _rows(), "domain")
+    return reload("domain", [(_table, database.open(), _rows())])
 
 
 @module.mi("domain_dump")

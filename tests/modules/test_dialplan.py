@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from opensips_py.modules.dialplan.rules import BadRule, Row, RuleSet, compile_rule
+from opensips_py.script.diagnostics import ScriptErrors
 from scripts.testbed.mariadb import MariaDB
 from scripts.testbed.server import MIError, Server
+from tests.modules.conftest import SqliteScripts
 from tests.support.script_context import put, registry, request
 from tests.support.sip_client import SipClient
 
@@ -144,7 +146,7 @@ def test_every_process_has_the_rules_and_gets_new_ones(
     finally:
         tables.execute("RENAME TABLE gone TO dialplan")
     shown = running.mi("dp_show_partition")["Partitions"]
-    assert [(each["Partition"], each["table"]) for each in shown] == [("default", "dialplan"), ("pstn", "pstn_rules")]
+    assert [(each["name"], each["table"]) for each in shown] == [("default", "dialplan"), ("pstn", "pstn_rules")]
     with pytest.raises(MIError, match="400"):
         running.mi("dp_reload", {"partition": "none"})
 
@@ -152,3 +154,33 @@ def test_every_process_has_the_rules_and_gets_new_ones(
 def test_a_server_without_its_rules_does_not_start(mariadb: MariaDB, server: Callable[..., Server]) -> None:
     with pytest.raises(RuntimeError, match="cannot read table dialplan"):
         server(SCRIPT % mariadb.url)
+
+
+RULES = """
+create table dialplan(dpid int, pr int, match_op int, match_exp char(64), match_flags int, subst_exp char(64), repl_exp char(32),
+    attrs char(64), timerec char(64), disabled int);
+insert into dialplan values(1, 0, 0, '112', 0, null, null, 'emergency', null, 0),
+    (1, 1, 1, '^0', 0, '^0(.*)', '+49\\1', null, null, 0);
+"""
+
+
+def test_a_rule_without_replacement_leaves_the_output_alone(sqlite: SqliteScripts) -> None:
+    sqlite.execute(RULES)
+    script = sqlite.start(
+        'loadmodule "dialplan.so"\nmodparam("dialplan", "db_url", "URL")\n'
+        'route { $avp(rc) = dp_translate(1, "$rU", $avp(out), $avp(attrs)); sl_send_reply(200, "OK"); }'
+    )
+    run = script.request("OPTIONS", "sip:112@x")
+    assert (run["$avp(rc)"], run["$avp(out)"], run["$avp(attrs)"]) == (1, None, "emergency")
+    run = script.request("OPTIONS", "sip:030@x")
+    assert (run["$avp(rc)"], run["$avp(out)"], run["$avp(attrs)"]) == (1, "+4930", "")
+    shown = {"name": "default", "table": "dialplan", "db_url": f"sqlite://@{sqlite.path}"}
+    assert script.mi("dp_show_partition") == {"result": {"Partitions": [shown]}}
+
+
+def test_a_partition_that_is_none_is_an_error_of_the_script(sqlite: SqliteScripts) -> None:
+    sqlite.execute(RULES)
+    text = 'loadmodule "dialplan.so"\nmodparam("dialplan", "db_url", "URL")\nroute { dp_translate(1, "1", $var(o), , "zz"); }'
+    with pytest.raises(ScriptErrors) as caught:
+        sqlite.start(text)
+    assert "partition <zz> not found" in str(caught.value.diagnostics)

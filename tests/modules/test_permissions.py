@@ -147,6 +147,17 @@ def test_what_management_shows_and_reads_again(sqlite: SqliteScripts) -> None:
     assert script.request("OPTIONS", source=("198.51.100.9", 1))["$avp(rc)"] == 1, "what was there stays"
 
 
+def test_all_partitions_are_read_again_or_none(sqlite: SqliteScripts) -> None:
+    settings = URL + 'modparam("permissions", "partition", "pa: table_name = addr2; db_url=URL;")\n'
+    script = start(sqlite, "$avp(rc) = check_source_address(1);", settings)
+    sqlite.execute("delete from address; alter table addr2 rename to gone;")
+    assert script.mi("address_reload")["error"]["code"] == 500
+    assert script.request("OPTIONS")["$avp(rc)"] == 1
+    sqlite.execute("alter table gone rename to addr2;")
+    assert script.mi("address_reload") == {"result": "OK"}
+    assert script.request("OPTIONS")["$avp(rc)"] == -2
+
+
 def test_what_is_wrong_at_the_start(sqlite: SqliteScripts) -> None:
     for settings, text in (
         ("", "invoked partition <default> not defined"),

@@ -1,9 +1,4 @@
-"""Partitions: where rules come from, and how all processes get the same ones.
-
-The rules are read before the processes are forked, so that each has them from the start. ``dp_reload`` puts new ones into the
-shared store: ``l`` + partition holds the number of the latest load and its rows. A process compares the number before it
-translates, and compiles the rows when it is another one.
-"""
+"""Partitions: where rules come from. All processes have the same ones (:mod:`opensips_py.db.reloaded`)."""
 
 from __future__ import annotations
 
@@ -13,20 +8,16 @@ import msgspec
 
 from ipc.prefixes import prefix
 from opensips_py import db
+from opensips_py.db.reloaded import Reloaded
 from opensips_py.modules.dialplan import declared
 from opensips_py.modules.dialplan.rules import Row, RuleSet
 from opensips_py.script.declarations import ConfigError
-from opensips_py.script.variables import Registry
 from opensips_py.server.process import this
 
 PREFIX = prefix(b"l", "reloaded rules", __name__)
 DEFAULT = "default"
 PATIENCE = 10
 """Seconds that connecting and reading may take."""
-
-
-class LoadError(Exception):
-    """The rules could not be read; the text says why."""
 
 
 @dataclass(slots=True)
@@ -37,19 +28,26 @@ class Partition:
     db_url: str
     table: str
     columns: dict[str, str]
-    rows: list[Row] = field(default_factory=list)
-    """As read before the fork."""
-    number: bytes = b""
-    """Of the load that ``rules`` were made from; empty: the one before the fork."""
-    rules: RuleSet | None = None
+    rules: Reloaded[RuleSet] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.rules = Reloaded(PREFIX + self.name.encode("latin-1"), self._compiled)
+
+    def _compiled(self, rows: list[db.Row]) -> RuleSet:
+        return RuleSet([_row(values) for values in rows], this.program.registry, self.name)
+
+    @property
+    def statement(self) -> db.Statement:
+        """The question for its rows."""
+        return db.select([self.columns[name] for name in declared.COLUMNS], self.table)
 
 
 partitions: dict[str, Partition] = {}
 
-_NUMBER = 8
-"""Bytes of a load's number before its rows."""
-_encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(list[Row]).decode
+
+def names() -> set[str]:
+    """Of all partitions, by the parameters."""
+    return {DEFAULT, *(text.partition(":")[0].strip() for text in declared.partition.value)}
 
 
 def configure() -> None:
@@ -68,9 +66,9 @@ def configure() -> None:
         if partition.name in partitions:
             raise ConfigError(f"dialplan: there are two partitions {partition.name}")
         try:
-            partition.rows = read(partition)
-        except LoadError as error:
-            raise ConfigError(f"dialplan: {error}") from None
+            partition.rules.begin(db.open(partition.db_url), partition.statement, PATIENCE)
+        except (db.DatabaseError, db.StatementError, ValueError) as error:
+            raise ConfigError(f"dialplan: partition {partition.name}: cannot read table {partition.table}: {error}") from None
         partitions[partition.name] = partition
 
 
@@ -102,33 +100,6 @@ def _partition(text: str, default_url: str, columns: dict[str, str]) -> Partitio
     return made
 
 
-def read(partition: Partition) -> list[Row]:
-    """Read the rules from the database, waiting for it. Raises LoadError."""
-    try:
-        database = db.open(partition.db_url)
-    except ValueError as error:
-        raise LoadError(f"partition {partition.name}: db_url: {error}") from None
-    try:
-        return rows_of(partition, database.read(selection(partition), PATIENCE))
-    except db.DatabaseError as error:
-        raise LoadError(f"partition {partition.name}: cannot read table {partition.table} of {database.name}: {error}") from None
-    except db.StatementError as error:
-        raise LoadError(f"partition {partition.name}: table {partition.table}: {error}") from None
-
-
-def selection(partition: Partition) -> db.Statement:
-    """What is asked of the database."""
-    return db.select([partition.columns[name] for name in declared.COLUMNS], partition.table)
-
-
-def rows_of(partition: Partition, result: db.Result) -> list[Row]:
-    """The rules in the answer. Raises LoadError."""
-    try:
-        return [_row(values) for values in result.rows]
-    except ValueError as error:
-        raise LoadError(f"partition {partition.name}: table {partition.table}: {error}") from None
-
-
 _NUMBERS = frozenset(("dpid", "pr", "match_op", "match_flags", "disabled"))
 
 
@@ -140,32 +111,3 @@ def _row(values: db.Row) -> Row:
         else:
             fields.append("" if value is None else str(value))
     return msgspec.convert(fields, Row)
-
-
-def _key(partition: Partition) -> bytes:
-    return PREFIX + partition.name.encode("latin-1")
-
-
-def publish(partition: Partition, rows: list[Row]) -> None:
-    """Give new rules to all processes."""
-    key = _key(partition)
-    with this.store.batch() as batch:
-        before = batch.get(key + b"\0number") or b""
-        number = (int.from_bytes(before, "big") + 1).to_bytes(_NUMBER, "big")
-        batch.put(key + b"\0number", number)
-        batch.put(key + b"\0rows", number + _encode(rows))
-
-
-def rules(partition: Partition) -> RuleSet:
-    """The rules that hold now."""
-    number = this.store.get(_key(partition) + b"\0number") or b""
-    if partition.rules is not None and number == partition.number:
-        return partition.rules
-    registry: Registry = this.program.registry
-    rows = partition.rows
-    if number:
-        data = this.store.get(_key(partition) + b"\0rows") or number + _encode(rows)
-        number, rows = data[:_NUMBER], _decode(data[_NUMBER:])
-    partition.rules = RuleSet(rows, registry, partition.name)
-    partition.number = number
-    return partition.rules

@@ -6,6 +6,7 @@ import socket
 from typing import Annotated, Any
 
 from opensips_py import db
+from opensips_py.db.reloaded import reload
 from opensips_py.mi.dispatcher import Later
 from opensips_py.modules.permissions.addresses import MATCH, NO_MATCH, Address, Addresses, Asked, is_address, is_protocol
 from opensips_py.modules.permissions.declared import DEFAULT, Partition, module, partitions
@@ -111,19 +112,7 @@ def mi_address_reload(partition: str | None = None) -> Later:
     chosen = list(partitions.values()) if partition is None else [_named(partition)]
     if not chosen:
         raise MIError(500, "No partitions")
-    whole, missing, failures = Later(), len(chosen), list[MIError]()
-
-    def ended(result: Any, error: MIError | None) -> None:
-        nonlocal missing
-        missing -= 1
-        if error is not None:
-            failures.append(error)
-        if missing == 0:
-            whole.failed(failures[0]) if failures else whole.done("OK")
-
-    for each in chosen:
-        each.addresses.reload(db.open(each.url), each.rows, "permissions").deliver(ended)
-    return whole
+    return reload("permissions", [(each.addresses, db.open(each.url), each.rows) for each in chosen])
 
 
 @module.mi("address_dump", (), ("partition",))
