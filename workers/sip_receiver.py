@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 
+from opensips_py.engine import outbox
 from opensips_py.engine.dummy_request import report_context
 from opensips_py.engine.parked import OWNER_SIZE, TOKEN_SIZE
 from opensips_py.script.context import RouteKind
@@ -86,7 +87,7 @@ def drain(child: Child, has_work: Callable[[], bool] = lambda: False) -> None:
         late = time.monotonic() - deadline
         if late >= 0 and len(this.engine):
             this.engine.answer_parked(503, "Service Unavailable")
-        idle = late >= 0 or len(this.engine) == 0
+        idle = late >= 0 or not (len(this.engine) or outbox.under_way)
         if idle and (late >= LAST_WORDS or not (_is_needed() or child.fd_line.unread or is_sending())):
             child.reactor.stop()
         else:

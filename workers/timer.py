@@ -24,13 +24,15 @@ from workers.child import Child
 
 TICK = 0.08
 """Longest time in seconds that a timer may fire late (OpenSIPS: 0.1); a sixth of T1 (RFC 3261 17) if that is shorter."""
+LAST_DELIVERIES = 1.0
+"""Seconds for which what is still to be delivered is tried when the server stops: the receivers have ended then."""
 
 
 def main(child: Child) -> None:
     """Body of the timer process."""
     duty = Duty(child.reactor, child.status)
     duty.begin()
-    child.watch_termination(child.reactor.stop)
+    child.watch_termination(lambda: outbox.finish(LAST_DELIVERIES, child.reactor.stop))
     child.ready()
     child.reactor.run()
 

@@ -14,9 +14,10 @@ few microseconds between its end and the note.
     @records.deliver
     def write(record: Record, again: bool) -> Operation | int | None: ...
 
-A delivery that fails (a negative return code, or an exception, which is logged) is tried again after a second, two, four, up to
-a minute, for ``patience`` seconds, or until the shared store is three quarters full; then it is given up, and the log says what
-was lost.
+A delivery that fails (a negative return code, no end within 30 seconds, or an exception, which is logged) is tried again after a
+second, two, four, up to a minute, for ``patience`` seconds, or until the shared store is three quarters full; then it is given
+up, and the log says what was lost. When the server stops, deliveries under way are waited for, and the last process tries once
+more what is left.
 """
 
 from __future__ import annotations
@@ -44,6 +45,10 @@ T = TypeVar("T")
 PREFIX = prefix(b"o", "what is to be done once a change is stored", __name__)
 SWEEP_AT_ONCE = 500
 """Items that one sweep looks at; the next one goes on behind them."""
+TRY_SECONDS = 30.0
+"""How long one try may take."""
+LAST_AT_ONCE = 10_000
+"""Items that are tried once more when the server stops."""
 LONGEST_PAUSE = 60.0
 """Seconds between two tries, at most."""
 
@@ -149,12 +154,20 @@ def deliver(key: bytes, value: bytes) -> None:
         report_error(error, f"outbox of {item.box}")
         outcome = -1
     if isinstance(outcome, Operation):
+        under_way.add(key)
+        if outcome.deadline is None:
+            outcome.deadline = time.monotonic() + TRY_SECONDS
         Background(outcome, lambda done: _delivered(box, key, item, done))
     else:
         _delivered(box, key, item, Done(1 if outcome is None else outcome))
 
 
+under_way: set[bytes] = set()
+"""Keys of the items that this process is delivering."""
+
+
 def _delivered(box: Outbox[Any], key: bytes, item: _Item, done: Done) -> None:
+    under_way.discard(key)
     now = time.time()
     try:
         if done.rc >= 0:
@@ -162,8 +175,7 @@ def _delivered(box: Outbox[Any], key: bytes, item: _Item, done: Done) -> None:
                 Noted.row.delivered = int.from_bytes(key[1:], "big")
             this.store.delete(key)
         elif now >= item.posted + box.patience or this.store.is_filling:
-            this.store.delete(key)
-            log(ERROR, "core", "outbox", f"given up after {item.tries} tries, and lost: {item.box} {item.data!r}")
+            _lose(key, item)
         else:
             item.runner = None
             item.not_before = now + min(2.0 ** (item.tries - 1), LONGEST_PAUSE)
@@ -172,16 +184,20 @@ def _delivered(box: Outbox[Any], key: bytes, item: _Item, done: Done) -> None:
         report_error(error)
 
 
-def take(key: bytes) -> None:
-    """Deliver an item that is left, unless another process does or it is not due."""
+def _lose(key: bytes, item: _Item) -> None:
+    this.store.delete(key)
+    what = msgspec.msgpack.decode(item.data)
+    log(ERROR, "core", "outbox", f"given up after {item.tries} tries, and lost: {item.box} {what}")
+
+
+def take(key: bytes, *, last: bool = False) -> None:
+    """Deliver an item that is left, unless another process does or it is not due. ``last``: in any case."""
     with this.store.batch() as batch:
         value = batch.get(key)
         if value is None:
             return
         item = _decode(value)
-        if item.runner is not None and _lives(item.runner):
-            return
-        if item.not_before > time.time():
+        if not last and ((item.runner is not None and _lives(item.runner)) or item.not_before > time.time()):
             return
         item.runner = (this.slot, this.incarnation)
         item.tries += 1
@@ -211,6 +227,27 @@ def sweep() -> None:
         except Exception as error:  # of one item: the others wait behind it
             report_error(error, "outbox")
             this.store.delete(key)
+
+
+def finish(seconds: float, then: Callable[[], None]) -> None:
+    """The server stops, and no other process delivers any more: try what is left once more, for so long, and say what is lost.
+
+    ``then`` is called at the end.
+    """
+    deadline = time.monotonic() + seconds
+    for key, _ in this.store.scan(PREFIX, limit=LAST_AT_ONCE):
+        if key not in under_way:
+            take(key, last=True)
+
+    def look() -> None:
+        if under_way and time.monotonic() < deadline:
+            this.reactor.call_at(time.monotonic() + 0.02, look)
+            return
+        for key, value in this.store.scan(PREFIX):
+            _lose(key, _decode(value))
+        then()
+
+    look()
 
 
 def _lives(runner: tuple[int, int]) -> bool:

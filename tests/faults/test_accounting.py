@@ -167,3 +167,22 @@ def test_workers_killed_again_and_again(server: StartServer, client: MakeClient,
             os.kill(worker, signal.SIGKILL)
     assert settled(lambda: numbers(file), expected) == expected
     assert settled(lambda: lines(running), expected) == expected
+
+
+def test_a_server_that_stops_writes_what_it_has_left(server: StartServer, client: MakeClient, mysql: MariaDB) -> None:
+    running = server(SCRIPT.replace("db_sqlite.so", "db_mysql.so").replace(SQLITE, "").replace("DB_URL", mysql.url), workers=2)
+    mysql.kill()
+    expected, _ = answered(running, client)
+    running.wait_log("ERROR:db_mysql", count=1)
+    mysql.start()
+    assert running.stop() == 0
+    assert in_mysql(mysql) == expected
+
+
+def test_a_server_that_stops_says_what_it_could_not_write(server: StartServer, client: MakeClient, mysql: MariaDB) -> None:
+    running = server(SCRIPT.replace("db_sqlite.so", "db_mysql.so").replace(SQLITE, "").replace("DB_URL", mysql.url), workers=2)
+    mysql.kill()
+    expected, _ = answered(running, client)
+    assert running.stop() == 0
+    lost = re.findall(r"ERROR:core:outbox: given up after \d+ tries, and lost: acc \['db', .*\['number', '(n\d)'\]", running.log)
+    assert Counter(lost) == expected

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from time import monotonic
+from time import time as wall
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 from ipc.lmdb_store import LmdbStore
 from ipc.store import StoreFull
 from opensips_py.engine import outbox
+from opensips_py.engine.operation import Done, Operation
 from opensips_py.script.context import Context
 from opensips_py.server.process import this
 from opensips_py.tm import callbacks, failure_route, relay, rows, server_transaction, timers, transaction
@@ -305,6 +308,47 @@ def test_a_delivery_that_fails_is_tried_again_and_given_up_in_the_end(
     assert [again for _, again in tried] == [False] + [True] * 7
     assert world.store.count(outbox.PREFIX) == 0
     assert "given up after 8 tries, and lost: watching" in capfd.readouterr().err
+
+
+class Silent(Operation):
+    """A server that never answers."""
+
+    name = "silent"
+
+    def start(self) -> Done | None:
+        return None
+
+    def fileno(self) -> int:
+        return -1
+
+    def advance(self) -> Done | None:
+        return None
+
+    def expire(self) -> Done:
+        return Done(-1)
+
+
+def test_a_delivery_that_never_ends_is_tried_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    timers_: list[tuple[float, Callable[[], None]]] = []
+    monkeypatch.setattr(this.reactor, "call_at", lambda when, call: timers_.append((when, call)), raising=False)
+    monkeypatch.setattr(this.reactor, "cancel", lambda handle: None, raising=False)
+    tried: list[bool] = []
+
+    def ask(line: Line, again: bool) -> Operation:
+        tried.append(again)
+        return Silent()
+
+    monkeypatch.setattr(watching.lines, "_deliver", ask)
+    watching.lines.post(Line("INVITE", 200, "", []))
+    assert len(outbox.under_way) == 1
+    ((when, late),) = timers_
+    assert 29 < when - monotonic() <= outbox.TRY_SECONDS
+    late()
+    assert not outbox.under_way
+    monkeypatch.setattr("opensips_py.engine.outbox.time.time", lambda: wall() + 2)
+    outbox.sweep()
+    assert tried == [False, True]
+    timers_[-1][1]()
 
 
 def test_a_sweep_gets_to_every_item(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
