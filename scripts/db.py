@@ -20,7 +20,9 @@ from opensips_py.db import tables
 from opensips_py.modules import db_mysql, db_postgres, db_sqlite
 from opensips_py.sip.uri import uri_or_none
 
-DONE, REFUSED, USAGE = 0, 1, 2
+DONE, REFUSED = 0, 1
+ENVIRONMENT = "OPENSIPS_PY_DB"
+_URL = f"mysql://user:password@host/database, postgres://…, sqlite:///path/to/file; default: environment variable {ENVIRONMENT}"
 _KINDS = (db_mysql, db_postgres, db_sqlite)
 """Imported for the kinds of databases that they bring."""
 
@@ -32,7 +34,10 @@ class Refused(Exception):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     given = sys.argv[1:] if arguments is None else arguments
-    options = _parser().parse_args([os.fsencode(text).decode("latin-1") for text in given])
+    parser = _parser()
+    options = parser.parse_args([os.fsencode(text).decode("latin-1") for text in given])
+    if options.url is None:
+        parser.error(f"which database? Its URL is missing, and so is the environment variable {ENVIRONMENT}")
     try:
         database = db.open(options.url)
         try:
@@ -64,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
         made = commands.add_parser(name, help=help, description=help)
         for positional in what:
             made.add_argument(positional.lower(), metavar=positional)
-        made.add_argument("url", metavar="URL", help="mysql://user:password@host/database, sqlite:///path/to/file …")
+        made.add_argument("url", metavar="URL", nargs="?", default=os.environ.get(ENVIRONMENT), help=_URL)
         made.set_defaults(run=run)
         return made
 

@@ -41,7 +41,7 @@ def append(path: str, lines: bytes) -> None:
     """Write lines at the end of a file: all of them, or OSError and (unless another process writes too) none."""
     if not lines:
         return
-    fd = os.open(path.encode("latin-1"), os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    fd = os.open(path.encode("latin-1"), os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
     try:
         before = os.fstat(fd).st_size
         written = os.write(fd, lines)

@@ -170,7 +170,7 @@ def test_nonsense_is_refused(run: Run, url: str, some: list[str], arguments: tup
 @pytest.mark.parametrize(
     ("url", "complaint"),
     [
-        ("sqlite:///nonexistent/dir/x.db", "unable to open"),
+        ("sqlite:///nonexistent/dir/x.db", "No such file or directory"),
         ("mysql://u:p@127.0.0.1:1/d", "refused"),
         ("oracle://u:p@h/d", "not supported"),
         ("nonsense", "no database URL"),
@@ -179,6 +179,21 @@ def test_nonsense_is_refused(run: Run, url: str, some: list[str], arguments: tup
 def test_databases_that_cannot_be_used(url: str, complaint: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["create", url]) == 1
     assert complaint in capsys.readouterr().err
+
+
+def test_the_url_may_come_from_the_environment(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["create"])
+    assert ended.value.code == 2 and "OPENSIPS_PY_DB" in capsys.readouterr().err
+    monkeypatch.setenv("OPENSIPS_PY_DB", f"sqlite://{tmp_path}/x.db")
+    assert main(["create", "-t", "domain"]) == main(["add-domain", "example.org"]) == 0
+
+
+def test_what_passwords_are_checked_by_is_not_for_everybody(tmp_path: Path) -> None:
+    assert main(["create", "-t", "subscriber", f"sqlite://{tmp_path}/x.db"]) == 0
+    assert (tmp_path / "x.db").stat().st_mode & 0o007 == 0
 
 
 def test_names_with_any_letters(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

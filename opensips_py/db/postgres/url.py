@@ -51,7 +51,7 @@ class PostgresUrl:
 
 
 def _text(latin: str) -> str:
-    return latin.encode("latin-1").decode("utf-8", "surrogateescape").encode("utf-8", "replace").decode()
+    return latin.encode("latin-1").decode("utf-8", "replace")
 
 
 def parse_postgres_url(text: str) -> PostgresUrl:

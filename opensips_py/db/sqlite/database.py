@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
 
@@ -57,7 +58,11 @@ class SqliteDatabase(Database):
 
     def create(self) -> None:
         try:
-            connect(self.path, create=True).close()
+            # whoever may read it sees what passwords are checked by
+            os.close(os.open(self.path.encode("latin-1"), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o640))
+            connect(self.path).close()
+        except OSError as error:
+            raise DatabaseError(f"it cannot be made: {error.strerror}") from None
         except sqlite3.Error as error:
             raise DatabaseError(str(error)) from None
 

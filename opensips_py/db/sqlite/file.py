@@ -57,10 +57,10 @@ def parse(url: str) -> str:
     return "/" + path.lstrip("/")
 
 
-def connect(path: str, *, create: bool = False, reading: bool = False) -> sqlite3.Connection:
+def connect(path: str, *, reading: bool = False) -> sqlite3.Connection:
     """Open the file. Raises sqlite3.Error. The connection never waits for a lock by itself."""
     raw = path.encode("latin-1")
-    mode = "rwc" if create else "rw" if os.access(raw, os.W_OK) else "ro"
+    mode = "rw" if os.access(raw, os.W_OK) else "ro"
     connection = sqlite3.connect(
         f"file:{quote(raw)}?mode={mode}",
         uri=True,
