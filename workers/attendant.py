@@ -19,7 +19,7 @@ from typing import Any
 from setproctitle import setproctitle
 
 from ipc.control import ControlHub
-from ipc.counters import Counters, CountersError, SlotStatus
+from ipc.counters import Counters, CountersError
 from ipc.descriptors import FdStore
 from ipc.lmdb_store import MAP_SIZE, MIN_SIZE, LmdbStore
 from ipc.mailbox import Mailboxes
@@ -30,7 +30,6 @@ from opensips_py.core.wiring import wire
 from opensips_py.engine import outbox
 from opensips_py.engine import parked as parking
 from opensips_py.engine.operation import READ
-from opensips_py.engine.take_over import stuck_key
 from opensips_py.engine.unsettled import unsettled
 from opensips_py.evi.mailbox import mailbox
 from opensips_py.net.tcp import FD_KEY, RECEIVER
@@ -43,24 +42,18 @@ from opensips_py.server.log import CRITICAL, ERROR, NOTICE, WARNING, log
 from opensips_py.server.process import this
 from opensips_py.server.statistics import registry
 from opensips_py.tm import identity
-from workers import sip_receiver, tcp_receiver, timer, timer_watch
+from workers import sip_receiver, timer_watch
 from workers.child import Child, Place, Shared, drain_seconds
 from workers.connection_heirs import NOT_TAKING, Taker, give_away
-from workers.linux import adopt_orphans, is_runnable, is_stopped
+from workers.linux import adopt_orphans
 from workers.options import Options
 from workers.privileges import PrivilegeError, drop_privileges
+from workers.process_table import TIMER, Worker, process_table
 from workers.reactor import EpollReactor
 from workers.shared_queue import REST, nudge
 from workers.sockets import SocketError, open_sockets
+from workers.take_over import STUCK_SECONDS, TakeOver
 
-STUCK_SECONDS = 0.06
-"""A receiver that has been in one callback for longer loses its parked operations to the others."""
-STUCK_SECONDS_EACH = 20e-6
-"""So much longer for each of its operations: giving many away costs the others more than a short wait costs anybody."""
-RUNNING_SECONDS = 0.3
-"""The same for one that computes, or would if it got a processor: on a busy machine it is not stuck."""
-TOLD_SECONDS = 5.0
-"""How long a receiver may take to answer transactions of a dead one, at most."""
 LOOK_SECONDS = 0.03
 """How often the attendant looks for stuck processes, and takes what workers have sent it. Together with STUCK_SECONDS it is less
 than 0.1 s until another process has what a stuck one waited for."""
@@ -69,12 +62,6 @@ QUIET_LOOK_SECONDS = LOOK_SECONDS + STUCK_SECONDS
 stuck is found as soon as with the other."""
 STOPPED_SECONDS = 0.25
 """How often the attendant looks for processes that were stopped (SIGSTOP, a debugger) while they waited for work."""
-STOPPED_LOOKS = 2
-"""How often in a row a process must be found so: a profiler stops processes for moments."""
-TIMER = "timer"
-"""``this.kind`` of the timer process."""
-OPERATIONS = 36
-"""Operations without descriptors that are given away in one message."""
 READY_SECONDS = 30.0
 """How long a process may take to start."""
 ORPHAN_SECONDS = 60.0
@@ -128,34 +115,6 @@ def run(program: Program, options: Options, ready: Callable[[int], None]) -> int
         rundir.release()
 
 
-Name = tuple[int, int]
-"""Slot and incarnation of a process."""
-
-
-class _Worker:
-    """A living child process."""
-
-    __slots__ = ("incarnation", "interrupted", "nudged", "pid", "place", "started", "status", "stopped")
-
-    def __init__(self, place: Place, pid: int, incarnation: int, status: SlotStatus) -> None:
-        self.place, self.pid, self.incarnation, self.status = place, pid, incarnation, status
-        self.started = time.monotonic()
-        self.interrupted: list[tuple[float, bytes]] = []
-        """Transactions that it was told to answer, and when: should it die before it has, another is told."""
-        self.nudged = 0
-        """``busy_since_ns`` of the callback for which another receiver was told to look at its socket."""
-        self.stopped = 0
-        """How often in a row it has been found to be stopped."""
-
-    def __str__(self) -> str:
-        return f"{self.place.slot} ({self.place.kind}, pid {self.pid})"
-
-    @property
-    def name(self) -> Name:
-        """How operations name their owner."""
-        return self.place.slot, self.incarnation
-
-
 class Attendant:
     """The master process (see the module's text)."""
 
@@ -164,7 +123,7 @@ class Attendant:
     ) -> None:
         self.program = program
         self._report_ready = ready
-        self._places = self._process_table(program)
+        self._places = process_table(program)
         slots = len(self._places) + 1
         this.kinds = ["attendant", *(place.kind for place in self._places)]
         wire()
@@ -177,27 +136,24 @@ class Attendant:
         self.shared = Shared(
             program, rundir, self.counters, program.sockets, handles, time.time(), options.argv_list, self.mailboxes
         )
-        self._workers: dict[int, _Worker] = {}
+        self._workers: dict[int, Worker] = {}
         """By pid."""
         self._incarnations: dict[int, int] = {}
         self._stopping = False
         self._status = 0
-        self._given: dict[bytes, tuple[Name, bytes]] = {}
-        """Operations handed over whose taker may not have written itself into the store yet: taker, and (packed) owner before."""
-        self._homeless = False
-        """There was nobody to whom operations of a dead process could be given."""
         self._timer_watch = timer_watch.TimerWatch(
             lambda worker, order: self.fd_store.hand_over(self._workers[worker.pid].place.slot, order, [])
         )
-        self._interrupted: list[bytes] = []
-        """Transactions whose script died with its process, to be answered by another."""
-        status = self._own = self.counters.status(0)
+        status = self.counters.status(0)
         status.pid = os.getpid()
         self.reactor = EpollReactor(status, lambda error: report_error(error, "attendant"))
         logging.state.later = self.reactor.in_a_second
         size = max(options.shared_memory << 20, MIN_SIZE) if options.shared_memory else MAP_SIZE
         self.store = LmdbStore.create(rundir.path, size, allocate=True)
         self.fd_store = FdStore(slots)
+        self.take_over = TakeOver(
+            self.store, self.fd_store, status, lambda slot: self.counters.status(slot).epoch, lambda: list(self._workers.values())
+        )
         this.slot, this.kind = 0, "attendant"
         this.program, this.store, this.reactor = program, self.store, self.reactor
         this.counters, this.started_at, this.argv = self.counters, self.shared.started, self.shared.argv
@@ -208,30 +164,6 @@ class Attendant:
     def _routes_changed(self) -> None:
         """Processes started from now on have the new routes."""
         self.program = self.shared.program = this.program
-
-    @staticmethod
-    def _process_table(program: Program) -> list[Place]:
-        """OpenSIPS' order: module processes, timer, SIP receivers socket by socket, TCP receivers."""
-        places: list[Place] = []
-
-        def add(kind: str, main: Callable[[Child], None], index: int = -1, receives: bool = False) -> None:
-            places.append(Place(len(places) + 1, kind, main, index, receives))
-
-        if "mi_fifo" in program.modules:
-            from workers import mi_process
-
-            add("MI FIFO", mi_process.main)
-        add(TIMER, timer.main)
-        for listen in program.sockets:
-            if listen.proto != "udp":
-                continue
-            host = f"[{listen.host}]" if ":" in listen.host else listen.host
-            for _ in range(listen.workers or program.settings.udp_workers):
-                add(f"SIP receiver {listen.proto}:{host}:{listen.port}", sip_receiver.main, listen.index, receives=True)
-        if any(listen.proto == "tcp" for listen in program.sockets):
-            for _ in range(program.settings.tcp_workers):
-                add(RECEIVER, tcp_receiver.main, receives=True)
-        return places
 
     # --- start --------------------------------------------------------------------------------------------------
 
@@ -373,7 +305,7 @@ class Attendant:
                 os._exit(status)
         os.close(writer)
         line.close()
-        self._workers[pid] = _Worker(place, pid, incarnation, self.counters.status(place.slot))
+        self._workers[pid] = Worker(place, pid, incarnation, self.counters.status(place.slot))
         return reader
 
     def _child(self, place: Place, incarnation: int, line: socket.socket, writer: int, startup: bool) -> int:
@@ -422,7 +354,7 @@ class Attendant:
 
         self.reactor.call_at(time.monotonic() + ORPHAN_SECONDS, forget)
 
-    def _ended(self, worker: _Worker, wait_status: int) -> None:
+    def _ended(self, worker: Worker, wait_status: int) -> None:
         place = worker.place
         code = os.waitstatus_to_exitcode(wait_status)
         if self._stopping and code not in (0, -signal.SIGKILL):
@@ -436,22 +368,26 @@ class Attendant:
         status = worker.status
         status.busy_since_ns = 0
         status.connections = NOT_TAKING
-        if number := status.unsettled:
-            status.unsettled = 0
-            self._interrupted.append(unsettled.key(number))
-        if number := status.delivered:
+        number, status.unsettled = status.unsettled, 0
+        if delivered := status.delivered:
             status.delivered = 0
-            self.store.delete(outbox.Noted.key(number))  # done, and perhaps not deleted yet
-        lately = time.monotonic() - TOLD_SECONDS
-        self._interrupted += [key for told, key in worker.interrupted if told > lately]
+            self.store.delete(outbox.Noted.key(delivered))  # done, and perhaps not deleted yet
         self._look_at_socket_of(worker)
-        self._hand_over_from_dead()
-        self._own.parked = self._under_way()
+        self.take_over.has_died(worker, unsettled.key(number) if number else None)
         status.parked = 0  # not before: receivers that have nothing left end when no other has, at the end of the server
         self._connections_of_dead()
-        # pooled connections of the dead process that nobody took: their peers must see them closed
-        of_dead = f":{place.slot}:{worker.incarnation}:"
-        alive = {one.name for one in self._workers.values()}
+        self._drop_descriptors_of(worker)
+        if self._stopping:
+            return
+        if time.monotonic() - worker.started < RESPAWN_PAUSE:
+            self.reactor.call_at(time.monotonic() + RESPAWN_PAUSE, lambda: self._respawn(place))
+        else:
+            self._respawn(place)
+
+    def _drop_descriptors_of(self, worker: Worker) -> None:
+        """Pooled connections of a dead process that nobody took: their peers must see them closed."""
+        of_dead = f":{worker.place.slot}:{worker.incarnation}:"
+        alive = self.take_over.alive()
         for key in self.fd_store.names():
             token = parking.token_of_fd_key(key)
             if token is not None:
@@ -460,12 +396,6 @@ class Attendant:
                     self.fd_store.drop(key)
             elif of_dead in key and not key.startswith(FD_KEY):
                 self.fd_store.drop(key)
-        if self._stopping:
-            return
-        if time.monotonic() - worker.started < RESPAWN_PAUSE:
-            self.reactor.call_at(time.monotonic() + RESPAWN_PAUSE, lambda: self._respawn(place))
-        else:
-            self._respawn(place)
 
     def _respawn(self, place: Place) -> None:
         if self._stopping:
@@ -478,190 +408,58 @@ class Attendant:
             os.close(reader)
             if alive:
                 log(NOTICE, "core", "handle_sigs", f"process {place.slot} ({place.kind}) is back")
-                self._hand_over_from_dead()
+                self.take_over.from_dead()
                 self._connections_of_dead()
 
         self.reactor.add(reader, READ, ready)
 
     # --- handing over -------------------------------------------------------------------------------------------
 
-    def _receivers(self, but: int) -> list[_Worker]:
-        """Receivers that can take work: alive, and not stuck themselves."""
-        limit = time.monotonic_ns() - int(STUCK_SECONDS * 1e9)
-        out = []
-        for worker in self._workers.values():
-            if worker.place.receives and worker.place.slot != but:
-                busy = worker.status.busy_since_ns
-                if (busy == 0 or busy > limit) and not is_stopped(worker.pid):
-                    out.append(worker)
-        return out
-
-    def _hand_over(self, lost: Callable[[bytes, parking.ParkedHead], bool], but: int = -1) -> int:
-        """Give every parked operation that is ``lost`` to a receiver other than slot ``but``; how many were given."""
-        self.fd_store.drain()
-        receivers = self._receivers(but)
-        self._homeless = not receivers
-        if not receivers:
-            return 0  # the next receiver that comes up gets them
-        given: dict[bytes, tuple[Name, bytes]] = {}
-        without_fds: dict[int, list[bytes]] = {}  # by slot
-        count = ended = 0
-        for token, record in parking.every(self.store):
-            if lost(token, record):
-                ended += parking.interrupted(record)
-                taker = receivers[count % len(receivers)]
-                if record.fd_key is not None:  # from now on the connection belongs to this operation, not to a pool
-                    self.fd_store.rename(record.fd_key, parking.fd_key(token))
-                fds = self.fd_store.get(parking.fd_key(token))
-                owner = parking.pack_owner(record)
-                gift = token + owner
-                if fds:
-                    self.fd_store.hand_over(taker.place.slot, b"P" + gift, fds)
-                else:
-                    without_fds.setdefault(taker.place.slot, []).append(gift)
-                given[token] = taker.name, owner
-                count += 1
-            elif self._taker(token, record) is not None:
-                given[token] = self._given[token]
-        self._given = given
-        for slot, gifts in without_fds.items():
-            for n in range(0, len(gifts), OPERATIONS):
-                self.fd_store.hand_over(slot, b"M" + b"".join(gifts[n : n + OPERATIONS]), [])
-        if count > ended:
-            log(NOTICE, "core", "async", f"{count - ended} parked operations go on in another process")
-        if ended:
-            log(NOTICE, "core", "async", f"{ended} scripts in await() are lost, their requests are answered 500")
-        return count
-
-    def _hand_over_from_dead(self) -> None:
-        receivers = self._receivers(but=-1)
-        now = time.monotonic()
-        while receivers and self._interrupted:
-            key = self._interrupted.pop()
-            taker = receivers[0]
-            taker.interrupted = [entry for entry in taker.interrupted if entry[0] > now - TOLD_SECONDS]
-            taker.interrupted.append((now, key))
-            self.fd_store.hand_over(taker.place.slot, b"T" + key, [])
-        alive = {worker.name for worker in self._workers.values()}
-        self._hand_over(lambda token, record: self._holder(token, record, alive) not in alive)
-
     def _connections_of_dead(self) -> None:
         """Connections whose owner has died go on in other TCP receivers; until there is one, they wait here."""
         if self.mailboxes is None:
             return
-        takers = [Taker(*w.name) for w in self._receivers(but=-1) if w.place.kind == RECEIVER]
+        takers = [Taker(*w.name) for w in self.take_over.receivers() if w.place.kind == RECEIVER]
         if takers:
-            alive = {worker.name for worker in self._workers.values()}
+            alive = self.take_over.alive()
             self.fd_store.drain()
             give_away(self.store, self.fd_store, self.mailboxes, alive, takers)
 
-    def _holder(self, token: bytes, record: parking.ParkedHead, alive: set[Name]) -> Name:
-        """Who drives the operation, as (slot, incarnation)."""
-        owner = (record.owner, record.incarnation)
-        if owner in alive and record.epoch == self.counters.status(record.owner).epoch:
-            return owner
-        return self._taker(token, record) or owner
-
-    def _under_way(self) -> int:
-        """What receivers that have nothing to do must wait for at the end of the server: work that is on its way to them."""
-        return len(self._given) + len(self._interrupted) + self._homeless if self._stopping else 0
-
-    def _taker(self, token: bytes, record: parking.ParkedHead) -> Name | None:
-        """To whom the operation was given: until that one has written itself into the store, only this process knows."""
-        taker, owner = self._given.get(token, (None, b""))
-        return taker if owner == parking.pack_owner(record) else None
-
     def _look(self) -> None:
-        """Take the workers' descriptors; find receivers that are stuck in one callback while operations of theirs wait."""
+        """Take the workers' descriptors; find receivers that are stuck while others wait for them."""
         quiet = not self.fd_store.drain()
-        takers = {taker for taker, _ in self._given.values()}
         now = time.monotonic_ns()
-        for worker in list(self._workers.values()):
+        for worker in self._workers.values():
             status = worker.status
-            busy, parked = status.busy_since_ns, status.parked
+            busy = status.busy_since_ns
             if busy and busy != worker.nudged and not status.watching_since_ns and worker.place.socket_index >= 0:
                 quiet = False
                 if now - busy > REST * 1e9:
                     worker.nudged = busy
                     self._look_at_socket_of(worker)
-            if not (parked or worker.name in takers):
-                continue
+        if self.take_over.look():
             quiet = False
-            limit = STUCK_SECONDS + parked * STUCK_SECONDS_EACH
-            if busy and now - busy > limit * 1e9:
-                if is_runnable(worker.pid) and now - busy < max(limit, RUNNING_SECONDS) * 1e9:
-                    continue
-                self._take_from_stuck(worker, busy)
         if self._workers:
             self.reactor.call_at(time.monotonic() + (QUIET_LOOK_SECONDS if quiet else LOOK_SECONDS), self._look)
 
     def _look_for_stopped(self) -> None:
-        """A process that is stopped while it waits for work looks well, but what it waits for passes it by."""
-        self._forget_taken()
-        takers = {taker for taker, _ in self._given.values()}
-        for worker in list(self._workers.values()):
-            before, worker.stopped = worker.stopped, worker.stopped + 1 if is_stopped(worker.pid) else 0
-            if worker.stopped == STOPPED_LOOKS:
-                log(WARNING, "core", "handle_sigs", f"process {worker} is stopped")
-            elif before >= STOPPED_LOOKS > worker.stopped:
-                log(NOTICE, "core", "handle_sigs", f"process {worker} goes on")
-            waits = (worker.status.parked or worker.name in takers) and not worker.status.busy_since_ns
-            if waits and worker.stopped >= STOPPED_LOOKS:
-                self._take_from_stuck(worker, 0)
+        self.take_over.look_for_stopped()
         if self._workers:
             self.reactor.call_at(time.monotonic() + STOPPED_SECONDS, self._look_for_stopped)
 
     def _look_after_timers(self) -> None:
         timer_process = next((worker for worker in self._workers.values() if worker.place.kind == TIMER), None)
-        self._timer_watch.look(timer_process, self._is_alive, lambda: self._receivers(but=-1))
+        self._timer_watch.look(timer_process, self._is_alive, self.take_over.receivers)
         if self._workers:
             self.reactor.call_at(time.monotonic() + STOPPED_SECONDS, self._look_after_timers)
 
     def _is_alive(self, worker: timer_watch.Worker) -> bool:
         return worker.pid in self._workers
 
-    def _forget_taken(self) -> None:
-        """Operations that were given away are their takers' once those have written themselves into the store."""
-        for token in list(self._given):
-            raw = self.store.get(parking.PREFIX + token)
-            if raw is None or self._taker(token, parking.decode_head(raw)) is None:
-                del self._given[token]
-
-    def _look_at_socket_of(self, worker: _Worker) -> None:
+    def _look_at_socket_of(self, worker: Worker) -> None:
         """Have another receiver do it: this one may have left a datagram to a colleague, and does not come back to it."""
         if worker.place.socket_index >= 0:
             nudge(self.shared.handles[worker.place.socket_index])
-
-    def _take_from_stuck(self, worker: _Worker, busy: int) -> None:
-        """Give its operations to others. ``busy``: since when it has been in its callback; 0: it is stopped while it waits."""
-        slot = worker.place.slot
-        if not self._receivers(but=slot):
-            return
-        status = worker.status
-        key = stuck_key(slot)
-        if not self.store.try_lock(key):  # stopped while it takes something over: waiting for it could be for ever
-            return
-        try:
-            status.epoch += 1
-            epoch = status.epoch
-            time.sleep(0.001)  # lets a write that the process was just making become visible
-            if status.busy_since_ns != busy:  # it came back by itself: it must not see the new epoch
-                status.epoch -= 1
-                return
-            self._own.parked += 1  # receivers must not end for want of work before it has been given to them
-            status.parked = 0
-        finally:
-            self.store.unlock(key)
-        if busy:
-            log(WARNING, "core", "async", f"process {worker} has been busy for {(time.monotonic_ns() - busy) / 1e6:.0f} ms")
-
-        def taken(token: bytes, record: parking.ParkedHead) -> bool:
-            if (record.owner, record.incarnation) == worker.name:
-                return record.epoch < epoch and not record.bound
-            return self._taker(token, record) == worker.name  # it has not even read that it was given the operation
-
-        self._hand_over(taken, but=slot)
-        self._own.parked = self._under_way()
 
     def _sample_load(self) -> None:
         self.counters.sample_load()
@@ -682,6 +480,7 @@ class Attendant:
             return
         self._stopping = True
         log(NOTICE, "core", "handle_sigs", "terminating")
+        self.take_over.end()
         for worker in self._workers.values():
             if worker.place.receives:
                 os.kill(worker.pid, signal.SIGTERM)
@@ -691,15 +490,10 @@ class Attendant:
         def look() -> None:
             nonlocal deadline, told
             self._reap()
-            self._forget_taken()
-            if self._homeless or self._interrupted:
-                self._hand_over_from_dead()
-            self._own.parked = self._under_way()
+            self.take_over.look_at_end()
             if not told and not any(w.place.receives for w in self._workers.values()):
                 told = True
-                self._own.parked = 0
-                lost = sum(1 for _ in parking.every(self.store)) + len(self._interrupted)
-                if lost:
+                if lost := self.take_over.unanswered():
                     log(WARNING, "core", "handle_sigs", f"{lost} parked operations are lost: nobody is left to answer them")
                 for worker in self._workers.values():
                     os.kill(worker.pid, signal.SIGTERM)
