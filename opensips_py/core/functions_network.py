@@ -74,10 +74,10 @@ def set_advertised_address(ctx: Context, address: Line) -> int:
 def set_advertised_port(ctx: Context, port: str) -> int:
     """Name ``port`` as this server's port in the Via and Record-Route of this request.
 
-    1 always, as in OpenSIPS; what is no port changes nothing, and is logged.
+    1 always, as in OpenSIPS; what is not a port changes nothing, and is logged.
     """
     if not (port.isascii() and port.isdigit() and len(port) <= 5 and 0 < int(port) <= 65535):
-        log(ERROR, "core", "set_advertised_port", f"{shown(port)} is no port")
+        log(ERROR, "core", "set_advertised_port", f"{shown(port)} is not a port")
         return 1
     address, _ = ctx.slots.get(msg_translator.ADVERTISED, (None, None))
     ctx.slots[msg_translator.ADVERTISED] = [address, int(port)]

@@ -34,7 +34,7 @@ db.register("flatstore", FlatDatabase)
 def configure() -> None:
     """Read the parameters once."""
     if len(delimiter.value) != 1 or delimiter.value in "\\\r\n\0":
-        raise ConfigError(f"db_flatstore: delimiter is [{delimiter.value}]; it must be one character that is no backslash")
+        raise ConfigError(f"db_flatstore: delimiter is [{delimiter.value}]; it must be one character that is not a backslash")
     for parameter in (prefix, suffix):
         if "/" in parameter.value or "\0" in parameter.value:
             raise ConfigError(f"db_flatstore: {parameter.name} is part of the name of a file: it cannot have a /", parameter.name)

@@ -46,7 +46,7 @@ def _bit(function: str, flag: int) -> int:
     """The mask of a flag; 0 when there is no such flag."""
     if 0 <= flag < _FLAGS:
         return 1 << flag
-    log(ERROR, "gflags", function, f"{flag} is no flag: they are numbered 0 to {_FLAGS - 1}")
+    log(ERROR, "gflags", function, f"{flag} is not a flag: they are numbered 0 to {_FLAGS - 1}")
     return 0
 
 

@@ -1,7 +1,7 @@
 """OpenSIPS module json: JSON objects in ``$json(name/key[index])``.
 
 Objects live as long as the process, like ``$var``. ``:=`` reads JSON text, ``=`` stores a string or a number; NULL removes.
-In a path, ``/`` goes into an object, ``[i]`` into an array (negative from the end), ``[]`` behind it adds an element; ``.keys``
+In a path, ``/`` goes into an object, ``[i]`` into an array (negative from the end), ``[]`` after it adds an element; ``.keys``
 at its end are the keys of an object, for ``for``.
 """
 
@@ -122,7 +122,7 @@ def _indented(value: Any, margin: str = "\n") -> str:
 
 
 DEEPEST = 32
-"""Nesting of JSON that is read, as in json-c. More is no JSON: printing it would be work for a sender to choose."""
+"""Nesting of JSON that is read, as in json-c. More is not JSON: printing it would be work for a sender to choose."""
 _INTEGERS = -(2**63), 2**63 - 1
 
 
@@ -155,7 +155,7 @@ def _put(text: str | None, index: int | str | None, value: Any) -> None:
     """Store ``value`` at a path, or remove what is there when it is _MISSING. ValueRefused for a path into nothing."""
     path = _path(text or "")
     if path is None:
-        raise ValueRefused(f"$json({text}) is no path")
+        raise ValueRefused(f"$json({text}) is not a path")
     name, steps = path
     if index is not None:
         steps = [*steps, APPEND if index == "append" else index]
@@ -203,7 +203,7 @@ def _parse(ctx: Context, argument: str | None, index: int | str | None, value: V
     parsed = None if value is None else _load(value) if isinstance(value, str) else stored(value)
     _put(argument, index, _MISSING if parsed is None else parsed)
     if parsed is _MISSING:
-        raise ValueRefused("the text is no JSON")
+        raise ValueRefused("the text is not JSON")
 
 
 def _reader(dump: Callable[[Any], Value]) -> Callable[[Context, str | None, int | str | None], Value]:

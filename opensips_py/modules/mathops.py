@@ -1,6 +1,6 @@
 """OpenSIPS module mathops: arithmetic with fractions.
 
-A text that is no number counts as far as it is one (``12x`` is 12, ``x`` is 0). An expression that is none leaves the variable as
+The leading number of a text counts (``12x`` is 12, ``x`` is 0). An expression with an error leaves the variable as
 it is and gives -1; a division by zero is ``inf``, what has no value is ``-nan``.
 """
 
@@ -14,7 +14,7 @@ from opensips_py.script.context import Context
 from opensips_py.script.declarations import ALL, Module, Var
 
 module = Module("mathops", doc="Arithmetic with fractions (OpenSIPS module mathops)")
-decimal_digits = module.param("decimal_digits", int, 6, doc="digits behind the point of results")
+decimal_digits = module.param("decimal_digits", int, 6, doc="digits after the point of results")
 
 _FUNCTIONS: dict[str, Callable[[float], float]] = {
     "abs": abs,
@@ -40,7 +40,7 @@ _CONSTANTS = {"e": math.e, "pi": math.pi}
 _MORE_IN_RPN: dict[str, Callable[[float], float]] = {"trunc": math.trunc, "neg": lambda x: -x}
 NAN = float("nan")
 MOST_DIGITS = 400
-"""Behind the point: no number that fits into 64 bits has more that are not zero than some hundreds."""
+"""After the point: no number that fits into 64 bits has more that are not zero than some hundreds."""
 
 
 def _safe(function: Callable[..., float], *arguments: float) -> float:

@@ -150,7 +150,7 @@ def mi(
 ) -> MiCommand | int:
     """Run a management command; its result goes to ``ret_var`` as JSON, or the text of the error.
 
-    ``command`` is the name, and behind it, separated by spaces, its parameters in order. With ``params_avp`` these
+    ``command`` is the name, and after it, separated by spaces, its parameters in order. With ``params_avp`` these
     are the values of that AVP instead, in the order in which they were added; with ``vals_avp`` too, ``params_avp`` has
     the names of the parameters and ``vals_avp`` their values. A value ``__array(a b)`` is a list.
 

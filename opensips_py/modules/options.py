@@ -24,7 +24,7 @@ def options_reply(ctx: Context) -> int:
     """
     msg = ctx.msg
     if msg.method != "OPTIONS":
-        log(ERROR, "options", "options_reply", "called for a request that is no OPTIONS")
+        log(ERROR, "options", "options_reply", "called for a request that is not an OPTIONS")
         return -1
     uri = uri_or_none(ctx.ruri)
     if uri is None or uri.user:

@@ -22,7 +22,7 @@ ROFBL = R | O | F | B | L
 
 
 def _headers_start(ctx: Context) -> int:
-    """Offset behind the first line: replacing functions leave that one alone."""
+    """Offset after the first line: replacing functions leave that one alone."""
     return ctx.msg.text.find("\n") + 1
 
 
@@ -51,14 +51,14 @@ def _append(ctx: Context, match: Match | None, offset: int, text: str) -> int:
 
 @module.function(routes=ROFBL)
 def search_append(ctx: Context, expression: Pattern, text: HeaderLines) -> int:
-    """Add text behind the first match."""
+    """Add text after the first match."""
     start = _headers_start(ctx)
     return _append(ctx, expression.search(ctx.msg.text[start:]), start, text)
 
 
 @module.function(routes=ROFBL)
 def search_append_body(ctx: Context, expression: Pattern, text: str) -> int:
-    """Add text behind the first match in the body. -1 when there is none."""
+    """Add text after the first match in the body. -1 when there is none."""
     if not ctx.msg.body:
         return -1
     return _append(ctx, expression.search(ctx.msg.body), ctx.msg.body_start, text)

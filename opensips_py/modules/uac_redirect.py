@@ -69,7 +69,7 @@ def _filters(ctx: Context, kind: str) -> list[Regex]:
 def _set_filter(ctx: Context, kind: str, expression: str, flag: str | None) -> int:
     function = f"set_{kind}_filter"
     if flag and flag not in _RESETS:
-        log(ERROR, "uac_redirect", function, f"{flag!r} is none of {', '.join(_RESETS)}")
+        log(ERROR, "uac_redirect", function, f"{flag!r} is not one of {', '.join(_RESETS)}")
         return -1
     try:
         compile_dynamic(expression)

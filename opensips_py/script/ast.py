@@ -1,6 +1,6 @@
 """The tree of a routing script.
 
-Every node knows where it stands: ``file``, ``line``, ``column`` (both from 1) and ``end``, the column behind its last
+Every node knows where it stands: ``file``, ``line``, ``column`` (both from 1) and ``end``, the column after its last
 character when it ends on the same line. Nothing here knows what a name means; that is the checker's job.
 """
 
@@ -264,7 +264,7 @@ class Async(Node):
 
 @dataclass(slots=True)
 class Await(Node):
-    """``await(f(…)[, seconds])``: the script waits for ``f`` and goes on behind it, with its return code. (Ours.)"""
+    """``await(f(…)[, seconds])``: the script waits for ``f`` and goes on after it, with its return code. (Ours.)"""
 
     call: Call
     seconds: float | Variable | None
@@ -339,7 +339,7 @@ class Endpoint(Node):
 
 @dataclass(slots=True)
 class Setting(Node):
-    """``name = value``: a core parameter. ``words`` are further words behind the value (scaling profiles)."""
+    """``name = value``: a core parameter. ``words`` are further words after the value (scaling profiles)."""
 
     name: str
     value: Number | String | Word | Endpoint | Network

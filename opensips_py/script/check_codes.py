@@ -11,7 +11,7 @@ _SETTING = ast.Call | ast.RouteCall | ast.Await
 
 
 def check_codes(script: ast.Script, findings: Findings) -> None:
-    """Warn where ``$rc`` is tested behind an ``if`` that was false, and so has left its own value there."""
+    """Warn where ``$rc`` is tested after an ``if`` that was false, and so has left its own value there."""
     for route in script.routes:
         _block(route.body, findings)
 
@@ -48,7 +48,7 @@ def _only_looks(node: ast.If) -> bool:
 
 
 def _means_its_body(node: ast.If) -> bool:
-    """``if ($var(x)) { f(); }``: the code that is tested behind it is that of ``f()``, or 0."""
+    """``if ($var(x)) { f(); }``: the code that is tested after it is that of ``f()``, or 0."""
     return _read(node.condition) is None and bool(node.then) and isinstance(node.then[-1], _SETTING)
 
 

@@ -44,7 +44,7 @@ def _unreachable(body: list[ast.Statement], findings: Findings) -> None:
             )
         elif isinstance(statement, ast.Exit | ast.Return | ast.Drop | ast.Break):
             word = type(statement).__name__.lower()
-            findings.warning(following, f"never reached: it stands behind '{word}'")
+            findings.warning(following, f"never reached: it follows '{word}'")
 
 
 def _in_loop(body: list[ast.Statement], loop: bool, findings: Findings) -> None:

@@ -46,7 +46,7 @@ class Follower:
         self.findings = findings
 
     def block(self, body: list[ast.Statement], known: Known, looked_at: frozenset[str]) -> bool:
-        """A block: ``known`` is what variables hold, and is changed. True: the block never goes on behind its end."""
+        """A block: ``known`` is what variables hold, and is changed. True: the block never goes on after its end."""
         for statement in body:
             ended = self._statement(statement, known, looked_at)
             if ended:
@@ -206,7 +206,7 @@ class Follower:
                 self._warn(argument, parts, taint, context)
             elif context == SQL and not quoted(before) and self._only_escaped(parts, known, looked_at):
                 self.findings.warning(
-                    argument, f"{text} stands in SQL without quotes: there, escaping is no help", f"write '{text}'"
+                    argument, f"{text} stands in SQL without quotes: escaping does not help there", f"write '{text}'"
                 )
 
     def _only_escaped(self, parts: VariableText, known: Known, looked_at: frozenset[str]) -> bool:
@@ -230,7 +230,7 @@ class Follower:
             hint = f"put {with_transformation(taint.source, WAYS_OUT[context])} into {plain}"
         else:
             escaped = with_transformation(plain, WAYS_OUT[context])
-            hint = f"write ? and give {plain} behind, or '{escaped}'" if context == SQL else f"write {escaped}"
+            hint = f"write ? and give {plain} after it, or '{escaped}'" if context == SQL else f"write {escaped}"
         self.findings.warning(at, f"{whole} is what the sender has written, and stands unescaped in {context}", hint)
 
 
@@ -296,7 +296,7 @@ def _tested(condition: ast.Condition) -> frozenset[str]:
 
 
 def _refused(node: ast.If) -> frozenset[str]:
-    """Variables that are looked at behind ``if (!($fU =~ "^[0-9]+$")) { exit; }``."""
+    """Variables that are looked at after ``if (!($fU =~ "^[0-9]+$")) { exit; }``."""
     if node.otherwise or not node.then or not isinstance(node.then[-1], ast.Exit | ast.Return | ast.Drop):
         return frozenset()
     parts = [node.condition]

@@ -41,7 +41,7 @@ def _level(level: ast.Number) -> str:
 
 
 class CommandParser(ExpressionParser):
-    """Commands and assignments, without the ``;`` behind them."""
+    """Commands and assignments, without the ``;`` after them."""
 
     def __init__(self, tokens: list[Token], findings: Findings) -> None:
         super().__init__(tokens, findings)

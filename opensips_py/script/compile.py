@@ -164,7 +164,7 @@ class RouteCompiler(CallCompiler):
         return self.set(self.const(1), "ctx.rc")
 
     def _after(self, tail: bool) -> list[py.stmt]:
-        """Behind a command: 0 ends the script."""
+        """After a command: 0 ends the script."""
         if tail:
             return [self.give(self.name("rc"))]
         return [self.when(self.negated(self.name("rc")), [self.give(self.const(0))])]

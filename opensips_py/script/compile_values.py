@@ -74,7 +74,7 @@ class ValueCompiler(CodeBuilder):
             case ast.CodeOf() | ast.TruthOf():
                 return self.hoisted[id(node)], NUMBER
             case _:
-                raise TypeError(f"{type(node).__name__} is no value")
+                raise TypeError(f"{type(node).__name__} is not a value")
 
     def hoist(self, node: ast.Expression) -> list[py.stmt]:
         """Statements for the commands and conditions that stand in an expression; ``value()`` takes their results."""
@@ -259,7 +259,7 @@ class ValueCompiler(CodeBuilder):
         )
 
     def _with_network(self, op: str, left: py.expr, text: str, exact: bool) -> py.expr:
-        """With a network. What is no address is neither in it nor outside; NULL is outside."""
+        """With a network. What is not an address is neither in it nor outside; NULL is outside."""
         net = semantics.Net(text)
         if exact:
             self.fails = True

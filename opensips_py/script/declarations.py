@@ -418,7 +418,7 @@ class Module:
 
 
 def parameters_of(call: Callable[..., Any], skip: int = 1) -> list[Parameter]:
-    """Script parameters of ``call``, read from its annotations behind the first ``skip`` arguments (the Context).
+    """Script parameters of ``call``, read from its annotations after the first ``skip`` arguments (the Context).
 
     Raises TypeError for what a script cannot give.
     """

@@ -51,7 +51,7 @@ class Diagnostic:
     line: int
     column: int
     end: int
-    """Column behind the last character meant."""
+    """Column after the last character meant."""
     severity: str
     """``error``, ``warning`` or ``notice``."""
     message: str

@@ -15,7 +15,7 @@ _COMPARING = {"==", "!=", "<", ">", "<=", ">=", "=~", "!~"}
 ASSIGNING = {"=", ":=", "+=", "-=", "/=", "*=", "%=", "&=", "|=", "^="}
 """Assignment operators."""
 _VALUELESS = ("async", "exit", "drop", "return", "break")
-"""Commands behind which the script does not go on."""
+"""Commands after which the script does not go on."""
 _WEAK = {"|", "&", "^", "<<", ">>"}
 _STRONG = {"+", "-", "*", "/", "%"}
 
@@ -61,13 +61,13 @@ class ExpressionParser(TokenStream):
         if token.kind in (STRING, ADDRESS) and self.peek().value in _COMPARING:
             self.next()
             self._swapped()
-        self.fail(token, f"syntax error: {token.shown} is no condition")
+        self.fail(token, f"syntax error: {token.shown} is not a condition")
 
     def _compares(self) -> bool:
         return self.token.value in _COMPARING and self.token.kind != STRING
 
     def _uncompared(self) -> ast.Statement:
-        """A command, behind which no comparison may stand."""
+        """A command, after which no comparison may stand."""
         command = self.command()
         if self._compares():
             self.fail(

@@ -96,7 +96,7 @@ _SAFE_FOR: Mapping[str, frozenset[str]] = {
     **{name: frozenset((HEADER,)) for name in ("uri.user", "uri.host", "uri.domain", "s.trim")},
 }
 _UNDOES = ("s.unescape.common", "s.unescape.user", "s.unescape.param", "rest.unescape", "s.b64decode", "s.decode.hexa", "s.xor")
-"""Transformations behind which anything may stand again."""
+"""Transformations after which anything may stand again."""
 
 WAYS_OUT = {
     SQL: "s.escape.common",
@@ -116,7 +116,7 @@ class Taint:
 
 
 def transformed(contexts: frozenset[str], names: list[str]) -> frozenset[str]:
-    """Where a text is still dangerous behind these transformations."""
+    """Where a text is still dangerous after these transformations."""
     for name in names:
         if name in _UNDOES:
             contexts = CONTEXTS

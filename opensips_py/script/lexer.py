@@ -46,7 +46,7 @@ _SIMPLE = {"n": "\n", "r": "\r", "a": "\a", "t": "\t", '"': '"', "\\": "\\"}
 _BEGINS_TEXT = re.compile(r"[ \t]*[\w$\"'\\%:.<@]")
 _NAME = re.compile(r"[A-Za-z0-9_.]+")
 _GLUED = re.compile(r"""["'{][^\s;,+\-*/%&|^<>=!~()\[\]]*""")
-"""What stands right behind a variable and belongs to its token, but means nothing."""
+"""What stands right after a variable and belongs to its token, but means nothing."""
 _UNKNOWN = re.compile(r"[\x80-\x9f\xa1-\xff]*")
 """The rest of a character that the language does not have."""
 
@@ -105,7 +105,7 @@ def unescape(text: str) -> str:
 
 
 def _closing(text: str, start: int) -> int:
-    """Offset behind the parenthesis that closes the one at ``start``; -1 when there is none."""
+    """Offset after the parenthesis that closes the one at ``start``; -1 when there is none."""
     depth = 0
     at = start
     find = re.compile(r"[()]").search
@@ -200,7 +200,7 @@ def tokens(source: Source, findings: Findings) -> list[Token]:
                 add(token(VARIABLE, raw, stop))
                 glued = _GLUED.match(text, stop)
                 if glued is not None:
-                    findings.warning(out[-1], f"{glued[0]} behind {raw} is ignored", _glue_hint(raw, glued[0]))
+                    findings.warning(out[-1], f"{glued[0]} after {raw} is ignored", _glue_hint(raw, glued[0]))
                     stop = glued.end()
             else:
                 add(token(STRING, unescape(raw[1:-1]) if kind == "double" else raw[1:-1], stop))
@@ -210,7 +210,7 @@ def tokens(source: Source, findings: Findings) -> list[Token]:
         first = False
         at = stop
     at = min(at, size)
-    if origin and line > last:  # behind the last newline: say the last line
+    if origin and line > last:  # after the last newline: say the last line
         line = last
         line_start = text.rfind("\n", 0, size - 1) + 1
         at = max(size - 1, line_start)

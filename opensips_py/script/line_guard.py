@@ -34,7 +34,7 @@ def header_lines(text: str, registry: Registry) -> str | Callable[[Context], str
 
 
 def whole_headers(variable: Variable) -> Callable[[Context], str | None]:
-    """A variable that holds header lines; calls raise ValueRefused when one of its lines is no header."""
+    """A variable that holds header lines; calls raise ValueRefused when one of its lines is not a header."""
 
     def lines(ctx: Context) -> str | None:
         value = variable.get(ctx)
@@ -42,7 +42,7 @@ def whole_headers(variable: Variable) -> Callable[[Context], str | None]:
             return None
         text = str(value)
         if breaks(text.rstrip("\r\n")) is not None and _headers(text) is None:
-            raise ValueRefused(f"{variable.text} holds lines that are no headers: {shown(text)}")
+            raise ValueRefused(f"{variable.text} holds lines that are not headers: {shown(text)}")
         return text
 
     return lines

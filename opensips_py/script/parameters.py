@@ -436,7 +436,7 @@ def _check_servers(value: ast.String, findings: Findings) -> None:
     words = value.value.split()
     wrong = [word for word in words if server_of(word) is None]
     if wrong or not words:
-        what = f"{wrong[0]} is no name server" if wrong else "no name server is given"
+        what = f"{wrong[0]} is not a name server" if wrong else "no name server is given"
         findings.error(value, what, 'write addresses, with or without ports: "192.0.2.1 127.0.0.1:5353"')
 
 

@@ -1,6 +1,6 @@
 """Tokens to tree (OpenSIPS ``cfg.y``); the grammar stands in docs/grammar.md.
 
-Recursive descent, one method per rule. After an error the parser goes on behind the statement (at the next ``;`` or
+Recursive descent, one method per rule. After an error the parser goes on after the statement (at the next ``;`` or
 block), so that one run reports every error. Whatever has parsed stays in the tree.
 """
 

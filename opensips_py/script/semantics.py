@@ -19,7 +19,7 @@ from opensips_py.script.posix_regex import Regex, RegexError, compile_dynamic
 from opensips_py.script.variable_kinds import NumericText
 
 _LONGEST_ADDRESS = 64
-"""In characters; what is longer is no IP address."""
+"""In characters; what is longer is not an IP address."""
 MAX_DEPTH = 100
 """Nesting of ``route()`` calls."""
 
@@ -318,10 +318,10 @@ class Net:
         return value is None or self._find(str(value)) is False
 
     def decide(self, value: Value) -> bool:
-        """As :meth:`has`, but what is no address is an error."""
+        """As :meth:`has`, but what is not an address is an error."""
         found = False if value is None else self._find(str(value))
         if found is None:
-            raise EvaluationError("what is no address is compared with a network")
+            raise EvaluationError("what is not an address is compared with a network")
         return found
 
     def _find(self, text: str) -> bool | None:

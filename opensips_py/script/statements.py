@@ -88,7 +88,7 @@ class StatementParser(CommandParser):
         return (following.value in ("[", "{")) and following.kind != STRING
 
     def _guarded(self, *, braces: bool = False) -> list[ast.Statement]:
-        """One statement, or with ``braces`` a block; after an error, none, behind it."""
+        """One statement, or with ``braces`` a block; after an error, none, after it."""
         start, first = self.index, self.token
         try:
             return self._body(first) if braces else self._statement()
@@ -104,7 +104,7 @@ class StatementParser(CommandParser):
         return self.token.kind == END or (self._new_route(self.token) and self.token.column == 1)
 
     def _resume_statement(self, start: int) -> None:
-        """Go on behind the statement that began at ``start``: its ``;``, or the block that belongs to it."""
+        """Go on after the statement that began at ``start``: its ``;``, or the block that belongs to it."""
         if self.index == start:
             self.next()
         parens = 0
@@ -143,7 +143,7 @@ class StatementParser(CommandParser):
         )
 
     def _skipped_block(self, owner: Token) -> None:
-        """Read a block (for its errors) whose head was wrong, and the ``else`` behind it."""
+        """Read a block (for its errors) whose head was wrong, and the ``else`` after it."""
         self.breakable += 1
         while True:
             self.block(owner)
@@ -171,7 +171,7 @@ class StatementParser(CommandParser):
             if self.accept(";"):
                 return []
             if token.value == "{" and token.kind != STRING:
-                self.error(token, "syntax error: a block stands behind if, else, while or for only", "leave the braces out")
+                self.error(token, "syntax error: a block may only follow if, else, while or for", "leave the braces out")
                 return self.block(token)
             hint = COMMENTS if token.value == "/" else None
             self.fail(token, f"syntax error: {token.shown} cannot begin a statement", hint)

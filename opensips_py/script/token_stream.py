@@ -44,7 +44,7 @@ class TokenStream:
         return token
 
     def peek(self) -> Token:
-        """The token behind the current one."""
+        """The token after the current one."""
         return self._tokens[min(self.index + 1, len(self._tokens) - 1)]
 
     def accept(self, operator: str) -> bool:

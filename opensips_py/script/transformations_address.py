@@ -38,7 +38,7 @@ for _name, _attribute, _doc in (
     ("domain", "host", "Host of the URI."),
     ("passwd", "password", "Password of the URI."),
     ("params", "params_text", "All parameters of the URI."),
-    ("headers", "headers_text", "Headers of the URI, the part behind ?."),
+    ("headers", "headers_text", "Headers of the URI, the part after ?."),
     ("schema", "scheme", "Scheme of the URI."),
 ):
     _part(_name, _attribute, _doc)

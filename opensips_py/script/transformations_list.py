@@ -53,7 +53,7 @@ def parameter_list(text: str) -> Parameters | None:
 
 
 def _behind(pattern: re.Pattern[str], text: str, at: int) -> int:
-    """The offset behind what a pattern that matches anything, and nothing, takes from ``text[at:]``."""
+    """The offset after what a pattern that matches anything, and nothing, takes from ``text[at:]``."""
     match = pattern.match(text, at)
     return at if match is None else match.end()
 
@@ -141,7 +141,7 @@ def csv_record(text: str) -> tuple[str, ...] | None:
 
 
 def _quoted_field(text: str, at: int, fields: list[str]) -> int:
-    """Add the field whose quote is at ``at``; the offset behind it, or -1 when it does not end. A doubled quote is one quote."""
+    """Add the field whose quote is at ``at``; the offset after it, or -1 when it does not end. A doubled quote is one quote."""
     pieces = []
     while True:
         close = text.find('"', at + 1)

@@ -78,7 +78,7 @@ def _get_stream(text: str, which: str) -> Value:
 
 @transformation("sdp.stream-delete", str, rest=True)
 def _delete_stream(text: str, which: str) -> Value:
-    """The session without one media description, chosen by number or media type; NULL for what is no session with media."""
+    """The session without one media description, chosen by number or media type; NULL for what is not a session with media."""
     found = streams(text)
     if not found:
         return None

@@ -212,7 +212,7 @@ def _unescape_param(text: str) -> Value:
 
 @transformation("s.index", str, int, required=1)
 def _index(text: str, wanted: str, start: int = 0) -> Value:
-    """Where a text occurs first, from 0, at or behind a position; NULL when it does not."""
+    """Where a text occurs first, from 0, at or after a position; NULL when it does not."""
     if start < 0:
         start += len(text)
     if not wanted or not 0 <= start <= len(text):

@@ -2,7 +2,7 @@
 
 Short form: ``$name`` or ``$name(argument)``. Long form, the only one that takes an index, a context and
 transformations: ``$(<context>name(argument)[index]{transformation,parameters}…)``. Nothing here knows which names
-exist, except that the longest known name wins where a dot could also be the text behind the variable
+exist, except that the longest known name wins where a dot could also be the text after the variable
 (``"$ruri.user"`` and ``"to $ruri."``).
 """
 
@@ -49,7 +49,7 @@ class VariableText:
 
 
 def scan_variable(text: str, start: int, known: Callable[[str], str | None]) -> tuple[VariableText, int]:
-    """The variable at ``text[start]`` (a ``$``) and the offset behind it.
+    """The variable at ``text[start]`` (a ``$``) and the offset after it.
 
     ``known(name)`` tells how a variable of that name takes an argument (``no``, ``optional``, ``required``) or None.
     """

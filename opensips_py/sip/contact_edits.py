@@ -23,7 +23,7 @@ def located(msg: SipMessage) -> list[tuple[int, NameAddr]]:
 
 
 def current(msg: SipMessage) -> list[NameAddr]:
-    """Each Contact, its URI as it will be sent. Parameters that were added behind it are not seen. ParseError as above."""
+    """Each Contact, its URI as it will be sent. Parameters that were added after it are not seen. ParseError as above."""
     received = msg.contacts
     if not any(delete for _, delete, _ in msg.edits) or not received:
         return received

@@ -35,9 +35,9 @@ class Fields:
     body_start: int
     """Offset of the body in ``text``."""
     body_end: int
-    """Offset behind the body: what a datagram holds beyond Content-Length is not part of it (RFC 3261 18.3)."""
+    """Offset after the body: what a datagram holds beyond Content-Length is not part of it (RFC 3261 18.3)."""
     headers_end: int
-    """Offset of the empty line behind the headers."""
+    """Offset of the empty line after the headers."""
 
     _kinds: list[str]
     _parts: list[tuple[str, str, str]]

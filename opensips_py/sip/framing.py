@@ -118,7 +118,7 @@ class Framer:
         return message
 
     def _end_of_headers(self, start: int) -> int | None:
-        """Offset behind the empty line; None: it has not come yet."""
+        """Offset after the empty line; None: it has not come yet."""
         buffer = self._buffer
         seen = max(start, self._seen)
         end = buffer.find(b"\n\r\n", seen)

@@ -94,7 +94,7 @@ class Header(NamedTuple):
     """One header field as received.
 
     ``value`` begins after the colon and white space, and keeps folding and trailing blanks. ``start`` and ``end`` are
-    offsets into the message's text: the first character of the name, and behind the line end.
+    offsets into the message's text: the first character of the name, and after the line end.
     """
 
     name: str
@@ -106,7 +106,7 @@ class Header(NamedTuple):
 
     @property
     def value_end(self) -> int:
-        """Offset behind the value."""
+        """Offset after the value."""
         return self.value_start + len(self.value)
 
 
@@ -165,7 +165,7 @@ def _comments(text: str) -> dict[int, int]:
 
 
 def skip_comment(text: str, i: int) -> int:
-    """The offset behind the comment that begins at ``i``; one that never ends reaches to the next character only."""
+    """The offset after the comment that begins at ``i``; one that never ends reaches to the next character only."""
     depth = 0
     for parenthesis in _parenthesis(text, i):
         at = parenthesis.start()

@@ -25,7 +25,7 @@ LONGEST_VIA = 16384
 """Bytes of a header with several Via values: a request with a longer one can hardly be answered."""
 
 _LENGTHS = {f" {length}": length for length in range(2048)}
-"""Content-Length as it usually stands behind the colon: looking it up costs a quarter of checking and converting it."""
+"""Content-Length as it usually follows the colon: looking it up costs a quarter of checking and converting it."""
 
 
 class SipMessage(Fields):
@@ -40,7 +40,7 @@ class SipMessage(Fields):
     """Changes to be made when the message is sent."""
 
     def append_header(self, lines: str) -> None:
-        """Add header lines (each with its CRLF) behind the last header."""
+        """Add header lines (each with its CRLF) after the last header."""
         self.edits.append((self.headers_end, 0, lines))
 
     def insert_header(self, lines: str, before: str | None = None) -> None:
@@ -154,7 +154,7 @@ def parse(raw: bytes) -> SipMessage:
     parts = [line.partition(":") for line in lines]
     try:
         kinds = list(map(_kind, map(_name, parts)))
-    except ParseError:  # a folded line, or one that is no header
+    except ParseError:  # a folded line, or one that is not a header
         return _parse_carefully(raw)
     msg = SipMessage()
     msg.raw = raw
@@ -222,7 +222,7 @@ def _read_odd_request_line(msg: SipMessage, line: str) -> None:
     msg.version = words[-1]
     if len(words) != 3 or line.rstrip(" \t") != " ".join(words):
         _refuse(msg, "white space in the request line")
-    # only blanks behind the version, or "sip/2.0" in lower case: OpenSIPS takes it
+    # only blanks after the version, or "sip/2.0" in lower case: OpenSIPS takes it
 
 
 def _check(msg: SipMessage) -> None:
@@ -324,7 +324,7 @@ def _parse_carefully(raw: bytes) -> SipMessage:
     if bad:
         _refuse(msg, bad)
     if not complete:
-        _refuse(msg, "no empty line behind the headers")
+        _refuse(msg, "no empty line after the headers")
     _check(msg)
     return msg
 
@@ -380,7 +380,7 @@ def _kind_or_none(name: str) -> str:
 def _split_lines(msg: SipMessage) -> tuple[str, bool]:
     """Split the header lines at CRLF or LF and join folded ones (RFC 3261 7.3.1).
 
-    Returns the first line, and whether there is an empty line behind the headers.
+    Returns the first line, and whether there is an empty line after the headers.
     """
     text = msg.text
     length = len(text)

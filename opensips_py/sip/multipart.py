@@ -20,9 +20,9 @@ class Part(NamedTuple):
     """Of the delimiter line before it; of the content in a body that is not multipart."""
     content: int
     end: int
-    """Behind the content: the line end before the next delimiter belongs to that."""
+    """After the content: the line end before the next delimiter belongs to that."""
     next: int
-    """Of the delimiter line behind it, or the end of the body."""
+    """Of the delimiter line after it, or the end of the body."""
 
 
 def type_of(content_type: str) -> str:

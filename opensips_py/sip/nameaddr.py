@@ -9,7 +9,7 @@ from opensips_py.sip.params import Params, find_param, parse_params, unquote
 
 
 class NameAddr:
-    """One address. ``uri`` is the text between ``<>``; parameters behind a bare URI belong to the header."""
+    """One address. ``uri`` is the text between ``<>``; parameters after a bare URI belong to the header."""
 
     def __init__(self, value: str, display: str, uri: str, tail: str) -> None:
         self.value = value
@@ -47,7 +47,7 @@ def parse_nameaddr(text: str) -> NameAddr:
             raise ParseError(f"quoted string does not end: {value[:40]!r}")
         open_at = value.find("<", i)
         if value[i + 1 : open_at].strip(LWS) or open_at < 0:
-            raise ParseError(f"no <URI> behind the display name: {value[:40]!r}")
+            raise ParseError(f"no <URI> after the display name: {value[:40]!r}")
     else:
         open_at = value.find("<")
         if open_at > 0 and _is_bare(value, open_at):
@@ -65,13 +65,13 @@ def parse_nameaddr(text: str) -> NameAddr:
     if tail:
         tail = tail.lstrip(LWS)
         if tail[0] != ";":
-            raise ParseError(f"unexpected text behind '>': {value[:60]!r}")
+            raise ParseError(f"unexpected text after '>': {value[:60]!r}")
         tail = tail[1:]
     return NameAddr(value, value[:open_at].rstrip(LWS), value[open_at + 1 : close_at].strip(LWS), tail)
 
 
 def _is_bare(value: str, open_at: int) -> bool:
-    """The ``<`` is in a quoted parameter behind a bare URI: an unquoted display name has neither ``;`` nor quotes."""
+    """The ``<`` is in a quoted parameter after a bare URI: an unquoted display name has neither ``;`` nor quotes."""
     quote_at = value.find('"', 0, open_at)
     return quote_at > 0 and value.find(";", 0, quote_at) > 0
 

@@ -42,7 +42,7 @@ def build_request(
 def with_tag(value: str, tag: str) -> str:
     """A From or To value with ``tag`` in place of the one that it has, if any. Raises ParseError.
 
-    A bare URI is put into ``<>``: what stands behind it would otherwise be read as parameters of the header.
+    A bare URI is put into ``<>``: what follows it would otherwise be read as parameters of the header.
     """
     address = parse_nameaddr(value)
     display = f"{address.display} " if address.display else ""

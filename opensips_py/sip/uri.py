@@ -59,7 +59,7 @@ class Uri(NamedTuple):
 
     @property
     def headers(self) -> Mapping[str, str | None]:
-        """Headers behind ``?`` by lower-case name, still escaped."""
+        """Headers after ``?`` by lower-case name, still escaped."""
         return _headers(self.headers_text)
 
     @property

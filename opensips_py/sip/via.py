@@ -59,7 +59,7 @@ class Via:
         self.sent = sent
         _, _, self.transport, self.host, self.port = sent
         self.tail = tail
-        """Text behind the first ``;``: the parameters as received."""
+        """Text after the first ``;``: the parameters as received."""
         self.plain = tail[:7] == "branch=" and ";" not in tail
         """It has no parameter but ``branch``: then RFC 3581 has nothing to say about it."""
         self.branch = tail[7:].strip(LWS) if self.plain else self.params.get("branch")
@@ -131,8 +131,8 @@ def _with_comment(text: str) -> Via:
 def mark_source(via: Via, ip: str, port: int, force_rport: bool = False, *, rport_first: bool = False) -> str:
     """The value of ``via`` as a server must pass it on, having received it from ``ip`` and ``port``.
 
-    ``received`` goes behind the sent-by when that differs from ``ip`` (RFC 3261 18.2.1), or when there is an ``rport``, which is
-    filled in its place (RFC 3581 4). ``force_rport`` adds an ``rport`` that is not there: behind ``received``, or before it
+    ``received`` goes after the sent-by when that differs from ``ip`` (RFC 3261 18.2.1), or when there is an ``rport``, which is
+    filled in its place (RFC 3581 4). ``force_rport`` adds an ``rport`` that is not there: after ``received``, or before it
     with ``rport_first`` (OpenSIPS does the former in its replies, the latter in requests that it forwards).
     Returns the value unchanged when there is nothing to add.
     """

@@ -65,7 +65,7 @@ route {
         $branch = "sip:b@" + $hdr(X-Second);
     }
     if (!t_relay())
-        xlog("@@behind t_relay $rc\\n");
+        xlog("@@after t_relay $rc\\n");
     else
         xlog("@@relayed by $pp\\n");
 }

@@ -1,4 +1,4 @@
-"""``await(f(…))``: the script goes on behind it with the result, the process serves others meanwhile."""
+"""``await(f(…))``: the script goes on after it with the result, the process serves others meanwhile."""
 
 from __future__ import annotations
 

@@ -97,7 +97,7 @@ def test_what_can_be_answered_gets_400(running: Server, client: MakeClient) -> N
     caller = client(running.address)
     caller.send(
         "OPTIONS sip:x@y SIP/2.0\nVia: SIP/2.0/UDP {ip}:{port};branch={branch}\nFrom: <sip:a@b>;tag=1\nTo: <sip:x@y>\n"
-        "Call-ID: {call_id}\nCSeq: 1 OPTIONS\nthis line is no header\n\n"
+        "Call-ID: {call_id}\nCSeq: 1 OPTIONS\nthis line is not a header\n\n"
     )
     answer = caller.final()
     assert answer.status == 400

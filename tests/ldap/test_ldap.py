@@ -141,7 +141,7 @@ def test_return_codes(start: Callable[..., Server], client: MakeClient) -> None:
         "down": "1",
     }
     running.wait_log("LDAP session accounts: noSuchObject (32)")
-    running.wait_log("(cn=bob is no filter")
+    running.wait_log("(cn=bob is not a filter")
     running.wait_log("has no session [others]")
     running.wait_log("LDAP session wrong")
     assert len(running.lines("invalidCredentials (49)")) == 1
@@ -335,7 +335,7 @@ def test_urls() -> None:
     assert (url.session, url.base, url.attributes, url.scope, url.filter) == ("s", "ou=a?b", ("cn", "sn"), "SUBTREE", "(cn=x?)")
     assert parse_ldap_url("ldap://s/b").filter == "(objectClass=*)"
     assert escaped("a*(b)\\?") == "a\\2a\\28b\\29\\5c%3F"
-    with pytest.raises(UrlError, match="is no filter"):
+    with pytest.raises(UrlError, match="is not a filter"):
         search(parse_ldap_url("ldap://s/b??one?(&(a=b)"))
 
 

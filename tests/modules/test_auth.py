@@ -405,7 +405,7 @@ def test_an_address_with_a_line_end_makes_no_header(run: Callable[..., Script]) 
         ("", 'www_challenge("x", "auth,auth");', "Bad qop type"),
         ("", 'www_challenge("x", "auth", "MD5");', "too many parameters for command <www_challenge>"),
         ('modparam("auth", "nonce_expire", 0)', "exit;", "nonce_expire is 0"),
-        ('modparam("auth", "algorithms", "MD5,SHA-1")', "exit;", '"SHA-1" is none of MD5, SHA-256, SHA-512-256'),
+        ('modparam("auth", "algorithms", "MD5,SHA-1")', "exit;", '"SHA-1" is not one of MD5, SHA-256, SHA-512-256'),
         ('modparam("auth", "password_spec", "")', "exit;", "username_spec and password_spec belong together"),
         ('modparam("auth", "username_spec", "$foo(x)")', "exit;", "username_spec"),
         ('modparam("auth", "rpid_avp", "$var(x)")', "exit;", "it must be an AVP"),

@@ -172,10 +172,10 @@ def test_what_is_wrong_at_the_start(sqlite: SqliteScripts) -> None:
     ("statement", "settings", "text"),
     [
         ('check_address(1, "192.0.2.1", 0, "carrier");', URL, "unknown protocol <carrier>"),
-        ('check_address(1, "192.0.2", 0, "any");', URL, "[192.0.2] is no IP address"),
+        ('check_address(1, "192.0.2", 0, "any");', URL, "[192.0.2] is not an IP address"),
         ('check_source_address(1, , , "pb");', URL, "invoked partition <pb> not defined"),
         ("exit;", URL + 'modparam("permissions", "partition", "pa table_name=x")\n', "is not of the form"),
-        ("exit;", URL + 'modparam("permissions", "partition", "pa: tabel=x")\n', "[tabel=x] is none of"),
+        ("exit;", URL + 'modparam("permissions", "partition", "pa: tabel=x")\n', "[tabel=x] is not one of"),
         ("exit;", URL + 'modparam("permissions", "partition", "default: table_name=x")\n', "two partitions default"),
         ("exit;", URL + 'modparam("permissions", "grp_col", "a b")\n', "grp_col: [a b] is not a name"),
     ],

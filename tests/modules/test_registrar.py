@@ -214,7 +214,7 @@ def test_a_wrong_request_is_answered_400_and_changes_nothing(register: Register,
 @pytest.mark.parametrize("uri", ["sip:", "nothing", "sip:alice@10.0.0.1:99999", "sip:alice@[::1"])
 def test_a_contact_that_nobody_could_call_is_refused(register: Register, uri: str) -> None:
     reply = register(f"Contact: <{uri}>", rc=-2)
-    assert (reply.status, reply.value("p-registrar-error")) == (400, "Contact is no URI")
+    assert (reply.status, reply.value("p-registrar-error")) == (400, "Contact is not a URI")
     assert not found()
 
 

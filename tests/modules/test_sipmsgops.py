@@ -36,10 +36,10 @@ def header_lines(ctx: Context) -> list[str]:
 def test_appended_headers_come_last_or_behind_another_and_are_not_visible_yet() -> None:
     ctx = request()
     assert call(ctx, "append_hf", "X-Last: 1\r\n") == 1
-    assert call(ctx, "append_hf", "X-Behind: 2\r\n", "max-forwards") == 1
+    assert call(ctx, "append_hf", "X-After: 2\r\n", "max-forwards") == 1
     lines = header_lines(ctx)
     assert lines[-1] == "X-Last: 1"
-    assert lines[lines.index("Max-Forwards: 68") + 1] == "X-Behind: 2"
+    assert lines[lines.index("Max-Forwards: 68") + 1] == "X-After: 2"
     assert call(ctx, "is_present_hf", "X-Last") == -1
     assert value(ctx, "$hdr(X-Last)") is None
 

@@ -29,8 +29,8 @@ def test_mistakes_are_logged_with_their_line(server: Callable[..., Server], clie
     caller = client(running.address)
     lines = running.config.read_text().splitlines()
     for user, rc, text, statement in (
-        ("uri", "-2", "the script has set an R-URI that is none: 'nonsense'", "t_relay();"),
-        ("status", "-1", "42 is no status of a reply", "t_reply("),
+        ("uri", "-2", "the script has set an invalid R-URI: 'nonsense'", "t_relay();"),
+        ("status", "-1", "42 is not a valid status code", "t_reply("),
     ):
         caller.request("OPTIONS", f"sip:{user}@127.0.0.1:{running.port}")
         assert caller.final().reason == rc

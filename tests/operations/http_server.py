@@ -142,7 +142,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.close_connection = True
 
     def on_garbage(self, argument: str) -> None:
-        self.wfile.write(b"220 this is no HTTP\r\n\r\n")
+        self.wfile.write(b"220 this is not HTTP\r\n\r\n")
         self.close_connection = True
 
     def on_bad_status(self, argument: str) -> None:

@@ -109,7 +109,7 @@ def test_what_cannot_be_read_at_first(database: TextDatabase, tmp_path: Path) ->
     with pytest.raises(db.DatabaseError, match="there is no column x"):
         database.read(db.select(["x"], "address"))
     (tmp_path / "bad").write_text("id(int) what\n")
-    with pytest.raises(db.DatabaseError, match=r"bad:1: \[what\] is no column"):
+    with pytest.raises(db.DatabaseError, match=r"bad:1: \[what\] is not a column"):
         database.read(db.select([], "bad"))
     with pytest.raises(db.DatabaseError, match=r"database \[/nonexistent/db\] does not exist!"):
         TextDatabase("text:///nonexistent/db").read(db.select([], "address"))

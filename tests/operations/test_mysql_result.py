@@ -16,7 +16,7 @@ def packet(payload: bytes) -> bytes:
 COLUMN = packet(b"\3def" + b"\0" * 5 + b"\x0c\x21\0\xff\0\0\0\xfd\0\0\0\0\0")
 COLUMNS = packet(b"\2") + COLUMN * 2 + packet(b"\xfe\0\0\2\0")
 MORE = b"\x40\x40\0\0\0\0\0\0\0"
-"""What stands behind a packet that is cut short."""
+"""What follows a packet that is cut short."""
 
 
 @pytest.mark.parametrize(

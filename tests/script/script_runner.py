@@ -73,7 +73,7 @@ OPTIONS = (
 )
 HEAD = 'socket=udp:127.0.0.1:20100\nloadmodule "proto_udp.so"\nloadmodule "tm.so"\nloadmodule "probe.py"\n'
 FIRST = HEAD.count("\n") + 1
-"""Line at which the text behind HEAD begins."""
+"""Line at which the text after HEAD begins."""
 
 
 class Recorder:

@@ -425,7 +425,7 @@ def test_a_failed_check_that_is_assigned_is_seen(scripts: Scripts) -> None:
 
 @pytest.mark.parametrize("statement", ["$var(x) = give(0)", "$var(x) = route(end)", "$var(x) = $var(y) && give(0)"])
 def test_a_return_code_of_0_ends_the_script_where_it_is_assigned_too(scripts: Scripts, statement: str) -> None:
-    assert scripts.logged(f'$var(y) = 1; {statement}; xlog("behind");', "route[end] { exit; }\n") == []
+    assert scripts.logged(f'$var(y) = 1; {statement}; xlog("after");', "route[end] { exit; }\n") == []
 
 
 def test_a_command_in_brackets_is_compared(scripts: Scripts) -> None:
@@ -445,12 +445,12 @@ def test_words_for_1_and_0(scripts: Scripts, word: str) -> None:
         switch ($var(x)) {{ case {word}: xlog("case"); break; default: xlog("default"); }}
         $var(n) = 0; while ({word}) {{ $var(n) = $var(n) + 1; if ($var(n) == 3) break; }} xlog("$var(n)");
         if ($var(n)) {{ if (route(back)) xlog("positive"); }}
-        give({word}); xlog("behind");
+        give({word}); xlog("after");
     """
     truth = "true" if number else "false"
     expected = [str(number), str(number + 2), truth, truth, "equal", "case", "3" if number else "0"]
     if number:
-        expected += ["positive", "behind"]
+        expected += ["positive", "after"]
     assert scripts.logged(body, f"route[back] {{ return({word}); }}\n") == expected
 
 

@@ -36,7 +36,7 @@ def warned(scripts: Scripts, body: str, more: str = "") -> list[Diagnostic]:
     [
         ("""avp_db_query("SELECT a FROM t WHERE u='$fU'", "$avp(x)");""",
          "$fU is what the sender has written, and stands unescaped in SQL",
-         "write ? and give $fU behind, or '$(fU{s.escape.common})'"),
+         "write ? and give $fU after it, or '$(fU{s.escape.common})'"),
         ("""async(avp_db_query("SELECT a FROM t WHERE u='$(hdr(X-A)[-1])'"), r);""", "$(hdr(X-A)[-1])",
          "'$(hdr(X-A)[-1]{s.escape.common})'"),
         ("""sql_query("SELECT a FROM t WHERE u='$ci'", "$avp(x)");""", "in SQL", None),
@@ -87,7 +87,7 @@ def test_what_cannot_be_misread_is_not_warned_of(scripts: Scripts, statement: st
 
 def test_an_escaped_text_without_quotes_in_sql(scripts: Scripts) -> None:
     found = warned(scripts, 'avp_db_query("SELECT a FROM t WHERE u=$(fU{s.escape.common})");')
-    assert [d.message for d in found] == ["$(fU{s.escape.common}) stands in SQL without quotes: there, escaping is no help"]
+    assert [d.message for d in found] == ["$(fU{s.escape.common}) stands in SQL without quotes: escaping does not help there"]
 
 
 @pytest.mark.parametrize(

@@ -106,8 +106,8 @@ def test_invisible_characters_are_blanks(scripts: Scripts, blank: str) -> None:
         ("$var(x) ?= 1;", 9, "unexpected character '?' is ignored"),
         ("exit; \xc2\xa7\xc2\xa7", 7, "unexpected character '\xa7\xa7' is ignored"),
         ('xlog("a") \\ ;', 11, "unexpected character '\\\\' is ignored"),
-        ('$var(x) = "a" + $si" + "&u=";', 17, '" behind $si is ignored'),
-        ("$var(x) = $rU{s.len};", 11, "{s.len} behind $rU is ignored"),
+        ('$var(x) = "a" + $si" + "&u=";', 17, '" after $si is ignored'),
+        ("$var(x) = $rU{s.len};", 11, "{s.len} after $rU is ignored"),
     ],
 )
 def test_what_means_nothing_is_ignored_with_a_warning(scripts: Scripts, body: str, column: int, message: str) -> None:

@@ -71,8 +71,8 @@ def test_every_kind_of_route_block(scripts: Scripts) -> None:
         ("route(x, 1 + 2);", 2, 12, "bad arguments"),
         ("else { exit; }", 2, 1, "'else' without 'if'"),
         ("break;", 2, 1, "'break' outside"),
-        ("{ exit; }", 2, 1, "a block stands behind if, else, while or for only"),
-        ("if (1) exit; { exit; }", 2, 14, "a block stands behind"),
+        ("{ exit; }", 2, 1, "a block may only follow if, else, while or for"),
+        ("if (1) exit; { exit; }", 2, 14, "a block may only follow"),
         ("switch ($rU) { }", 2, 1, "a switch begins with a case"),
         ("switch ($rU) { default: exit; }", 2, 1, "a switch begins with a case"),
         ("route(x, , 1);", 2, 7, "cannot be left out"),
@@ -148,7 +148,7 @@ def test_missing_brace_is_reported_once_and_the_next_route_is_read(scripts: Scri
         ("error_route[x] { exit; }\nroute { exit; }\n", 1, "error_route has no name"),
         ('socket="udp:127.0.0.1:20101"\nroute { exit; }\n', 1, "an address is not put into quotes"),
         ("alias=udp:else.example:20101\nroute { exit; }\n", 1, "'else' is a word of the language"),
-        ("route { exit; }\nroute[x] { { exit; } }\n", 2, "a block stands behind"),
+        ("route { exit; }\nroute[x] { { exit; } }\n", 2, "a block may only follow"),
     ],
 )
 def test_what_the_grammar_does_not_have(scripts: Scripts, text: str, line: int, message: str) -> None:

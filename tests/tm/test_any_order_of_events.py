@@ -190,7 +190,7 @@ class Call(RuleBasedStateMachine):
             return
         if self.finals:
             # every 2xx to an INVITE passes (RFC 3261 16.7 step 5), so also one from a callee that has refused before: the
-            # negative reply, if it was chosen but never sent because its process died, comes behind it when it is repeated
+            # negative reply, if it was chosen but never sent because its process died, comes after it when it is repeated
             chosen = self.died and max(self.finals) < 300 and any(rec.code == msg.status for rec in self.server.records())
             assert self.method == "INVITE" and (msg.status < 300 or chosen), f"{msg.status} after {self.finals}"
         self.finals.append(msg.status)
@@ -354,7 +354,7 @@ class Call(RuleBasedStateMachine):
         self.what_may_have_been_lost_is_repeated()
         out = [(address, msg) for _, address, msg in self.server.let_time_pass(seconds)]
         if self.acknowledged:
-            assert not any(msg.method == self.method and not msg.is_request for _, msg in out), "repeated behind its ACK"
+            assert not any(msg.method == self.method and not msg.is_request for _, msg in out), "repeated after its ACK"
         self.observe(out)
 
     @rule(which=st.integers(0, 5), code=CODES, switches=SWITCHES, death=st.none() | st.tuples(st.integers(0, 1), STEPS))

@@ -135,7 +135,7 @@ def test_an_asker_is_told_wherever_a_process_dies(
         server.perform([(2, server.datagram(answer, UAS1))])  # repeated by the callee, or because we repeat the request
     server.perform([(2, uac_reply.sweep)])
     assert told and set(told) == {code or 408}
-    assert len(told) == 1 or died  # behind its handler
+    assert len(told) == 1 or died  # after its handler
     server.let_time_pass(60)
     assert server.entries() == 0
     server.store.close()

@@ -107,7 +107,7 @@ def test_a_request_that_a_script_has_spoilt_still_ends(world: World, line: str, 
 
 @pytest.mark.parametrize("via", ["Via: nonsense\r\n", 'Via: "\r\n', ""])
 def test_a_negative_reply_whose_other_vias_are_bad_still_decides(world: World, via: str) -> None:
-    """Behind our own Via: what is kept of such a reply begins with a Via that cannot be read, or has none."""
+    """After our own Via: what is kept of such a reply begins with a Via that cannot be read, or has none."""
     seen = []
 
     def main(ctx: Context) -> int:

@@ -1,4 +1,4 @@
-"""RFC 4475: whatever is valid leaves as it came, byte for byte, behind a Via of ours."""
+"""RFC 4475: whatever is valid leaves as it came, byte for byte, after a Via of ours."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_it_leaves_byte_for_byte_as_it_came(world: World, name: str, stateful: b
     at = data.index(via)
     assert re.match(rb"(?i)v(ia)?[ \t]*:", data[at + len(via) :]), "ours stands right before the first one"
     expected = raw[: msg.body_end]
-    if name == "trws":  # blanks behind the version, which RFC 4475 3.1.2.16 wants to be repaired
+    if name == "trws":  # blanks after the version, which RFC 4475 3.1.2.16 wants to be repaired
         expected = expected.replace(b"SIP/2.0  \r\n", b"SIP/2.0\r\n", 1)
     assert SEEN.sub(b"", data[:at] + data[at + len(via) :]) == expected
 

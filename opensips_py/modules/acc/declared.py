@@ -81,7 +81,7 @@ def check() -> None:
     extras.read("extra_fields", extra_fields.value)
     legs.read("leg_fields", leg_fields.value)
     if log_facility.value and log_facility.value not in FACILITIES:
-        raise ConfigError(f"acc: log_facility [{log_facility.value}] is none of {', '.join(FACILITIES)}", "log_facility")
+        raise ConfigError(f"acc: log_facility [{log_facility.value}] is not one of {', '.join(FACILITIES)}", "log_facility")
     script = environment.checked()
     if script is not None:
         for variable, parameter, fields in (("acc_extra", "extra_fields", extras), ("acc_leg", "leg_fields", legs)):

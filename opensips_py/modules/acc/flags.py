@@ -25,7 +25,7 @@ _NOT_YET = {"aaa": "accounting by aaa needs module aaa_radius, which does not ex
 
 
 class Refused(Exception):
-    """It is no type, or no flag; the text says which there are."""
+    """Not a type, or not a flag; the text says which there are."""
 
 
 @lru_cache(64)
@@ -34,7 +34,7 @@ def kinds_of(text: str) -> tuple[str, ...]:
     found = tuple(piece.strip() for piece in text.split("|"))
     for kind in found:
         if kind not in KINDS:
-            raise Refused(_NOT_YET.get(kind) or f"[{kind}] is no type of accounting: log, db, evi, joined by |")
+            raise Refused(_NOT_YET.get(kind) or f"[{kind}] is not a type of accounting: log, db, evi, joined by |")
     return found
 
 

@@ -1,7 +1,7 @@
 """Credentials of a request: finding them, and whether they are right. For pv_*_authorize() and modules that know passwords.
 
-The order of work keeps attackers cheap and tells them nothing: what is no nonce of ours ends before a password is looked up, and
-a user that does not exist costs the same as a wrong password. A *claim* holds all that is needed to judge it later, in
+The order of work keeps attackers cheap and tells them nothing: a foreign nonce is refused before a password is looked up,
+and a user that does not exist costs the same as a wrong password. A *claim* holds all that is needed to judge it later, in
 any process.
 """
 

@@ -26,7 +26,7 @@ password_spec = module.param("password_spec", str, "", doc="variable with the pa
 calculate_ha1 = module.param("calculate_ha1", int, 0, doc="1: password_spec holds the password; 0: HA1 in hexadecimal digits")
 rpid_avp = module.param("rpid_avp", str, "$avp(rpid)", doc="AVP with the address for Remote-Party-ID")
 rpid_prefix = module.param("rpid_prefix", str, "", doc="what stands before it")
-rpid_suffix = module.param("rpid_suffix", str, ";party=calling;id-type=subscriber;screen=yes", doc="what stands behind it")
+rpid_suffix = module.param("rpid_suffix", str, ";party=calling;id-type=subscriber;screen=yes", doc="what follows it")
 algorithms = module.param(
     "algorithms",
     str,
@@ -70,7 +70,7 @@ def configure() -> None:
 def _algorithm(name: str) -> str:
     if hash_name(name) not in HASHES:
         known = ", ".join(HASHES)
-        raise ConfigError(f'auth: algorithms: "{name}" is none of {known}, each also with -sess', "algorithms")
+        raise ConfigError(f'auth: algorithms: "{name}" is not one of {known}, each also with -sess', "algorithms")
     return hash_name(name) + ("-sess" if name.lower().endswith("-sess") else "")
 
 

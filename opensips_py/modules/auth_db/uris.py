@@ -114,7 +114,7 @@ def db_get_auth_id(ctx: Context, table: TableName, uri: str, auth: Var, realm: V
 def db_is_to_authorized(ctx: Context, table: TableName) -> _UriQuery | int:
     """Whether the user of To belongs, by a table of URIs, to the account whose credentials were found right.
 
-    1 yes, -9 no, -2 nobody was authorized, -1 To is no URI, -8 the database does not answer.
+    1 yes, -9 no, -2 nobody was authorized, -1 To is not a URI, -8 the database does not answer.
     """
     return _owned(ctx, IsToAuthorized, ctx.msg.to, table)
 

@@ -4,7 +4,7 @@
 ``$avp(1)``, ``$avp(2)`` … when none are named. Several rows make stacks, the first row on top; NULL of the database is the text
 ``<null>``. Return code 1: there are rows, -2: there are none (also after INSERT and the like), -1: error.
 
-Write ``?`` where a value from outside belongs, and give the values behind: in the text of the query they would have to be
+Write ``?`` where a value from outside belongs, and give the values after it: in the text of the query they would have to be
 escaped (``{s.escape.common}``). ``avp_db_load``, ``avp_db_store`` and
 ``avp_db_delete`` quote their values themselves. All of them may be used in ``async()`` (in OpenSIPS ``avp_db_query`` alone).
 """

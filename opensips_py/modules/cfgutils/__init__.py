@@ -150,7 +150,7 @@ def set_count(ctx: Context, values: ReadVar, count: Var) -> int:
 def set_select_weight(ctx: Context, weights: ReadVar) -> int:
     """Draw one of the values of a variable, each with a chance in proportion to its number; the return code is its index.
 
-    -1 when the variable has no value, when one is no number or negative, or all are 0. Index 0 ends the script, as every
+    -1 when the variable has no value, when one is not a number or negative, or all are 0. Index 0 ends the script, as every
     return code 0 does: keep the code with ``$var(i) = set_select_weight(...)``.
     """
     values = variables.by_text(weights.text).values(ctx)

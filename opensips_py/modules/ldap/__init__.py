@@ -155,7 +155,7 @@ def ldap_result(
     """Put the values of an attribute of the entry into an AVP: ``attribute/$avp(name)[/int]``, the last one on top.
 
     ``regex_subst`` (``/expression/replacement/flags``) changes them; those that it does not match are left out, as are with
-    ``int`` those that are no numbers. How many there are; -1: none, -2: error, or no search has found anything.
+    ``int`` those that are not numbers. How many there are; -1: none, -2: error, or no search has found anything.
     """
     parts = _RESULT.fullmatch(attribute.strip())
     entry = _entry(ctx)
@@ -180,7 +180,7 @@ def ldap_result(
 
 @module.function(routes=ALL)
 def ldap_result_check(ctx: Context, attribute: str, regex_subst: SubstitutionText | None = None) -> int:
-    """Whether one value of an attribute of the entry is the text behind the slash, ``attribute/text``. 1, -1, -2: error.
+    """Whether one value of an attribute of the entry is the text after the slash, ``attribute/text``. 1, -1, -2: error.
 
     With ``regex_subst`` the changed values are compared.
     """

@@ -70,7 +70,7 @@ def _search(url: LdapUrl) -> bytes:
         )
         return _message(_SEARCH, "searchRequest", request)
     except (LDAPExceptionError, ValueError, IndexError) as error:
-        raise UrlError(f"{url.filter} is no filter: {error}") from None
+        raise UrlError(f"{url.filter} is not a filter: {error}") from None
 
 
 def _unicode(text: str) -> str:

@@ -11,7 +11,7 @@ EVERYTHING = "(objectClass=*)"
 
 
 class UrlError(Exception):
-    """A text is no LDAP URL; it says why."""
+    """A text is not an LDAP URL; it says why."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ def parse_ldap_url(text: str) -> LdapUrl:
         raise UrlError("it does not begin with ldap://")
     session, _, search = rest.partition("/")
     if "?" in session:
-        raise UrlError("there is no / behind the session")
+        raise UrlError("there is no / after the session")
     parts = [unquote(part, "latin-1") for part in search.split("?")]
     parts += [""] * (4 - len(parts))
     if len(parts) > 5:

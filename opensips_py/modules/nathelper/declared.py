@@ -57,7 +57,7 @@ def _configure() -> None:
     if received_avp.value:
         m = _AVP(received_avp.value.strip())
         if m is None:
-            raise ConfigError(f"nathelper: received_avp {received_avp.value!r} is no AVP: write $avp(name)")
+            raise ConfigError(f"nathelper: received_avp {received_avp.value!r} is not an AVP: write $avp(name)")
         AvpName.received = m[1]
     if natping_interval.value < 0:
         raise ConfigError(f"nathelper: natping_interval is not negative: {natping_interval.value}")

@@ -65,7 +65,7 @@ def _ping(contact: Contact, with_sip: bool, forced: ListenSocket | None) -> bool
         if not found:
             return False
         ip, port, socket = found[0]
-        if socket.proto != "udp":  # four zero bytes are no message there; a connection that is closed has nothing to keep open
+        if socket.proto != "udp":  # four zero bytes are not a message there; a connection that is closed has nothing to keep open
             return with_sip and bool(declared.natping_tcp.value) and this.send_open(socket, _request(contact, socket), ip, port)
         return this.send(socket, _request(contact, socket) if with_sip else _BYTES, ip, port)
 

@@ -138,12 +138,12 @@ def _address(number: int, row: Row) -> Address | str:
     group, ip, mask, port, proto, pattern, info = ("" if cell is None else str(cell).strip() for cell in row)
     packed = _packed(ip)
     if packed is None:
-        return f"[{ip}] is no IP address"
+        return f"[{ip}] is not an IP address"
     numbers = []
     for what, text, most in (("group", group, 2**31 - 1), ("mask", mask or str(packed[0]), packed[0]), ("port", port, 65535)):
         if not (text or "0").isdecimal() or not text.isascii() or len(text) > 12 or int(text or 0) > most:
-            return f"[{text}] is no {what}"
+            return f"[{text}] is not a valid {what}"
         numbers.append(int(text or 0))
     if not is_protocol(proto or ANY):
-        return f"[{proto}] is no protocol"
+        return f"[{proto}] is not a protocol"
     return Address(number, numbers[0], ip, numbers[1], numbers[2], (proto or ANY).lower(), pattern, info)

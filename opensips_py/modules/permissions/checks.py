@@ -24,7 +24,7 @@ def _protocol_fault(proto: str, registry: Any) -> str | None:
 
 
 def _address_fault(ip: str, registry: Any) -> str | None:
-    return None if is_address(ip) else f"[{ip}] is no IP address"
+    return None if is_address(ip) else f"[{ip}] is not an IP address"
 
 
 PartitionName = Annotated[str, "str", _partition_fault]

@@ -84,7 +84,7 @@ def _partition(text: str) -> Partition:
         key, equals, value = (part.strip() for part in pair.partition("="))
         if key not in given or not equals:
             raise ConfigError(
-                f"permissions: partition {name}: [{pair}] is none of db_url=URL, table_name=TABLE", "partition", text
+                f"permissions: partition {name}: [{pair}] is not one of db_url=URL, table_name=TABLE", "partition", text
             )
         given[key] = value
     if not colon or not name or not given["db_url"]:

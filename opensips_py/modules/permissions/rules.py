@@ -77,7 +77,7 @@ def _tokens(line: str) -> list[str]:
     while at < len(line):
         token = _TOKEN.match(line, at)
         if token is None:
-            raise RuleError(f"[{line[at : at + 20]}] is no expression in quotes, ALL, EXCEPT, comma or colon")
+            raise RuleError(f"[{line[at : at + 20]}] is not an expression in quotes, ALL, EXCEPT, comma or colon")
         if token["comment"] is not None or token["end"] is not None:
             break
         found.append(token[0].strip())

@@ -94,7 +94,7 @@ def _avp_name(parameter: str, text: str) -> str:
         return ""
     m = _AVP(text.strip())
     if m is None:
-        raise ConfigError(f"registrar: {parameter} {text!r} is no AVP: write $avp(name)")
+        raise ConfigError(f"registrar: {parameter} {text!r} is not an AVP: write $avp(name)")
     return m[1]
 
 

@@ -190,7 +190,7 @@ def is_contact_registered(
 
 @module.function(routes=R | F | O | B | L)
 def is_ip_registered(ctx: Context, domain: Static, aor: str | None, ip: ReadVar) -> int:
-    """Whether a contact of a user came from this address (from one of an AVP's values): 1 yes, -1 no, -2 ``aor`` is no URI."""
+    """Whether a contact of a user came from this address (from one of an AVP's values): 1 yes, -1 no, -2 ``aor`` is not a URI."""
     if aor is not None and aor_of(aor) is None:
         return -2
     every = getattr(ip, "values", None)
@@ -214,7 +214,7 @@ def remove(
 ) -> int:
     """Remove contacts of a user (``aor`` is a URI): all, or those with this URI, this next hop (an address), this instance.
 
-    1 done, also when there was nothing to remove; -475 ``aor`` is no URI of a user.
+    1 done, also when there was nothing to remove; -475 ``aor`` is not a URI of a user.
     """
     address = aor_of(aor)
     if address is None:

@@ -38,7 +38,7 @@ REFUSED = -2
 """Return code: an error has been answered (with flag ``r``: there was one)."""
 
 MALFORMED_EXPIRES = 3600
-"""What an Expires that is no number means (RFC 3261 10.3 step 7)."""
+"""What an Expires that is not a number means (RFC 3261 10.3 step 7)."""
 
 MAX_USER_AGENT = 255
 """Characters of User-Agent that are kept: as many as OpenSIPS' table has room for."""
@@ -260,7 +260,7 @@ def _requested(
         if len(uri) > declared.max_contact_len.value or len(received or "") > declared.max_contact_len.value:
             raise _bad("Contact/Received too long")
         if uri_or_none(uri) is None:
-            raise _bad("Contact is no URI")
+            raise _bad("Contact is not a URI")
         params = address.params if address.tail else {}
         seconds = _seconds(params.get("expires")) if params else None
         if seconds is None:

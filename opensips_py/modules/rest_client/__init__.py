@@ -149,7 +149,7 @@ def rest_put(
 
 
 for _name in ("rest_post", "rest_put"):
-    # recv_body is mandatory, behind an optional parameter: Python's signatures cannot say that
+    # recv_body is mandatory, after an optional parameter: Python's signatures cannot say that
     module.functions[_name].parameters[3].optional = False
 
 
@@ -157,7 +157,7 @@ for _name in ("rest_post", "rest_put"):
 def rest_append_hf(ctx: Context, txt: HeaderLines) -> int:
     """Add a header line, ``"Name: value"``, to the next request that this message makes. May be called several times.
 
-    What is no header line is not sent: 1 all the same, and the log says so. ``"Name:"`` takes away what the request has by
+    What is not a header line is not sent: 1 all the same, and the log says so. ``"Name:"`` takes away what the request has by
     itself, as Accept; ``"Name;"`` is a header with an empty value (both as in curl). -1 when it would be several lines.
     """
     line = txt.strip("\r\n")

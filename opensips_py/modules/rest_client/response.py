@@ -84,7 +84,7 @@ class Response:
         except httptools.HttpParserError:
             if not self.complete:
                 raise
-            self.keep_alive = False  # whatever comes behind the response is no answer to us
+            self.keep_alive = False  # whatever comes after the response is no answer to us
         if not self.complete:
             self._check_around()
         return self.complete
@@ -136,7 +136,7 @@ class Response:
     # --- called by the parser -----------------------------------------------------------------------------------
 
     def on_message_begin(self) -> None:
-        """A response begins; a second one behind the first is not for us."""
+        """A response begins; a second one after the first is not for us."""
         if self.complete:
             self.keep_alive = False
 

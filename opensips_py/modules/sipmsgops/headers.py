@@ -26,7 +26,7 @@ def _line(text: str) -> str:
 
 @module.function(routes=ROFBL)
 def append_hf(ctx: Context, text: HeaderLines, header: str | None = None) -> int:
-    """Add header lines at the end, or behind the first header with a name."""
+    """Add header lines at the end, or after the first header with a name."""
     msg = ctx.msg
     anchor = None if header is None else msg.header(kind_of(header))
     if anchor is None:

@@ -32,7 +32,7 @@ def sipmsg_validate(ctx: Context, flags: str | None = None, reason: Var | None =
     ``z9hG4bK`` in its Via) needs neither Max-Forwards nor Contact.
 
     ``h`` and ``r`` together hold the message to RFC 3261 (ours): no blanks around the request line, the CSeq's method that of the
-    request, no repeated headers that are no lists, numbers and dates within their ranges and forms; -2 otherwise.
+    request, no repeated headers that are not lists, numbers and dates within their ranges and forms; -2 otherwise.
     """
     code, text = _judge(ctx, flags or "")
     if code < 0 and reason is not None:

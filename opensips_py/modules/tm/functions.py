@@ -43,7 +43,7 @@ def t_reply_with_body(ctx: Context, code: int, reason: Line, body: str) -> int:
     if ctx.msg.method == "ACK":
         return 0
     if not 100 <= code <= 699:
-        _say("t_reply", f"{code} is no status of a reply (100 to 699)")
+        _say("t_reply", f"{code} is not a valid status code (100 to 699)")
         return -1
     return server_transaction.reply(ctx, code, reason, body=body)
 
@@ -71,7 +71,7 @@ def t_relay(ctx: Context, flags: Annotated[int, "mask", RELAY_FLAGS] | None = No
             return -2
     code = relay.relay(ctx, flags or 0, proxy)
     if code == -2 and ctx.new_uri is not None and ctx.slots.get("tm.error") == server_transaction.E_BAD_URI:
-        _say("t_relay", f"the script has set an R-URI that is none: {ctx.ruri!r}")
+        _say("t_relay", f"the script has set an invalid R-URI: {ctx.ruri!r}")
     return code
 
 
@@ -242,7 +242,7 @@ def t_check_status(ctx: Context, status: Pattern) -> int:
 
 
 def _which_fault(text: str, registry: Any) -> str | None:
-    return None if _which(text) is not None else f'"{text}" is none of "all", "branch", "last"'
+    return None if _which(text) is not None else f'"{text}" is not one of "all", "branch", "last"'
 
 
 def _which(text: str) -> str | None:

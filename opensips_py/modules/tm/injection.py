@@ -66,7 +66,7 @@ def end_waiting(tx: Transaction) -> None:
 
 
 def _source_fault(text: str, registry: Any) -> str | None:
-    return None if _of_event(text) is not None else f'"{text}" is no source of branches: "msg" or "event" is expected'
+    return None if _of_event(text) is not None else f'"{text}" is not a source of branches: "msg" or "event" is expected'
 
 
 def _of_event(text: str) -> bool | None:
@@ -77,7 +77,7 @@ def _of_event(text: str) -> bool | None:
 
 
 def _flag_fault(text: str, registry: Any) -> str | None:
-    return None if text[:6].lower() == "cancel" else f'"{text}" is no flag: "cancel" is expected'
+    return None if text[:6].lower() == "cancel" else f'"{text}" is not a flag: "cancel" is expected'
 
 
 @module.function(routes=R | O)

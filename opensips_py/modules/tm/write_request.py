@@ -217,7 +217,7 @@ def _to_fifo(path: str, data: bytes) -> None:
 
 def _to_socket(path: str, data: bytes) -> None:
     if not path or len(path) > LONGEST_PATH:
-        raise OSError(errno.ENAMETOOLONG, f"{path!r} is no path of a socket")
+        raise OSError(errno.ENAMETOOLONG, f"{path!r} cannot be the path of a socket")
     deadline = monotonic() + unix_tx_timeout.value
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sender:
         sender.connect(path)
