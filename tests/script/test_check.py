@@ -324,10 +324,10 @@ def test_await_where_it_holds_up_the_process_all_the_same(scripts: Scripts) -> N
 
 def test_a_module_that_is_not_there_is_one_error_whatever_uses_it(scripts: Scripts) -> None:
     found = scripts.findings(
-        'loadmodule "acc.so"\nmodparam("acc", "early_media", 0)\nmodparam("acc|accx", "log_level", 7)\n'
-        'route {\n    do_accounting("log");\n    if (!do_accounting("db", "missed")) exit;\n    $acc_extra(x) = 1;\n}\n'
+        'loadmodule "ratelimit.so"\nmodparam("ratelimit", "window_size", 10)\nmodparam("ratelimit|ratelimitx", "hash_size", 7)\n'
+        'route {\n    rl_check("a", 10);\n    if (!rl_check("b", 5, "RED")) exit;\n    xlog("$rl_count(a)");\n}\n'
     )
-    assert [d.message for d in found if d.severity == "error"] == ["not supported yet: module acc"]
+    assert [d.message for d in found if d.severity == "error"] == ["not supported yet: module ratelimit"]
 
 
 @pytest.mark.parametrize(
