@@ -26,9 +26,9 @@ class _Frozen(msgspec.Struct, array_like=True):
     statement: Statement
     kept: msgspec.Raw
     once: str
-    call: bytes
 
 
+_TYPED, _UNTYPED = How(), How(typed=False)
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(_Frozen).decode
 
@@ -54,6 +54,7 @@ class Query(Operation):
         self._call: Call | None = None
         self._thawed = False
         self._asked = 0
+        self._question = b""
         self._deadline: float | None = None
         self._mode = "plain"
         self._changed: Callable[[], None] | None = None
@@ -85,7 +86,7 @@ class Query(Operation):
         return self._after(call.start())
 
     def _how(self) -> How:
-        return How(self.typed, False, self.once)
+        return How(self.typed, False, self.once) if self.once else _TYPED if self.typed else _UNTYPED
 
     def _hand_down(self, call: Call) -> None:
         """What the engine has said holds for every call."""
@@ -102,7 +103,7 @@ class Query(Operation):
             return outcome
         if self._call is not None:
             self._call.close()
-        self.statement, self.once = outcome, ""
+        self.statement, self.once, self._question = outcome, "", b""
         done = self._ask()
         self.refreeze = True
         return done
@@ -194,12 +195,17 @@ class Query(Operation):
         return [] if self._call is None else self._call.fds()
 
     def freeze(self) -> bytes:
+        question = self._question
+        if not question:  # as long as it stays the same it is encoded once
+            kept = msgspec.Raw(_encode(self.kept))
+            question = self._question = _encode(_Frozen(self.database.url, self.statement, kept, self.once))
         call = b"" if self._call is None else self._call.freeze()
-        return _encode(_Frozen(self.database.url, self.statement, msgspec.Raw(_encode(self.kept)), self.once, call))
+        return len(question).to_bytes(4, "big") + question + call
 
     @classmethod
     def thaw(cls, state: bytes, fds: list[int], journal: bytes) -> Operation:
-        frozen = _decode(state)
+        end = 4 + int.from_bytes(state[:4], "big")
+        frozen, frozen_call = _decode(state[4:end]), state[end:]
         try:
             database = databases.open(frozen.url)
         except ValueError:
@@ -208,8 +214,8 @@ class Query(Operation):
         query = cls.__new__(cls)
         kept = msgspec.msgpack.decode(frozen.kept, type=cls.keeps)
         Query.__init__(query, database, frozen.statement, kept, once=frozen.once)
-        if frozen.call:
-            query._call = database.thaw(frozen.statement, query._how(), frozen.call, fds, journal)
+        if frozen_call:
+            query._call = database.thaw(frozen.statement, query._how(), frozen_call, fds, journal)
             query._thawed = True
         else:  # it had not been started
             close_all(fds)
