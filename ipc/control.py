@@ -13,12 +13,13 @@ after a send everything that is there is taken.
 from __future__ import annotations
 
 import itertools
-import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
 import msgspec
 import zmq
+
+from ipc.clock import clock
 
 READ = 1
 REPLY_SECONDS = 2.0
@@ -87,7 +88,7 @@ class _Asked:
 
     def add(self, on_reply: OnReply, seconds: float) -> int:
         number = next(self._numbers)
-        timer = self._reactor.call_at(time.monotonic() + seconds, lambda: self.answer(number, None, "no answer in time"))
+        timer = self._reactor.call_at(clock.now() + seconds, lambda: self.answer(number, None, "no answer in time"))
         self._waiting[number] = (on_reply, timer)
         return number
 

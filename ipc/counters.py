@@ -18,9 +18,9 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
-import time
 from collections.abc import Sequence
 
+from ipc.clock import clock
 from ipc.load import LoadHistory
 
 MAX_COLUMNS = 4096
@@ -45,7 +45,7 @@ class SlotStatus(ctypes.Structure):
     incarnation: int
     """Which holder of the slot."""
     busy_since_ns: int
-    """time.monotonic_ns() when the running callback began; 0: the process waits for work."""
+    """``Clock.ticks()`` when the running callback began; 0: the process waits for work."""
     epoch: int
     """Take-over epoch: moved by the attendant when it takes operations from a process that is stuck or stopped."""
     parked: int
@@ -61,13 +61,13 @@ class SlotStatus(ctypes.Structure):
     connections: int
     """Connections that it owns; negative (set by the attendant): it cannot take any."""
     reading_since_ns: int
-    """time.monotonic_ns() when a SIP receiver took the message that it works on; 0: it reads none."""
+    """``Clock.ticks()`` when a SIP receiver took the message that it works on; 0: it reads none."""
     emptied_ns: int
-    """time.monotonic_ns() when it last found the queue of its socket empty."""
+    """``Clock.ticks()`` when it last found the queue of its socket empty."""
     watching_since_ns: int
-    """time.monotonic_ns() since when it is woken for its socket; 0: it has left that to others."""
+    """``Clock.ticks()`` since when it is woken for its socket; 0: it has left that to others."""
     timers_ns: int
-    """time.monotonic_ns() when it last looked for timers that are due; 0: that is not for it to do."""
+    """``Clock.ticks()`` when it last looked for timers that are due; 0: that is not for it to do."""
 
 
 SlotStatus._fields_ = [(name, ctypes.c_int64) for name in SlotStatus.__annotations__]
@@ -155,10 +155,10 @@ class Counters:
 
     def sample_load(self) -> None:
         """Note how busy every process is; one process does this each second."""
-        now = time.monotonic_ns()
+        now = clock.ticks()
         self._load.sample(now, [self._busy_ns(slot, now) for slot in range(self.slots)])
 
     def load(self, slot: int, seconds: int) -> int:
         """Percentage of the last ``seconds`` (up to 600) that the process in ``slot`` was busy."""
-        now = time.monotonic_ns()
+        now = clock.ticks()
         return self._load.percent(slot, seconds, now, self._busy_ns(slot, now))

@@ -22,7 +22,7 @@ class LoadHistory:
         self._cells: memoryview[int] = memoryview(self._map).cast("q")
 
     def sample(self, now_ns: int, busy_ns: Sequence[int]) -> None:
-        """Keep the total busy time of each process (by slot) at ``now_ns`` (``time.monotonic_ns()``)."""
+        """Keep the total busy time of each process (by slot) at ``now_ns`` (``clock.ticks()``)."""
         taken = self._cells[0]
         at = self._at(taken)
         self._cells[at] = now_ns

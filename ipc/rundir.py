@@ -17,6 +17,8 @@ import stat
 import time
 from collections.abc import Sequence
 
+from ipc.clock import clock
+
 ROOT = "/dev/shm"
 DYING_SECONDS = 1.0
 """How long processes of a server that was just killed may still hold the lock."""
@@ -49,12 +51,12 @@ class RunDir:
         digest = hashlib.blake2b("\n".join(told_apart_by).encode(), digest_size=6).hexdigest()
         _check_root(root)
         path, displaced = _place(os.path.join(root, f"opensips-py-{os.geteuid()}-{digest}"))
-        deadline = time.monotonic() + DYING_SECONDS
+        deadline = clock.now() + DYING_SECONDS
         while True:
             lock = _lock(path)
             if lock is not None:
                 break
-            if time.monotonic() >= deadline:
+            if clock.now() >= deadline:
                 raise RunDirError(
                     f"{path} is in use: a server with the same sockets ({', '.join(names)}) is running{_holder(path)}; "
                     "stop it, or let this one listen elsewhere"

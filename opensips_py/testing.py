@@ -26,7 +26,6 @@ from __future__ import annotations
 import itertools
 import os
 import tempfile
-import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -123,7 +122,7 @@ class Script:
         this.sockets = loaded.sockets
         network: Any = _Wire(self._sent)
         this.handles = [network for _ in loaded.sockets]
-        this.started_at, this.argv = time.time(), []
+        this.started_at, this.argv = this.clock.now(), []
         wire()
         core_statistics.collect(loaded.modules.values())
         this.counters = Counters.create(self._folder.name, 2)
@@ -226,10 +225,10 @@ class Script:
 
     def wait(self, until: Callable[[], bool], seconds: float = 10.0) -> None:
         """Let the server do what is due until something is so. Raises TimeoutError."""
-        end = time.monotonic() + seconds
+        end = this.clock.now() + seconds
 
         def look() -> None:
-            now = time.monotonic()
+            now = this.clock.now()
             if until() or now > end:
                 self._reactor.stop()
             else:

@@ -15,6 +15,7 @@ from scripts.testbed.dns_server import DnsServer
 from scripts.testbed.mariadb import MariaDB
 from scripts.testbed.server import Server
 from scripts.testbed.sipp import Sipp, callee
+from tests.support.driven_clock import DrivenClock
 from tests.support.http_server import HttpServer
 from tests.support.sip_client import SipClient
 
@@ -28,6 +29,12 @@ path.configure()
 
 StartServer = Callable[..., Server]
 StartDns = Callable[..., DnsServer]
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> DrivenClock:
+    """The server's clock, which stands still until the test sets ``clock.now``."""
+    return DrivenClock(monkeypatch)
 
 
 @pytest.fixture

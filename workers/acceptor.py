@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import socket
-import time
 from collections.abc import Callable
 from functools import partial
 
@@ -60,7 +59,7 @@ class Acceptor:
         limit = this.program.settings.tcp_max_connections
         if sum(max(this.counters.status(slot).connections, 0) for slot in self._receivers) < limit:
             return False
-        now = time.monotonic()
+        now = this.clock.now()
         if now - self._complained >= COMPLAINT_SECONDS:
             self._complained = now
             log(ERROR, "core", "tcp", f"maximum number of connections exceeded: {limit} (tcp_max_connections)")
@@ -88,7 +87,7 @@ class Acceptor:
                     continue  # that peer has gone already
                 log(ERROR, "core", "handle_new_connect", f"cannot accept connections: {error.strerror}")
                 self.stop()
-                self._reactor.call_at(time.monotonic() + PAUSE_SECONDS, self.start)
+                self._reactor.call_at(this.clock.now() + PAUSE_SECONDS, self.start)
                 return
             if self.is_full() or self._has_too_many(address[0]):
                 refused_connections.add()

@@ -12,7 +12,6 @@ import os
 import select
 import signal
 import socket
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -70,6 +69,8 @@ KILL_PAUSE = 0.05
 """Pause in seconds between the MI command ``kill`` and its effect, so that its answer gets out."""
 RESPAWN_PAUSE = 1.0
 """Pause in seconds before a slot whose process died within this time of its start is filled again."""
+STEPPED_SECONDS = 1.0
+"""A wall clock that is further away than this has been set, and the log says so."""
 
 
 def run(program: Program, options: Options, ready: Callable[[int], None]) -> int:
@@ -77,6 +78,7 @@ def run(program: Program, options: Options, ready: Callable[[int], None]) -> int
 
     ``ready(status)`` is called once: 0 when all processes work, 255 when the server could not start.
     """
+    this.clock.start()
     identity.draw_secrets()
     core_statistics.begin()
     try:
@@ -121,6 +123,7 @@ class Attendant:
     def __init__(
         self, program: Program, options: Options, rundir: RunDir, handles: list[socket.socket], ready: Callable[[int], None]
     ) -> None:
+        self._stepped = False
         self.program = program
         self._report_ready = ready
         self._places = process_table(program)
@@ -134,7 +137,7 @@ class Attendant:
             mailbox.prepare(slots)
         self.mailboxes = Mailboxes(owners) if owners else None
         self.shared = Shared(
-            program, rundir, self.counters, program.sockets, handles, time.time(), options.argv_list, self.mailboxes
+            program, rundir, self.counters, program.sockets, handles, this.clock.now(), options.argv_list, self.mailboxes
         )
         self._workers: dict[int, Worker] = {}
         """By pid."""
@@ -266,7 +269,7 @@ class Attendant:
 
     def _await_ready(self, readers: dict[int, int]) -> bool:
         """Wait until every process has written its byte; an end of file instead means that it died."""
-        deadline = time.monotonic() + READY_SECONDS
+        deadline = this.clock.now() + READY_SECONDS
         poll = select.poll()
         for reader in readers:
             poll.register(reader, select.POLLIN)
@@ -280,7 +283,7 @@ class Attendant:
                     place = self._places[readers[reader] - 1]
                     log(CRITICAL, "core", "main_loop", f"process {place.slot} ({place.kind}) did not start")
                     ok = False
-            if time.monotonic() > deadline:
+            if this.clock.now() > deadline:
                 slots = sorted(readers[reader] for reader in left)
                 log(CRITICAL, "core", "main_loop", f"not ready after {READY_SECONDS:.0f} s: processes {slots}")
                 ok = False
@@ -352,7 +355,7 @@ class Attendant:
         def forget() -> None:
             self.store.delete(key)
 
-        self.reactor.call_at(time.monotonic() + ORPHAN_SECONDS, forget)
+        self.reactor.call_at(this.clock.now() + ORPHAN_SECONDS, forget)
 
     def _ended(self, worker: Worker, wait_status: int) -> None:
         place = worker.place
@@ -379,8 +382,8 @@ class Attendant:
         self._drop_descriptors_of(worker)
         if self._stopping:
             return
-        if time.monotonic() - worker.started < RESPAWN_PAUSE:
-            self.reactor.call_at(time.monotonic() + RESPAWN_PAUSE, lambda: self._respawn(place))
+        if this.clock.now() - worker.started < RESPAWN_PAUSE:
+            self.reactor.call_at(this.clock.now() + RESPAWN_PAUSE, lambda: self._respawn(place))
         else:
             self._respawn(place)
 
@@ -428,7 +431,7 @@ class Attendant:
     def _look(self) -> None:
         """Take the workers' descriptors; find receivers that are stuck while others wait for them."""
         quiet = not self.fd_store.drain()
-        now = time.monotonic_ns()
+        now = this.clock.ticks()
         for worker in self._workers.values():
             status = worker.status
             busy = status.busy_since_ns
@@ -440,18 +443,18 @@ class Attendant:
         if self.take_over.look():
             quiet = False
         if self._workers:
-            self.reactor.call_at(time.monotonic() + (QUIET_LOOK_SECONDS if quiet else LOOK_SECONDS), self._look)
+            self.reactor.call_at(this.clock.now() + (QUIET_LOOK_SECONDS if quiet else LOOK_SECONDS), self._look)
 
     def _look_for_stopped(self) -> None:
         self.take_over.look_for_stopped()
         if self._workers:
-            self.reactor.call_at(time.monotonic() + STOPPED_SECONDS, self._look_for_stopped)
+            self.reactor.call_at(this.clock.now() + STOPPED_SECONDS, self._look_for_stopped)
 
     def _look_after_timers(self) -> None:
         timer_process = next((worker for worker in self._workers.values() if worker.place.kind == TIMER), None)
         self._timer_watch.look(timer_process, self._is_alive, self.take_over.receivers)
         if self._workers:
-            self.reactor.call_at(time.monotonic() + STOPPED_SECONDS, self._look_after_timers)
+            self.reactor.call_at(this.clock.now() + STOPPED_SECONDS, self._look_after_timers)
 
     def _is_alive(self, worker: timer_watch.Worker) -> bool:
         return worker.pid in self._workers
@@ -463,14 +466,22 @@ class Attendant:
 
     def _sample_load(self) -> None:
         self.counters.sample_load()
-        self.reactor.call_at(time.monotonic() + 1.0, self._sample_load)
+        self._follow_wall_clock()
+        self.reactor.call_at(this.clock.now() + 1.0, self._sample_load)
+
+    def _follow_wall_clock(self) -> None:
+        ahead = this.clock.follow()
+        stepped = abs(ahead) > STEPPED_SECONDS
+        if stepped and not self._stepped:
+            log(WARNING, "core", "clock", f"the wall clock was set by {ahead:+.0f} s; timers follow it slowly, none ends at once")
+        self._stepped = stepped
 
     # --- end ----------------------------------------------------------------------------------------------------
 
     def _command(self, command: str, arguments: dict[str, object]) -> object:
         """A command from another process over the control channel."""
         if command == "kill":
-            self.reactor.call_at(time.monotonic() + KILL_PAUSE, self._stop)
+            self.reactor.call_at(this.clock.now() + KILL_PAUSE, self._stop)
             return "OK"
         return mi_commands.CONTROL[command](**arguments)
 
@@ -484,7 +495,7 @@ class Attendant:
         for worker in self._workers.values():
             if worker.place.receives:
                 os.kill(worker.pid, signal.SIGTERM)
-        deadline = time.monotonic() + drain_seconds() + 2.0
+        deadline = this.clock.now() + drain_seconds() + 2.0
         told = False
 
         def look() -> None:
@@ -497,15 +508,15 @@ class Attendant:
                     log(WARNING, "core", "handle_sigs", f"{lost} parked operations are lost: nobody is left to answer them")
                 for worker in self._workers.values():
                     os.kill(worker.pid, signal.SIGTERM)
-            if time.monotonic() > deadline:
+            if this.clock.now() > deadline:
                 # the others wait for the receivers, to be told to end when those have
                 late = [w for w in self._workers.values() if w.place.receives] or list(self._workers.values())
                 log(WARNING, "core", "handle_sigs", f"killing what does not end: {', '.join(map(str, late))}")
                 for worker in late:
                     os.kill(worker.pid, signal.SIGKILL)
-                deadline = time.monotonic() + 2.0  # for those that are told to end now
+                deadline = this.clock.now() + 2.0  # for those that are told to end now
             if self._workers:
-                self.reactor.call_at(time.monotonic() + 0.02, look)
+                self.reactor.call_at(this.clock.now() + 0.02, look)
             else:
                 self.reactor.stop()
 

@@ -7,10 +7,9 @@ an answer may take. Almost nothing here is garbage of that kind, so it can wait.
 from __future__ import annotations
 
 import gc
-import time
 from collections.abc import Callable
 
-from opensips_py.server.process import Reactor
+from opensips_py.server.process import Reactor, this
 
 PAUSE = 10.0
 """Seconds between two looks at whether to collect."""
@@ -31,11 +30,11 @@ def prepare() -> None:
 
 def collect_now_and_then(reactor: Reactor, parked: Callable[[], int]) -> None:
     """Collect everything when ``parked()`` is small."""
-    last = time.monotonic()
+    last = this.clock.now()
 
     def look() -> None:
         nonlocal last
-        now = time.monotonic()
+        now = this.clock.now()
         if gc.get_count()[2] > 0 and (parked() <= FEW or now - last > LONGEST):
             gc.collect()
             last = now

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from collections import deque
 
 from ipc.fifo import FifoError, Framer, NoReader, Request, RequestFifo, open_reply
@@ -18,7 +17,7 @@ from opensips_py.engine.operation import READ, WRITE
 from opensips_py.mi.dispatcher import Dispatcher, ParseError
 from opensips_py.modules import mi_fifo
 from opensips_py.server.log import ERROR, NOTICE, WARNING, log
-from opensips_py.server.process import Reactor
+from opensips_py.server.process import Reactor, this
 from workers.child import Child
 
 CHECK_SECONDS = 30.0
@@ -83,7 +82,7 @@ class FifoServer:
         self._again()
 
     def _again(self) -> None:
-        self._reactor.call_at(time.monotonic() + CHECK_SECONDS, self._check)
+        self._reactor.call_at(this.clock.now() + CHECK_SECONDS, self._check)
 
     def _check(self) -> None:
         self.look_after()
@@ -128,7 +127,7 @@ class FifoServer:
             self._reactor.cancel(self._half)
             self._half = None
         if self._framer.unfinished:
-            self._half = self._reactor.call_at(time.monotonic() + HALF_REQUEST_SECONDS, self._abandon)
+            self._half = self._reactor.call_at(this.clock.now() + HALF_REQUEST_SECONDS, self._abandon)
 
     def _run_all(self) -> None:
         while self._requests:
@@ -179,7 +178,7 @@ class FifoServer:
                 return
             pause = OPEN_AFTER[answer.attempt]
             answer.attempt += 1
-            self._reactor.call_at(time.monotonic() + pause, lambda: self._open(answer))
+            self._reactor.call_at(this.clock.now() + pause, lambda: self._open(answer))
         except FifoError as error:
             log(ERROR, "mi_fifo", "mi_open_reply_pipe", str(error))
             self._ended(answer)
@@ -211,7 +210,7 @@ class FifoServer:
             log(ERROR, "mi_fifo", "mi_fifo_reply", f"the client at {answer.name} does not read: dropped {len(left)} bytes")
             end()
 
-        timer = self._reactor.call_at(time.monotonic() + WRITE_SECONDS, late)
+        timer = self._reactor.call_at(this.clock.now() + WRITE_SECONDS, late)
         self._reactor.add(fd, WRITE, writable)
 
     def _ended(self, answer: _Answer) -> None:

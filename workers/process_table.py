@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 from ipc.counters import SlotStatus
 from opensips_py.engine.take_over import Name
 from opensips_py.net.tcp import RECEIVER
 from opensips_py.script.program import Program
+from opensips_py.server.process import this
 from workers import sip_receiver, tcp_receiver, timer
 from workers.child import Child, Place
 
@@ -47,7 +47,7 @@ class Worker:
 
     def __init__(self, place: Place, pid: int, incarnation: int, status: SlotStatus) -> None:
         self.place, self.pid, self.incarnation, self.status = place, pid, incarnation, status
-        self.started = time.monotonic()
+        self.started = this.clock.now()
         self.interrupted: list[tuple[float, bytes]] = []
         """Transactions that it was told to answer, and when: should it die before it has, another is told."""
         self.nudged = 0

@@ -22,7 +22,6 @@ from __future__ import annotations
 import heapq
 import itertools
 import select
-import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -30,7 +29,7 @@ from typing import Any, Protocol
 from greenlet import getcurrent, greenlet
 
 from opensips_py.engine.operation import READ, WRITE
-from opensips_py.server.process import Unwound
+from opensips_py.server.process import Unwound, this
 
 _IN = select.EPOLLIN | select.EPOLLHUP | select.EPOLLERR | select.EPOLLRDHUP
 _OUT = select.EPOLLOUT | select.EPOLLHUP | select.EPOLLERR
@@ -168,7 +167,7 @@ class EpollReactor:
                 del self._masks[watched]
 
     def call_at(self, when: float, callback: Callable[[], None]) -> Timer:
-        """Call ``callback`` at ``time.monotonic()`` ``when``."""
+        """Call ``callback`` at ``this.clock.now()`` ``when``."""
         timer = Timer(callback)
         heapq.heappush(self._timers, (when, next(self._sequence), timer))
         return timer
@@ -190,7 +189,7 @@ class EpollReactor:
 
     def in_a_second(self, callback: Callable[[], None]) -> None:
         """Call ``callback`` in a second."""
-        self.call_at(time.monotonic() + 1.0, callback)
+        self.call_at(this.clock.now() + 1.0, callback)
 
     def call_soon(self, callback: Callable[[], None]) -> None:
         """Call ``callback`` at the end of this turn."""
@@ -205,7 +204,7 @@ class EpollReactor:
         self._home = getcurrent()
         self._spring = greenlet(self._spring_up, self._home)
         self.running = True
-        self._began = time.monotonic_ns()
+        self._began = this.clock.ticks()
         try:
             self._turn()
         finally:
@@ -276,14 +275,14 @@ class EpollReactor:
         soon = self._soon
         pending = self._pending
         status = self._status
-        clock = time.monotonic_ns
+        clock = this.clock.ticks
         while not self._stopping:
             if not pending:  # a greenlet that takes the loop over first ends the turn that it finds
                 if soon:
                     wait = 0.0
                 elif timers:
                     # epoll counts in milliseconds, rounded up by Python: never early
-                    wait = min(MAX_WAIT, max(0.0, timers[0][0] - time.monotonic()))
+                    wait = min(MAX_WAIT, max(0.0, timers[0][0] - this.clock.now()))
                 else:
                     wait = MAX_WAIT
                 status.busy_since_ns = 0
@@ -304,7 +303,7 @@ class EpollReactor:
                     self._on_error(error)
                 except Unwound:
                     continue
-            if timers and timers[0][0] <= time.monotonic():
+            if timers and timers[0][0] <= this.clock.now():
                 self._fire()
             for _ in range(len(soon)):
                 if not soon:  # another greenlet has called them meanwhile
@@ -313,7 +312,7 @@ class EpollReactor:
         status.busy_since_ns = 0
 
     def _fire(self) -> None:
-        now = time.monotonic()
+        now = this.clock.now()
         while self._timers and self._timers[0][0] <= now:
             timer = heapq.heappop(self._timers)[2]
             callback, timer.callback = timer.callback, None
@@ -323,7 +322,7 @@ class EpollReactor:
                 self._call(callback)
 
     def _call(self, callback: Callable[[], None]) -> None:
-        self._status.busy_since_ns = time.monotonic_ns()
+        self._status.busy_since_ns = this.clock.ticks()
         try:
             callback()
         except Exception as error:

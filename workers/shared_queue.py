@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Sequence
-from time import monotonic, monotonic_ns
 from typing import Protocol
+
+from opensips_py.server.process import this
 
 DATAGRAM = 65535
 """Largest UDP datagram in bytes."""
@@ -89,7 +90,7 @@ class SharedQueue:
         if self._colleagues and self._is_cared_for():
             self._own.watching_since_ns = 0
             self._reactor.remove(self._fd)
-            now = monotonic()
+            now = this.clock.now()
             self._rested_until = now + (LONGEST_REST if now - self._rested_until < LONGEST_REST else REST)
             self._reactor.call_at(self._rested_until, self._watch)
             return
@@ -97,10 +98,10 @@ class SharedQueue:
         try:
             for _ in range(BURST):
                 data, address = recvfrom(DATAGRAM)
-                own.reading_since_ns = monotonic_ns()
+                own.reading_since_ns = this.clock.ticks()
                 receive(data, address)
         except BlockingIOError:
-            own.emptied_ns = monotonic_ns()
+            own.emptied_ns = this.clock.ticks()
         except ConnectionRefusedError:  # an ICMP error of an earlier datagram
             pass
         finally:
@@ -108,9 +109,9 @@ class SharedQueue:
 
     def _watch(self) -> None:
         # whoever says to watch since before this has been put in before this process: the kernel's order
-        self._before = monotonic_ns()
+        self._before = this.clock.ticks()
         self._reactor.add_shared(self._fd, self._readable)
-        self._own.watching_since_ns = monotonic_ns()
+        self._own.watching_since_ns = this.clock.ticks()
 
     def _is_cared_for(self) -> bool:
         """Whether a colleague keeps up, and reads or is about to.
@@ -118,7 +119,7 @@ class SharedQueue:
         The kernel asks first who watches longest, and wakes the first one that sleeps. So whoever watches for longer than this
         process did not sleep: it comes to the socket without being woken.
         """
-        now = monotonic_ns()
+        now = this.clock.ticks()
         for colleague in self._colleagues:
             if now - colleague.emptied_ns < KEEPS_UP:
                 since = colleague.reading_since_ns

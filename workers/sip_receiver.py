@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from functools import partial
 
@@ -78,19 +77,19 @@ def drain(child: Child, has_work: Callable[[], bool] = lambda: False) -> None:
     """
     boxes = child.shared.mailboxes
     this.draining = True
-    deadline = time.monotonic() + drain_seconds()
+    deadline = this.clock.now() + drain_seconds()
 
     def is_sending() -> bool:
         return has_work() or (boxes is not None and boxes.unsent)
 
     def look() -> None:
-        late = time.monotonic() - deadline
+        late = this.clock.now() - deadline
         if late >= 0 and len(this.engine):
             this.engine.answer_parked(503, "Service Unavailable")
         idle = late >= 0 or not (len(this.engine) or outbox.under_way)
         if idle and (late >= LAST_WORDS or not (_is_needed() or child.fd_line.unread or is_sending())):
             child.reactor.stop()
         else:
-            child.reactor.call_at(time.monotonic() + 0.02, look)
+            child.reactor.call_at(this.clock.now() + 0.02, look)
 
     look()

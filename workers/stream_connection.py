@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import os
 import socket
-import time
 from collections import deque
 from enum import IntEnum
 from typing import Any, Protocol
@@ -67,7 +66,7 @@ class _Waiting:
 
     def __init__(self, data: bytes, written: int) -> None:
         self.data, self.written = data, written
-        self.since = time.monotonic()
+        self.since = this.clock.now()
 
 
 class _All:
@@ -119,7 +118,7 @@ class Connection:
         """Addresses that it is known by in the store."""
         self.last_try = False
         """It carries messages for which another connection has broken already."""
-        self.active = time.monotonic()
+        self.active = this.clock.now()
         """When something was read or written last."""
         self.keep_until = 0.0
         """It is not closed before that time for being idle."""
@@ -157,7 +156,7 @@ class Connection:
     def connect(self, seconds: float) -> None:
         """Wait until the connection is established, at most so long."""
         this.reactor.add(self.fd, WRITE, self._event)
-        self._timer = this.reactor.call_at(time.monotonic() + seconds, lambda: self.end("no connection in time", retry=False))
+        self._timer = this.reactor.call_at(this.clock.now() + seconds, lambda: self.end("no connection in time", retry=False))
 
     def _connected(self) -> None:
         code = self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
@@ -170,7 +169,7 @@ class Connection:
             return  # an event of another connection that had this descriptor
         self._stop_timer()
         this.reactor.remove(self.fd)
-        self.active = time.monotonic()
+        self.active = this.clock.now()
         self.open()
         self._spare = len(self._waiting)
         self._flush()
@@ -218,7 +217,7 @@ class Connection:
         if not data:
             self.end("closed by the peer", retry=True)
             return
-        self.active = time.monotonic()
+        self.active = this.clock.now()
         self._framer.receive(data)
         self._process()
 
@@ -249,7 +248,7 @@ class Connection:
                 receive_message(message, address, listen)
                 this.reactor.beside = None
             if framer.left:
-                now = time.monotonic()
+                now = this.clock.now()
                 if not end:
                     end = now + TURN_SECONDS
                 elif now >= end:
@@ -320,7 +319,7 @@ class Connection:
                 self._end_later(error.strerror or "cannot be written")
                 return
             if written == len(data):
-                self.active = time.monotonic()
+                self.active = this.clock.now()
                 return
             this.reactor.modify(self.fd, READ | WRITE)
             self._let_go()
@@ -359,7 +358,7 @@ class Connection:
 
     def _begin_wait(self) -> None:
         if not tuning.asynchronous and self._timer is None:
-            self._timer = this.reactor.call_at(time.monotonic() + tuning.send_timeout, self._too_slow)
+            self._timer = this.reactor.call_at(this.clock.now() + tuning.send_timeout, self._too_slow)
 
     def _too_slow(self) -> None:
         self.end(f"the peer has read nothing for {tuning.send_timeout * 1000:.0f} ms (tcp_send_timeout)", retry=False)
@@ -376,7 +375,7 @@ class Connection:
             except OSError as error:
                 self.end(error.strerror or "cannot be written", retry=True)
                 return
-            self.active = time.monotonic()
+            self.active = this.clock.now()
             self._stop_timer()
             if first.written < len(first.data):
                 break
@@ -394,7 +393,7 @@ class Connection:
 
     def _report_slow(self, message: _Waiting) -> None:
         threshold = this.program.settings.tcp_threshold
-        took = (time.monotonic() - message.since) * 1e6
+        took = (this.clock.now() - message.since) * 1e6
         if threshold and took > threshold:
             to = f"{self.address[0]}:{self.address[1]}"
             log(WARNING, "core", "log_expiry", f"threshold exceeded : tcp took too long - {took:.0f} us. Destination : {to}")
@@ -416,7 +415,7 @@ class Connection:
 
     def prolong(self, seconds: float) -> None:
         """Keep it open for so long."""
-        self.keep_until = max(self.keep_until, time.monotonic() + seconds)
+        self.keep_until = max(self.keep_until, this.clock.now() + seconds)
         row = self.row()
         try:
             with this.store.batch() as batch:

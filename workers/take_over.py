@@ -16,6 +16,7 @@ from opensips_py.engine import parked as parking
 from opensips_py.engine.parked import ParkedHead
 from opensips_py.engine.take_over import Name, leaves, owner_of, stuck_key
 from opensips_py.server.log import NOTICE, WARNING, log
+from opensips_py.server.process import this
 from workers.linux import is_runnable, is_stopped
 
 STUCK_SECONDS = 0.06
@@ -124,7 +125,7 @@ class Ledger:
 
 
 def is_stuck(status: Status, now: int, runnable: Callable[[], bool]) -> bool:
-    """Whether a process has been in one callback (``now``: time.monotonic_ns()) for longer than its operations can wait."""
+    """Whether a process has been in one callback (``now``: this.clock.ticks()) for longer than its operations can wait."""
     busy = status.busy_since_ns
     limit = STUCK_SECONDS + status.parked * STUCK_SECONDS_EACH
     if not busy or now - busy <= limit * 1e9:
@@ -162,7 +163,7 @@ class TakeOver(Generic[W]):
 
     def receivers(self, but: Name | None = None) -> list[W]:
         """Receivers that can take work: alive, and neither stuck nor stopped themselves."""
-        limit = time.monotonic_ns() - int(STUCK_SECONDS * 1e9)
+        limit = this.clock.ticks() - int(STUCK_SECONDS * 1e9)
         found = []
         for worker in self._workers():
             if worker.receives and worker.name != but:
@@ -177,14 +178,14 @@ class TakeOver(Generic[W]):
         """Give its work to others. ``unsettled``: the transaction whose script it was running."""
         if unsettled is not None:
             self.interrupted.append(unsettled)
-        lately = time.monotonic() - TOLD_SECONDS
+        lately = this.clock.now() - TOLD_SECONDS
         self.interrupted += [key for told, key in worker.interrupted if told > lately]
         self.from_dead()
 
     def from_dead(self) -> None:
         """Give away what no living process drives, the transactions that died with a script first."""
         receivers = self.receivers()
-        now = time.monotonic()
+        now = this.clock.now()
         while receivers and self.interrupted:
             key = self.interrupted.pop()
             taker = receivers[0]
@@ -207,7 +208,7 @@ class TakeOver(Generic[W]):
             if worker.status.parked or worker.name in takers:
                 waiting = True
                 busy = worker.status.busy_since_ns
-                if is_stuck(worker.status, time.monotonic_ns(), partial(is_runnable, worker.pid)):
+                if is_stuck(worker.status, this.clock.ticks(), partial(is_runnable, worker.pid)):
                     self.from_stuck(worker, busy)
         return waiting
 
@@ -233,7 +234,7 @@ class TakeOver(Generic[W]):
         if epoch is None:
             return
         if busy:
-            log(WARNING, "core", "async", f"process {worker} has been busy for {(time.monotonic_ns() - busy) / 1e6:.0f} ms")
+            log(WARNING, "core", "async", f"process {worker} has been busy for {(this.clock.ticks() - busy) / 1e6:.0f} ms")
 
         def lost(token: bytes, record: ParkedHead) -> bool:
             # the second: it has not even read that it was given the operation

@@ -253,12 +253,12 @@ class TcpReceiver:
     def _watch(self) -> None:
         if not self._looking:
             self._looking = True
-            self._reactor.call_at(time.monotonic() + LOOK_SECONDS, self._look)
+            self._reactor.call_at(this.clock.now() + LOOK_SECONDS, self._look)
 
     def _look(self) -> None:
         self._looking = False
         settings = this.program.settings
-        now = time.monotonic()
+        now = this.clock.now()
         for connection in list(self.by_number.values()):
             connection.look_after(now, settings.tcp_connection_lifetime, settings.tcp_max_msg_time)
         if self.by_number:
@@ -301,7 +301,7 @@ class TcpReceiver:
 
     @staticmethod
     def _description(connection: Connection) -> dict[str, Any]:
-        ends = connection.ends_at(this.program.settings.tcp_connection_lifetime) - time.monotonic() + time.time()
+        ends = connection.ends_at(this.program.settings.tcp_connection_lifetime) - this.clock.now() + this.clock.wall()
         told: dict[str, Any] = {
             "ID": connection.number,
             "Type": connection.listen.proto,

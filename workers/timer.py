@@ -7,7 +7,6 @@ same store transaction as its effect: a timer process that is killed is replaced
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -49,7 +48,7 @@ class Duty:
 
     def begin(self) -> None:
         """Look for due timers from now on, and run timer routes."""
-        self._status.timers_ns = time.monotonic_ns()
+        self._status.timers_ns = this.clock.ticks()
         self._call(0.0, self._tick)
         self._call(uac_reply.SWEEP_SECONDS, self._sweep)
         self._routes.begin()
@@ -64,13 +63,13 @@ class Duty:
         self._status.timers_ns = 0
 
     def _call(self, seconds: float, callback: Callable[[], None]) -> None:
-        self._timers[callback] = self._reactor.call_at(time.monotonic() + seconds, callback)
+        self._timers[callback] = self._reactor.call_at(this.clock.now() + seconds, callback)
 
     def _tick(self) -> None:
         # before, not behind it: a failure route that waits in line (t_relay) must not hold up everybody else's timers
         self._call(self._pause, self._tick)
-        self._status.timers_ns = time.monotonic_ns()
-        timers.fire_due(time.monotonic())
+        self._status.timers_ns = this.clock.ticks()
+        timers.fire_due(this.clock.now())
 
     def _sweep(self) -> None:
         self._call(uac_reply.SWEEP_SECONDS, self._sweep)
@@ -115,12 +114,12 @@ class _TimerRoutes:
 
     def _repeat(self, name: str, interval: int) -> None:
         reactor, timers = self._reactor, self._timers
-        due = time.monotonic() + interval
+        due = this.clock.now() + interval
 
         def run() -> None:
             nonlocal due
             # a run that took longer than the interval is not made up for: the next one is due an interval later
-            due = max(due + interval, time.monotonic())
+            due = max(due + interval, this.clock.now())
             timers[name, interval] = reactor.call_at(due, run)
             ctx = report_context(RouteKind.TIMER)
             ctx.route_name = name

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from ipc.counters import SlotStatus
 from opensips_py.server.log import NOTICE, WARNING, log
+from opensips_py.server.process import this
 from workers.linux import is_runnable, stopped_by_signal
 
 LATE_SECONDS = 1.0
@@ -49,7 +49,7 @@ class TimerWatch:
         if timer is not None and not _is_late(timer):
             self._dismiss(alive)
             return
-        now = time.monotonic()
+        now = this.clock.now()
         deputy = self._deputy
         if deputy is None or not alive(deputy) or (now - self._told > LATE_SECONDS and _is_late(deputy)):
             self._dismiss(alive)
@@ -79,7 +79,7 @@ class TimerWatch:
 
 def _silence(worker: Worker) -> float:
     """Seconds since it last looked for timers, or since it was started."""
-    return time.monotonic() - max(worker.status.timers_ns / 1e9, worker.started)
+    return this.clock.now() - max(worker.status.timers_ns / 1e9, worker.started)
 
 
 def _is_late(worker: Worker) -> bool:

@@ -11,7 +11,6 @@ vanishes without a word is noticed by the kernel (``Stream`` has keep-alive).
 
 from __future__ import annotations
 
-import time
 from typing import Any, Generic, Protocol, TypeVar
 
 from opensips_py.clients.pools import BackOff, Fullness, PoolStatistics, Queue
@@ -40,7 +39,7 @@ class PooledConnection(Protocol):
     stream: Stream
     idle_since: float
     give_up_at: float
-    """``time.monotonic()`` at which connecting has taken too long."""
+    """``this.clock.now()`` at which connecting has taken too long."""
 
     def fileno(self) -> int:
         """What to wait for while it is being connected."""
@@ -238,7 +237,7 @@ class ConnectionPool(Generic[C]):
         self.idle.append(connection)
         self._statistics.connections_idle.add()
         if self.idle_seconds:
-            connection.idle_since = time.monotonic()
+            connection.idle_since = this.clock.now()
             if self._closing is None:
                 self._closing = this.reactor.call_at(connection.idle_since + self.idle_seconds, self.close_idle)
 
@@ -246,7 +245,7 @@ class ConnectionPool(Generic[C]):
         """Close what nobody has used for long."""
         self._closing = None
         idle = self.idle
-        before = time.monotonic() - self.idle_seconds
+        before = this.clock.now() - self.idle_seconds
         old = [connection for connection in idle if connection.idle_since <= before]
         del idle[: len(old)]  # the last used are on top
         for connection in old:
@@ -349,7 +348,7 @@ class ConnectionPool(Generic[C]):
             _Probe(self, self._begin())
         else:
             self._probing = True
-            this.reactor.call_at(max(self._back_off.retry_at, time.monotonic() + BACK_OFF[0]), self._probe)
+            this.reactor.call_at(max(self._back_off.retry_at, this.clock.now() + BACK_OFF[0]), self._probe)
 
     def probe_failed(self, connection: C, error: Exception) -> None:
         """An attempt of the pool's own has failed."""
@@ -374,7 +373,7 @@ class ConnectionPool(Generic[C]):
         }
 
     def _warn(self, text: str) -> None:
-        now = time.monotonic()
+        now = this.clock.now()
         if not self.down and now - self._warned >= _WARN_EVERY:
             self._warned = now
             log(WARNING, self.module, "connection", text)

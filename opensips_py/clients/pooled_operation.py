@@ -47,7 +47,7 @@ class PooledOperation(Operation, Generic[C]):
         self._queued = False
         self._room = False
         self._limit: float | None = None
-        """``time.monotonic()`` at which the operation ends, whatever it is doing."""
+        """``this.clock.now()`` at which the operation ends, whatever it is doing."""
 
     def _send(self, connection: C) -> Done | None:
         """Put the question into ``_unsent`` and ``_write()`` it; set the deadline for the answer, and ``fd_key``."""

@@ -7,12 +7,12 @@ module), and the management command ``async_pools`` shows every pool of every pr
 from __future__ import annotations
 
 import random
-import time
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 from opensips_py.script.declarations import Module, Statistic
+from opensips_py.server.process import this
 
 W = TypeVar("W")
 
@@ -28,7 +28,7 @@ class BackOff:
         self._first, self._longest = first, longest
         self._failures = 0
         self.retry_at = 0.0
-        """``time.monotonic()`` before which nobody should try; 0: the server is not known to be down."""
+        """``this.clock.now()`` before which nobody should try; 0: the server is not known to be down."""
 
     @property
     def failing(self) -> bool:
@@ -38,11 +38,11 @@ class BackOff:
     @property
     def holds(self) -> bool:
         """It is too early for another attempt."""
-        return self._failures > 0 and time.monotonic() < self.retry_at
+        return self._failures > 0 and this.clock.now() < self.retry_at
 
     def failed(self) -> None:
         """An attempt has failed. Those that were under way at the same time count as one."""
-        now = time.monotonic()
+        now = this.clock.now()
         if now < self.retry_at:
             return
         self.retry_at = now + min(self._longest, self._first * 2**self._failures) * random.uniform(0.5, 1.0)

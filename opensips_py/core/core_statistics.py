@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import socket
 import struct
-import time
 from collections.abc import Callable, Iterable, Iterator
 
 from opensips_py.dns import resolver
@@ -19,17 +18,17 @@ from opensips_py.server import traffic
 from opensips_py.server.process import this
 from opensips_py.server.statistics import registry
 
-_started = time.monotonic()
+_started = this.clock.now()
 
 
 def begin() -> None:
     """The server starts now: ``timestamp`` counts from here."""
     global _started
-    _started = time.monotonic()
+    _started = this.clock.now()
 
 
 core = Module("core", doc="Statistics of the core that are computed")
-core.statistic("timestamp", doc="seconds since the start", gauge=lambda: int(time.monotonic() - _started))
+core.statistic("timestamp", doc="seconds since the start", gauge=lambda: int(this.clock.now() - _started))
 
 net = traffic.net
 net.statistic("waiting_udp", doc="bytes received that no process has read yet", gauge=lambda: waiting("udp"))

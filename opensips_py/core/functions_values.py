@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import time
-
 from opensips_py.core.core_module import module
 from opensips_py.script.context import Context
 from opensips_py.script.declarations import ALL, Var
+from opensips_py.server.process import this
 
 
 @module.function(routes=ALL)
@@ -36,7 +35,7 @@ def construct_uri(ctx: Context, proto: str, user: str, domain: str, port: str, p
 @module.function(routes=ALL)
 def get_timestamp(ctx: Context, seconds: Var, microseconds: Var) -> int:
     """The time: seconds since 1970, and microseconds."""
-    now = time.time_ns() // 1000
+    now = int(this.clock.wall() * 1e6)
     seconds.set(ctx, now // 1000000)
     microseconds.set(ctx, now % 1000000)
     return 1

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from opensips_py.engine import parked as parking
@@ -44,7 +43,7 @@ def async_list(function: str | None = None, limit: int = LISTED) -> dict[str, An
         if function is None or record.function == function:
             count += 1
             if len(operations) < limit:
-                operations.append(_shown(token, record, time.monotonic()))
+                operations.append(_shown(token, record, this.clock.now()))
     return {"Count": count, "Operations": operations}
 
 
@@ -99,7 +98,7 @@ def async_cancel(token: str) -> Later:
     except ValueError:
         raise MIError(400, "a token is hexadecimal") from None
     later = Later()
-    until = time.monotonic() + _CANCEL_SECONDS
+    until = this.clock.now() + _CANCEL_SECONDS
 
     def ask() -> None:
         if this.store.get(parking.PREFIX + key) is None:
@@ -110,8 +109,8 @@ def async_cancel(token: str) -> Later:
     def told(answers: Any, error: str | None) -> None:
         if any((answers or {}).values()):
             later.done("OK")
-        elif time.monotonic() < until:
-            this.reactor.call_at(time.monotonic() + _PAUSE, ask)
+        elif this.clock.now() < until:
+            this.reactor.call_at(this.clock.now() + _PAUSE, ask)
         else:
             later.failed(MIError(500, "the process that drives the operation does not answer"))
 
@@ -139,15 +138,15 @@ def async_pools() -> Later:
     wait, what was opened, failed, retried and refused since the process started, and whether the server is reached."""
     later = Later()
     found: dict[int, list[dict[str, Any]]] = {}
-    until = time.monotonic() + _POOLS_SECONDS
+    until = this.clock.now() + _POOLS_SECONDS
 
     def ask() -> None:
         this.control.send_all("async_pools", {}, told, _ANSWER_SECONDS)
 
     def told(answers: Any, error: str | None) -> None:
         found.update((int(slot), rows) for slot, rows in (answers or {}).items())
-        if len(found) < len(this.kinds) and time.monotonic() < until:  # who is just starting cannot be reached yet
-            this.reactor.call_at(time.monotonic() + _PAUSE, ask)
+        if len(found) < len(this.kinds) and this.clock.now() < until:  # who is just starting cannot be reached yet
+            this.reactor.call_at(this.clock.now() + _PAUSE, ask)
             return
         rows = [{"Process": slot, **row} for slot, rows in found.items() for row in rows]
         later.done({"Pools": sorted(rows, key=lambda row: (row["Destination"], row["Process"]))})

@@ -43,7 +43,7 @@ def modules() -> list[Module]:
 @module.mi("uptime")
 def uptime() -> dict[str, str]:
     """Time of day, start of the server, and seconds between them."""
-    now = time.time()
+    now = this.clock.now()
     return {
         "Now": time.ctime(now),
         "Up since": time.ctime(this.started_at),
@@ -236,15 +236,15 @@ def list_tcp_conns() -> Later:
     nothing moves until then), the process that owns it, Alias port if it has any."""
     later = Later()
     wanted = {str(slot) for slot in receivers()}
-    until = time.monotonic() + LISTING_SECONDS
+    until = this.clock.now() + LISTING_SECONDS
 
     def ask() -> None:
         this.control.send_all("connections", {}, told)
 
     def told(answers: Any, error: str | None) -> None:
         answers = answers or {}
-        if wanted - answers.keys() and time.monotonic() < until:  # who is just starting cannot be reached yet
-            this.reactor.call_at(time.monotonic() + 0.05, ask)
+        if wanted - answers.keys() and this.clock.now() < until:  # who is just starting cannot be reached yet
+            this.reactor.call_at(this.clock.now() + 0.05, ask)
             return
         later.done({"Connections": [found for slot in sorted(answers, key=int) for found in answers[slot]]})
 

@@ -10,7 +10,6 @@ A process that starts meanwhile asks the attendant whether its routes are still 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -58,7 +57,7 @@ def reload_routes(send_all: SendAll | None = None) -> Later:
     later = Later()
     everybody = {str(slot) for slot in range(len(this.kinds))}
     arguments = {"generation": this.program.generation + 1, "text": msgspec.to_builtins(text)}
-    until = time.monotonic() + SECONDS
+    until = this.clock.now() + SECONDS
 
     send = this.control.send_all if send_all is None else send_all
 
@@ -69,8 +68,8 @@ def reload_routes(send_all: SendAll | None = None) -> Later:
         late = sorted(everybody - set(answers or {}), key=int)
         if error is None and not late:
             later.done("OK")
-        elif time.monotonic() < until:  # who is just starting cannot be reached yet
-            this.reactor.call_at(time.monotonic() + PAUSE, tell)
+        elif this.clock.now() < until:  # who is just starting cannot be reached yet
+            this.reactor.call_at(this.clock.now() + PAUSE, tell)
         else:
             why = error or f"process {', '.join(late)} has not answered yet"
             log(WARNING, "core", "reload_routes", why)

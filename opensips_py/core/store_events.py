@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 from opensips_py.core.core_module import module
 from opensips_py.evi import events
 from opensips_py.server.guard import report_error
@@ -31,7 +29,7 @@ def watch() -> None:
     """The timer process looks."""
     if this.kind == "timer" and this.program.settings.event_shm_threshold:
         _Watch.told = 0
-        this.reactor.call_at(time.monotonic() + SECONDS, _look)
+        this.reactor.call_at(this.clock.now() + SECONDS, _look)
 
 
 def _look() -> None:
@@ -39,7 +37,7 @@ def _look() -> None:
         compare()
     except Exception as error:  # the next look may succeed
         report_error(error, "core")
-    this.reactor.call_at(time.monotonic() + SECONDS, _look)
+    this.reactor.call_at(this.clock.now() + SECONDS, _look)
 
 
 def compare() -> None:

@@ -6,7 +6,6 @@ A module derives a class from :class:`Query` for each of its functions. It serve
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -19,6 +18,7 @@ from opensips_py.engine.background import Background
 from opensips_py.engine.lost_operation import LostOperation, close_all
 from opensips_py.engine.operation import Done, Operation
 from opensips_py.server.log import ERROR, log
+from opensips_py.server.process import this
 
 
 class _Frozen(msgspec.Struct, array_like=True):
@@ -255,5 +255,5 @@ def ask(
     with the process. ``once``: as for :class:`Query`.
     """
     query = _Background(database, statement, once=once)
-    query.deadline = time.monotonic() + seconds
+    query.deadline = this.clock.now() + seconds
     Background(query, lambda done: then(query.result))

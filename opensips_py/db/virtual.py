@@ -9,7 +9,6 @@ A database that did not answer comes last for a while. One that has refused a st
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -51,7 +50,7 @@ class Member:
     key: bytes
     """In the store, while it is switched off."""
     down_until: float = 0.0
-    """``time.monotonic()`` up to which it comes last in this process; 0: it works."""
+    """``this.clock.now()`` up to which it comes last in this process; 0: it works."""
 
     @property
     def database(self) -> Database:
@@ -68,7 +67,7 @@ class Member:
         """It did not answer."""
         if not self.down_until:
             log(WARNING, "db_virtual", "query", f"{self.database.name} cannot be used; it comes last for a while")
-        self.down_until = time.monotonic() + settings.probe_time
+        self.down_until = this.clock.now() + settings.probe_time
 
     def worked(self) -> None:
         """It did."""
@@ -100,7 +99,7 @@ class DatabaseSet:
             first = self.turn % len(order)
             self.turn += 1
             order = order[first:] + order[:first]
-        now = time.monotonic()
+        now = this.clock.now()
         usable = [number for number in order if self.members[number].switched_on]
         return sorted(usable, key=lambda number: self.members[number].down_until > now)
 

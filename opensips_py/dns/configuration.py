@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from dataclasses import dataclass, field
 
 from opensips_py.script.name_servers import PORT, Server, server_of
@@ -104,7 +103,7 @@ class Current:
     def get(self) -> Configuration:
         """Read what has changed."""
         settings = this.program.settings
-        now = time.monotonic()
+        now = this.clock.now()
         if self._configuration is None or settings is not self._settings or now >= self._look_at:
             self._look_at = now + LOOK_AGAIN
             try:

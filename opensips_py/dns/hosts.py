@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
-import time
+
+from opensips_py.server.process import this
 
 HOSTS = "/etc/hosts"
 LOOK_AGAIN = 1.0
@@ -25,7 +26,7 @@ class Hosts:
 
         A name in it has nothing else: whoever writes it there wants that address, whatever SRV or NAPTR records say.
         """
-        now = time.monotonic()
+        now = this.clock.now()
         if now >= self._look_at:
             self._look_at = now + LOOK_AGAIN
             self._look()

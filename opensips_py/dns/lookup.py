@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import socket
-import time
 from collections.abc import Callable, Sequence
 
 import msgspec
@@ -131,7 +130,7 @@ class Location(Operation):
         if not missing:
             return True
         if usable and self.deadline is None:
-            self.deadline = time.monotonic() + FURTHER
+            self.deadline = this.clock.now() + FURTHER
         self._waiting.ask(missing)
         return False
 

@@ -10,7 +10,6 @@ import heapq
 import itertools
 import os
 import select
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -107,15 +106,15 @@ class Resolver:
         kept = self._answers.get(question)
         if kept is None:
             return None
-        if kept[0] <= time.monotonic():
+        if kept[0] <= this.clock.now():
             self._drop(question)
             return None
         return kept[1]
 
     def until(self, question: Question) -> float:
-        """``time.monotonic()`` up to which what is :meth:`known` holds."""
+        """``this.clock.now()`` up to which what is :meth:`known` holds."""
         kept = self._answers.get(question)
-        return time.monotonic() + FROM_FILE if kept is None else kept[0]
+        return this.clock.now() + FROM_FILE if kept is None else kept[0]
 
     def _keep(self, question: Question, answer: Answer, now: float) -> None:
         answers = self._answers
@@ -143,7 +142,7 @@ class Resolver:
         if under_way is not None:
             under_way.waiters.append(waiter)
             return
-        now = time.monotonic()
+        now = this.clock.now()
         configuration = self._current.get()
         look_up = _LookUp(question, configuration.candidates(question.name), now)
         look_up.waiters.append(waiter)
@@ -212,7 +211,7 @@ class Resolver:
         return -1 if self._epoll is None else self._epoll.fileno()
 
     def deadline(self) -> float | None:
-        """``time.monotonic()`` at which :meth:`run` has something to do at the latest; None: nothing is under way."""
+        """``this.clock.now()`` at which :meth:`run` has something to do at the latest; None: nothing is under way."""
         heap = self._deadlines
         while heap:
             at, _, look_up, exchange = heap[0]
@@ -223,7 +222,7 @@ class Resolver:
 
     def run(self) -> None:
         """Take what has come, lose patience where it is time. Never blocks; may be called without need."""
-        now = time.monotonic()
+        now = this.clock.now()
         if self._epoll is not None and self._by_fd:
             for fd, _ in self._epoll.poll(0):
                 look_up = self._by_fd.get(fd)

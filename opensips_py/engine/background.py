@@ -5,7 +5,6 @@ It is not parked: when its process dies it is gone, as whoever asked is.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -63,7 +62,7 @@ class Background:
             this.reactor.cancel(self._timer)
             self._timer = None
         if op.deadline is not None:
-            self._timer = this.reactor.call_at(max(op.deadline, time.monotonic()), self._late)
+            self._timer = this.reactor.call_at(max(op.deadline, this.clock.now()), self._late)
 
     def _unwatch(self) -> None:
         if self._fd >= 0:

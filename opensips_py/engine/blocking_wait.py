@@ -17,7 +17,7 @@ class Served(Protocol):
     """What goes on beside the operation that the process waits for."""
 
     def deadline(self) -> float | None:
-        """``time.monotonic()`` at which it has something to do; None: it is idle."""
+        """``this.clock.now()`` at which it has something to do; None: it is idle."""
 
     def fileno(self) -> int:
         """Readable when it has something to do; negative: none."""
@@ -31,11 +31,11 @@ served: list[Callable[[], Served]] = []
 
 
 def drive(op: Operation, limit: float | None = None) -> Done:
-    """Start an operation and wait until it is done, or ``limit`` (time.monotonic()) has passed. Holds up the process."""
+    """Start an operation and wait until it is done, or ``limit`` (this.clock.now()) has passed. Holds up the process."""
     done = op.start()
     while done is None:
         fd, deadline = op.fileno(), earliest(op.deadline, limit)
-        left = None if deadline is None else deadline - time.monotonic()
+        left = None if deadline is None else deadline - this.clock.now()
         if left is not None and left <= 0:
             return expire(op, limit)
         if fd < 0:
@@ -51,13 +51,13 @@ def drive(op: Operation, limit: float | None = None) -> Done:
 
 
 def limit_of(op: Operation, seconds: float | None, where: str) -> float | None:
-    """``time.monotonic()`` at which the engine ends the operation, from what the statement or ``async_timeout`` says."""
+    """``this.clock.now()`` at which the engine ends the operation, from what the statement or ``async_timeout`` says."""
     if seconds is not None and seconds < 0:
         log(ERROR, "core", "async", f"{where}: the time limit is not a number of seconds; async_timeout holds")
         seconds = None
     if seconds is None:
         seconds = this.program.settings.async_timeout.of(op.name, op.takes_default_deadline)
-    return time.monotonic() + seconds if seconds else None
+    return this.clock.now() + seconds if seconds else None
 
 
 def expire(op: Operation, limit: float | None) -> Done:
@@ -83,7 +83,7 @@ def wait_ready(fd: int, wants: int, deadline: float | None) -> bool:
             deadline = earliest(deadline, until)
             if other.fileno() >= 0:
                 poll.register(other.fileno(), select.POLLIN)
-    ready = poll.poll(None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000 + 1)
+    ready = poll.poll(None if deadline is None else max(0.0, deadline - this.clock.now()) * 1000 + 1)
     for other in busy:
         other.run()
     return any(descriptor == fd for descriptor, _ in ready)

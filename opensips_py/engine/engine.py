@@ -18,7 +18,6 @@ suspended: :mod:`opensips_py.engine.continuation`.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 from opensips_py.engine import continuation as continuations
@@ -238,7 +237,7 @@ class Engine:
             function=op.name,
             route=route,
             mode=mode,
-            started=time.monotonic(),
+            started=this.clock.now(),
             deadline=earliest(op.deadline, limit),
             owner=this.slot,
             incarnation=this.incarnation,
@@ -435,7 +434,7 @@ class Engine:
                 this.reactor.unwind(running.place)
             return
         running.op.close()
-        took = time.monotonic() - record.started
+        took = this.clock.now() - record.started
         count(record.function, done.rc, took)
         if count is counted.ended_late:
             _observed(TIMEOUT, token, record, took)
@@ -473,7 +472,7 @@ class Engine:
         if not self.tenure.take(token, owner, record):
             op.forget()
             return
-        _observed(TAKEOVER, token, record, time.monotonic() - record.started)
+        _observed(TAKEOVER, token, record, this.clock.now() - record.started)
         running = Running(token, op, record, None, record.epoch)
         running.journaled = len(rows)
         # nobody is left to whom an operation of await() means anything: its request is answered at once

@@ -99,7 +99,7 @@ class Operation:
     refreeze: bool = False
     """The operation sets it in advance() when state and journal no longer rebuild it: the engine writes freeze() again."""
     deadline: float | None = None
-    """``time.monotonic()`` (one clock for all processes) after which :meth:`expire` is called; None: no limit."""
+    """``this.clock.now()`` (one clock for all processes) after which :meth:`expire` is called; None: no limit."""
     fd_key: str | None = None
     """Name in the fd store of a pooled connection that the operation uses; None: its own descriptors (:meth:`fds`)."""
     changed: Callable[[], None] | None = None

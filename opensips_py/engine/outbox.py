@@ -22,7 +22,6 @@ more what is left.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -65,7 +64,7 @@ class _Item(msgspec.Struct, array_like=True):
     box: str
     data: bytes
     posted: float
-    """time.time(), as the next one."""
+    """this.clock.now(), as the next one."""
     not_before: float
     tries: int
     """How often its delivery has been begun."""
@@ -102,7 +101,7 @@ class Outbox(Generic[T]):
 
     def row(self, item: T) -> Row:
         """The item as an entry to be stored with the change; whoever has stored it calls :func:`deliver`."""
-        now = time.time()
+        now = this.clock.now()
         return _new_key(), _encode(_Item(self.name, _encode(item), now, now, 1, (this.slot, this.incarnation)))
 
     def post(self, item: T) -> None:
@@ -136,7 +135,7 @@ _number = 0
 def _new_key() -> bytes:
     """A key that no other process makes, and none before: microseconds, and the slot. Items are in the order of their making."""
     global _number
-    _number = max(_number + 1, time.time_ns() // 1000)
+    _number = max(_number + 1, int(this.clock.now() * 1e6))
     return PREFIX + ((_number << 10 | this.slot & 0x3FF) & 0x7FFFFFFFFFFFFFFF).to_bytes(8, "big")
 
 
@@ -156,7 +155,7 @@ def deliver(key: bytes, value: bytes) -> None:
     if isinstance(outcome, Operation):
         under_way.add(key)
         if outcome.deadline is None:
-            outcome.deadline = time.monotonic() + TRY_SECONDS
+            outcome.deadline = this.clock.now() + TRY_SECONDS
         Background(outcome, lambda done: _delivered(box, key, item, done))
     else:
         _delivered(box, key, item, Done(1 if outcome is None else outcome))
@@ -168,7 +167,7 @@ under_way: set[bytes] = set()
 
 def _delivered(box: Outbox[Any], key: bytes, item: _Item, done: Done) -> None:
     under_way.discard(key)
-    now = time.time()
+    now = this.clock.now()
     try:
         if done.rc >= 0:
             if Noted.row is not None:
@@ -197,7 +196,7 @@ def take(key: bytes, *, last: bool = False) -> None:
         if value is None:
             return
         item = _decode(value)
-        if not last and ((item.runner is not None and _lives(item.runner)) or item.not_before > time.time()):
+        if not last and ((item.runner is not None and _lives(item.runner)) or item.not_before > this.clock.now()):
             return
         item.runner = (this.slot, this.incarnation)
         item.tries += 1
@@ -216,7 +215,7 @@ def sweep() -> None:
     """Deliver what is due again, and what was left by processes that died. For the timer process, once a second."""
     found = this.store.scan(PREFIX, start=_Place.start, limit=SWEEP_AT_ONCE)
     _Place.start = found[-1][0] + b"\0" if len(found) == SWEEP_AT_ONCE else PREFIX
-    now = time.time()
+    now = this.clock.now()
     for key, value in found:
         try:
             item = _decode(value)
@@ -234,14 +233,14 @@ def finish(seconds: float, then: Callable[[], None]) -> None:
 
     ``then`` is called at the end.
     """
-    deadline = time.monotonic() + seconds
+    deadline = this.clock.now() + seconds
     for key, _ in this.store.scan(PREFIX, limit=LAST_AT_ONCE):
         if key not in under_way:
             take(key, last=True)
 
     def look() -> None:
-        if under_way and time.monotonic() < deadline:
-            this.reactor.call_at(time.monotonic() + 0.02, look)
+        if under_way and this.clock.now() < deadline:
+            this.reactor.call_at(this.clock.now() + 0.02, look)
             return
         for key, value in this.store.scan(PREFIX):
             _lose(key, _decode(value))

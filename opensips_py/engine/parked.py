@@ -31,9 +31,9 @@ class ParkedHead(msgspec.Struct, array_like=True):
     mode: str
     """``async``, ``launch``, or ``wait``: the script waits in line and goes on by itself, unless its process dies."""
     started: float
-    """time.monotonic() when it began."""
+    """this.clock.now() when it began."""
     deadline: float | None
-    """time.monotonic() at which it is given up; None: never."""
+    """this.clock.now() at which it is given up; None: never."""
     owner: int
     """Slot of the process that drives it."""
     incarnation: int
@@ -45,7 +45,7 @@ class ParkedHead(msgspec.Struct, array_like=True):
     epoch: int = 0
     """Take-over epoch of the owner when it was parked: only entries older than a take-over are taken."""
     limit: float | None = None
-    """time.monotonic() set by the third argument of async(): holds whatever deadline the operation sets itself."""
+    """this.clock.now() set by the third argument of async(): holds whatever deadline the operation sets itself."""
     text: str | None = None
     """Third argument of launch(): ``$param(1)`` of the report route."""
     where: str = ""

@@ -22,7 +22,6 @@ Here are the rules as functions, and :class:`Tenure`, a process' side of 3, 4 an
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
@@ -93,7 +92,7 @@ class Tenure:
 
     def holds(self) -> bool:
         """False when the attendant has moved the epoch, or is about to. Tells it that this process is not stuck."""
-        self._status.busy_since_ns = time.monotonic_ns()
+        self._status.busy_since_ns = this.clock.ticks()
         return self._status.epoch == self._epoch
 
     def ended(self) -> int | None:

@@ -7,7 +7,6 @@ missed.
 from __future__ import annotations
 
 import struct
-import time
 from collections.abc import Callable, Iterator
 
 from ipc.mailbox import Mailboxes
@@ -68,7 +67,7 @@ class Mailbox:
 
     def _post(self, slot: int, message: bytes) -> None:
         if self._boxes is not None and not self._boxes.post(slot, message):
-            this.reactor.call_at(time.monotonic() + _RETRY, lambda: self._post(slot, message))
+            this.reactor.call_at(this.clock.now() + _RETRY, lambda: self._post(slot, message))
 
 
 mailbox = Mailbox()

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import time
 from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
@@ -45,7 +44,7 @@ class Subscription(msgspec.Struct, array_like=True):
     filters: list[tuple[str, str]]
     """Names of parameters and shell patterns (fnmatch(3)) of their values; all that the event has must match."""
     expires: float | None
-    """``time.monotonic()`` at which it ends; None: never."""
+    """``this.clock.now()`` at which it ends; None: never."""
     owner: int = 0
     """Slot of the process that drives the waiting operation."""
     route: str | None = None
@@ -123,7 +122,7 @@ def of(event: str) -> list[tuple[bytes, Subscription]]:
 
 def deliver(event: str, parameters: Parameters, declared: Sequence[str]) -> list[Subscription]:
     """Tell scripts that wait and other programs; gives the routes that are to be run."""
-    now = time.monotonic()
+    now = this.clock.now()
     notices: list[Subscription] = []
     told: dict[int, list[bytes]] = {}
     for name, subscription in _interested(event, parameters, declared):
@@ -242,13 +241,13 @@ def subscribe(event: str, target: str, seconds: int | None) -> None:
     if seconds == 0:
         this.store.delete(at)
         return
-    expires = None if seconds is None else time.monotonic() + seconds
+    expires = None if seconds is None else this.clock.now() + seconds
     put(at, Subscription([], expires, target=target, seconds=seconds))
 
 
 def sweep() -> int:
     """Remove subscriptions that expired a while ago; their number."""
-    limit = time.monotonic() - KEPT
+    limit = this.clock.now() - KEPT
     removed = 0
     for name, data in this.store.scan(PREFIX):
         expires = _decode(data).expires
@@ -259,7 +258,7 @@ def sweep() -> int:
 
 def shown(event: str) -> list[dict[str, str | int]]:
     """The subscribers of an event for a management command."""
-    now = time.monotonic()
+    now = this.clock.now()
     found: list[dict[str, str | int]] = []
     if (RouteKind.EVENT, event) in this.program.routes:
         found.append({"socket": f"route:{event}", "expire": "never"})

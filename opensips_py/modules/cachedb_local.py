@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator
-from time import monotonic
 
 import msgspec
 
@@ -63,7 +62,7 @@ class Entry(msgspec.Struct, array_like=True):
     """Also here, since one that is too long for the store goes there by its hash."""
     value: bytes
     expires: float
-    """``time.monotonic()``, one clock for all processes; 0: never."""
+    """``this.clock.now()``, one clock for all processes; 0: never."""
 
     def valid(self, now: float) -> bool:
         """Whether it has not expired."""
@@ -98,7 +97,7 @@ class LocalCache:
 
     def store(self, group: str, key: str, value: str, expires: int) -> None:
         """Set a value for ``expires`` seconds; 0: for ever. A new one is refused when the shared store fills up."""
-        until = monotonic() + expires if expires > 0 else 0.0
+        until = this.clock.now() + expires if expires > 0 else 0.0
         entry = Entry(key.encode("latin-1"), value.encode("latin-1"), until)
         name = _key(self.collection(group), key)
         try:
@@ -114,7 +113,7 @@ class LocalCache:
         if data is None:
             return None
         entry = _decode(data)
-        return entry.value.decode("latin-1") if entry.valid(monotonic()) else None
+        return entry.value.decode("latin-1") if entry.valid(this.clock.now()) else None
 
     def remove(self, group: str, key: str) -> None:
         """Delete a value, if there is one."""
@@ -122,7 +121,7 @@ class LocalCache:
 
     def add(self, group: str, key: str, increment: int, expires: int) -> int:
         """Add to a number; one that is there keeps its end."""
-        name, now = _key(self.collection(group), key), monotonic()
+        name, now = _key(self.collection(group), key), this.clock.now()
         with this.store.batch() as batch:
             data = batch.get(name)
             entry = None if data is None else _decode(data)
@@ -178,7 +177,7 @@ def _entries(prefix: bytes) -> Iterator[tuple[bytes, Entry]]:
 
 def remove_expired() -> int:
     """Delete values that have expired; gives their number."""
-    now = monotonic()
+    now = this.clock.now()
     removed = 0
     for name, entry in _entries(PREFIX):
         if entry.valid(now):
@@ -201,9 +200,9 @@ def _start() -> None:
             remove_expired()
         except Exception as error:  # the next turn may succeed
             report_error(error, "cachedb_local")
-        this.reactor.call_at(monotonic() + cache_clean_period.value, tick)
+        this.reactor.call_at(this.clock.now() + cache_clean_period.value, tick)
 
-    this.reactor.call_at(monotonic() + cache_clean_period.value, tick)
+    this.reactor.call_at(this.clock.now() + cache_clean_period.value, tick)
 
 
 def _remove_matching(collection: str, glob: str) -> None:

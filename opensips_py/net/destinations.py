@@ -7,7 +7,6 @@ import re
 import socket as sockets_api
 from collections.abc import Sequence
 from math import inf as NEVER
-from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
 
 from opensips_py.dns.lookup import Location
@@ -44,7 +43,7 @@ _LONGEST_HOST = 255
 _located: dict[tuple[Hop, ListenSocket | None, ListenSocket], Destinations] = {}
 """Destinations whose next hop is an address."""
 _named: dict[tuple[Hop, ListenSocket | None, ListenSocket], tuple[float, Destinations]] = {}
-"""Those of a name, without anything left to chance, and ``time.monotonic()`` up to which they hold."""
+"""Those of a name, without anything left to chance, and ``this.clock.now()`` up to which they hold."""
 
 
 @remembered
@@ -126,7 +125,7 @@ def known_destinations(hop: Hop, preferred: ListenSocket | None, received_on: Li
         )
         return known
     kept = _named.get((hop, preferred, received_on))
-    if kept is not None and kept[0] > monotonic():
+    if kept is not None and kept[0] > this.clock.now():
         return kept[1]
     consulted = _Consulted()
     found = locate(hop, abilities(), consulted.known, draw)

@@ -17,7 +17,6 @@ import socket as sockets
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
-from time import monotonic_ns
 from typing import Any, NamedTuple, Protocol
 from zlib import crc32
 
@@ -83,7 +82,7 @@ class Row(NamedTuple):
     accepted: bool
     """The peer has opened it."""
     keep_until: float
-    """It is not closed for being idle before that time (``time.monotonic()``)."""
+    """It is not closed for being idle before that time (``this.clock.now()``)."""
 
     def pack(self) -> bytes:
         """As it lies in the store."""
@@ -182,7 +181,7 @@ def takes_work(slot: int) -> bool:
     """Whether the process in a slot is there, and not stuck in one callback."""
     status = this.counters.status(slot)
     since: int = status.busy_since_ns
-    return status.connections >= 0 and not 0 < since < monotonic_ns() - STUCK_NS
+    return status.connections >= 0 and not 0 < since < this.clock.ticks() - STUCK_NS
 
 
 # --- sending --------------------------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ import socket
 import time
 from collections.abc import Callable
 
+from ipc.clock import clock
 from opensips_py.server.standard_error import StandardError
 
 ALERT, CRITICAL, ERROR, WARNING, NOTICE, INFO, DBG = -3, -2, -1, 1, 2, 3, 4
@@ -120,7 +121,7 @@ class LogState:
 
     def prefix(self) -> bytes:
         """``Nov 23 10:00:00 [PID] ``, made once per second."""
-        now = int(time.time())
+        now = int(clock.wall())
         if now != self._second:
             self._prefix = time.strftime("%b %e %H:%M:%S [", time.localtime(now)).encode() + b"%d] " % self.pid
             self._second = now
@@ -139,7 +140,7 @@ class LogState:
 
     def allows(self, module: str, function: str, size: int) -> bool:
         """Whether a place may write one more line of so many bytes in this second."""
-        now = int(time.monotonic())
+        now = int(clock.now())
         if self._flooded:
             self._sum_up(now)
         place = module, function
@@ -161,7 +162,7 @@ class LogState:
 
     def sum_up(self) -> None:
         """Say what was left out."""
-        self._sum_up(int(time.monotonic()))
+        self._sum_up(int(clock.now()))
         if self._flooded and self.later is not None:
             self.later(self.sum_up)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ipc.clock import Clock, clock
 from opensips_py.script import ast
 from opensips_py.script.context import Context, ListenSocket
 from opensips_py.script.environment import Environment
@@ -36,7 +37,7 @@ class Reactor(Protocol):
         """Stop watching, before the descriptor is closed. Nothing happens when it is not watched, or not with ``callback``."""
 
     def call_at(self, when: float, callback: Callable[[], None]) -> Any:
-        """Call ``callback`` at ``time.monotonic()`` ``when``; returns a handle for :meth:`cancel`."""
+        """Call ``callback`` at ``this.clock.now()`` ``when``; returns a handle for :meth:`cancel`."""
 
     def cancel(self, handle: Any) -> None: ...
 
@@ -196,6 +197,8 @@ NO_PROGRAM = Program("", ast.Script(), Environment(Settings(), Registry()))
 class Process:
     """The running process. Attributes are set once, at its start; until then they have these values."""
 
+    clock: Clock = clock
+    """What time it is: whatever asks for time asks it."""
     slot: int = 0
     """Number of the process, its ID in MI ``ps``; a replacement of a dead worker gets the same slot."""
     incarnation: int = 0
@@ -207,7 +210,7 @@ class Process:
     counters: Counters
     """Statistics and status of all processes."""
     started_at: float
-    """``time.time()`` of the server's start."""
+    """``this.clock.now()`` of the server's start."""
     argv: list[str]
     """Command line of the server."""
     control: ControlLine

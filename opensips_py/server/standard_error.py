@@ -10,8 +10,9 @@ import os
 import select
 import socket
 import stat
-import time
 from collections.abc import Callable
+
+from ipc.clock import clock
 
 _ANEW = "/proc/self/fd/2"
 _LOOK_SECONDS = 1.0
@@ -40,7 +41,7 @@ class StandardError:
 
     def write(self, line: bytes) -> bool:
         """Write a line; False when there is no room for it now. Raises OSError when nobody will read it."""
-        now = time.monotonic()
+        now = clock.now()
         if not 0 <= now - self._checked < _LOOK_SECONDS:
             self._look()
             self._checked = now

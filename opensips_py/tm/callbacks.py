@@ -9,7 +9,7 @@ A module declares what it keeps with a transaction, as a type, and what is calle
 
     @module.function(routes=R)
     def watch_call(ctx: Context) -> int:
-        calls.set(ctx, Call(time.time()))          # from here on the callbacks below run for it
+        calls.set(ctx, Call(this.clock.now()))          # from here on the callbacks below run for it
         return 1
 
     @calls.on(When.COMPLETED)
@@ -37,7 +37,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from enum import Enum
-from time import monotonic
 from typing import Any, Protocol, TypeVar
 
 import msgspec
@@ -142,7 +141,7 @@ class Moment:
             if not batch.put_new(mark, b""):
                 return
             batch.put(*row)
-            batch.put(rows.row(monotonic() + MARK_SECONDS, mark), rows.DELETE)
+            batch.put(rows.row(this.clock.now() + MARK_SECONDS, mark), rows.DELETE)
         deliver(*row)
 
 

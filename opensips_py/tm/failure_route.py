@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from time import monotonic
-
 import msgspec
 
 from opensips_py.engine import parked as parking
@@ -140,7 +138,7 @@ class FailureRoute(TransactionRoute):
         try:
             rec = tx.record
             if rec is not None:
-                _ended(ctx, tx, rec, self, monotonic())
+                _ended(ctx, tx, rec, self, this.clock.now())
                 commit(tx)
         finally:
             release(tx)
@@ -155,7 +153,7 @@ def try_next_server(tx: Transaction, refused: list[bytes]) -> None:
     if rec is None:
         return
     try:
-        now = monotonic()
+        now = this.clock.now()
         for n, branch in enumerate(rec.branches):
             if branch.state == Uac.CALLING and branch.sent in refused and (branch.further or branch.interval <= settings.t1):
                 winner = machine.send_failed(rec, n, now, tx.out)
@@ -240,7 +238,7 @@ def interrupted(key: bytes) -> None:
     if rec is None:
         return
     try:
-        now = monotonic()
+        now = this.clock.now()
         for n, branch in enumerate(rec.branches):
             if branch.held:  # its onreply route: the reply will come again, or time out
                 machine.not_held_back(rec, n, branch.held, now)

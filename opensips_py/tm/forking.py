@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from random import getrandbits
-from time import monotonic
 
 import msgspec
 
@@ -155,7 +154,7 @@ def _forwarded(ctx: Context, tx: Transaction, work: Forwarding) -> int:
     if refused:
         return refused
     first = len(rec.branches)
-    now = monotonic()
+    now = this.clock.now()
     for branch in work.made[: MAX_BRANCHES - first]:
         if first != work.first:  # others have taken the numbers while it waited (t_inject_branches)
             _number(branch, identity.branch_id(tx.key, len(rec.branches)))
@@ -203,7 +202,7 @@ def inject(ctx: Context, tx: Transaction, rec: Record, cancel: bool) -> int:
     error = _fork(ctx, tx, rec, work)
     current = tx.record
     if cancel and current is not None:
-        now = monotonic()
+        now = this.clock.now()
         for branch in current.branches[:first]:
             if not branch.flags & PHONY:
                 machine.cancel_branch(current, branch, machine.COMPLETED_ELSEWHERE, now, tx.out)
@@ -337,7 +336,7 @@ def _send(tx: Transaction, rec: Record, first: int) -> int:
             return E_SEND
         try:
             for n in refused:
-                machine.send_failed(held, n, monotonic(), [])
+                machine.send_failed(held, n, this.clock.now(), [])
             again = [n for n in refused if held.branches[n].state == Uac.CALLING]
             if all(branch.code == SEND_FAILED for branch in held.branches[first:]):
                 del held.branches[first:]

@@ -1,7 +1,7 @@
 """What each event does to a transaction: functions of (record, event, now), without I/O.
 
 Each function changes the record that it is given and appends what is to be sent to ``out``; nothing is sent before
-the caller has committed the changed record. ``now`` is time.monotonic(). Which state follows which stands in
+the caller has committed the changed record. ``now`` is this.clock.now(). Which state follows which stands in
 :mod:`opensips_py.tm.states`.
 """
 

@@ -134,7 +134,7 @@ class Record(msgspec.Struct, array_like=True):
     """One server transaction with its branches."""
 
     deadline: float
-    """time.monotonic() of the earliest thing to do; NEVER while parked."""
+    """this.clock.now() of the earliest thing to do; NEVER while parked."""
     done: bool
     """Nothing is to be done at ``deadline`` but to delete it."""
     method: str

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from time import monotonic
-
 from opensips_py.dns.rfc3263 import Hop
 from opensips_py.engine.unsettled import unsettled
 from opensips_py.net import destinations
@@ -87,7 +85,7 @@ def cancel(ctx: Context, invite: Transaction) -> int:
             reason = (ctx.msg.value("reason") or reason).strip()
         reason = ctx.slots.get("tm.cancel_reason", reason)
         code, parked = rec.code, bool(rec.flags & PARKED) or rec.failing >= 0
-        now = monotonic()
+        now = this.clock.now()
         if rec.kept is not None:
             callbacks.tell(callbacks.When.CANCELLED, invite, rec, message=ctx.msg)
         winner = machine.cancel_received(rec, reason, now, invite.out)

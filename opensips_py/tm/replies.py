@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from time import monotonic
-
 import msgspec
 
 from opensips_py.dns.rfc3263 import PORT_OPEN, Hop, family_of
@@ -189,7 +187,7 @@ class OnreplyRoute(TransactionRoute):
 
     def unmark(self, ctx: Context, rec: Record) -> None:
         if 0 <= self.branch < len(rec.branches):
-            machine.not_held_back(rec, self.branch, ctx.msg.status, monotonic())
+            machine.not_held_back(rec, self.branch, ctx.msg.status, this.clock.now())
 
     def resume(self, ctx: Context) -> bool:
         server_transaction.resume(ctx)
@@ -240,7 +238,7 @@ def _received(tx: Transaction, rec: Record, n: int, method: str, msg: SipMessage
             commit(tx)
         return
     hooks.received(code)
-    now = monotonic()
+    now = this.clock.now()
     if rec.kept is not None and callbacks.wanted(rec, callbacks.When.REPLY_IN):
         callbacks.tell(callbacks.When.REPLY_IN, tx, rec, code=code, message=msg, branch=n)
     if rec.flags & (RESTORE_FROM | RESTORE_TO | RESTORE_CSEQ):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from time import monotonic
 from typing import Any
 
 from opensips_py.engine.unsettled import unsettled
@@ -243,7 +242,7 @@ def _acknowledge(msg: SipMessage) -> int:
         if rec.code // 100 == 2 and not rec.flags & LOCAL_SUCCESS:
             return -2
         before = rec.retransmit_at
-        machine.acknowledged(rec, monotonic())
+        machine.acknowledged(rec, this.clock.now())
         told = callbacks.tell(callbacks.When.ACK_IN, tx, rec, message=msg)
         if told or rec.retransmit_at != before:
             commit(tx)
@@ -258,7 +257,7 @@ def _ends_soon(key: bytes, index: bytes) -> None:
     if data is None:
         return
     deadline, done = peek(data)
-    end = monotonic() + settings.wt_timer
+    end = this.clock.now() + settings.wt_timer
     if done and deadline > end + 1:
         this.store.put(rows.row(end, key), rows.DELETE + index)
 
@@ -329,7 +328,7 @@ def send_reply(
     data = msg_translator.reply(ctx, code, reason, to_tag=tag, headers=headers, body=body)
     if rec.kept is not None:
         data = callbacks.reply_out(tx, rec, code, data, local=True)
-    now = monotonic()
+    now = this.clock.now()
     machine.replied(rec, code, data, now, local=True)
     if code >= 200:
         if rec.branches:
@@ -377,7 +376,7 @@ def _settle(ctx: Context, tx: Transaction) -> None:
             return
         take_over_routes(ctx, rec)
         rec.flags &= ~PARKED
-        now = monotonic()
+        now = this.clock.now()
         if rec.code > 100:
             rec.end_at = now + rec.fr_inv  # answered provisionally, for ever: not even OpenSIPS' callers wait that long
         else:

@@ -71,7 +71,7 @@ class _Pause:
 
 
 def fire_due(now: float) -> float | None:
-    """Do all that is due at ``now`` (time.monotonic()); the deadline of the next row, None when there is none."""
+    """Do all that is due at ``now`` (this.clock.now()); the deadline of the next row, None when there is none."""
     if now < _Pause.until:
         return _Pause.until
     server_transaction.prepare()

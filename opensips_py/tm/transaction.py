@@ -14,7 +14,6 @@ so a killed process leaves either the old or the new state, and a message is nev
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from time import monotonic
 from typing import Any
 
 from opensips_py.engine.unsettled import unsettled
@@ -315,7 +314,7 @@ def answer_retransmission(key: bytes, size: int) -> bool:
     if not rec.reply:
         return True
     if not rec.flags & RELIABLE:
-        now = monotonic()
+        now = this.clock.now()
         if now < rec.repeated_at + settings.t1 / 2 or 0 < settings.max_reply_factor * size < len(rec.reply):
             return True
         if not _note_repetition(key, now):

@@ -7,12 +7,11 @@ branch it was stands in the request itself: in our Via.
 
 from __future__ import annotations
 
-from time import monotonic
-
 from opensips_py.engine.unsettled import unsettled
 from opensips_py.net.tcp import is_reply
 from opensips_py.server.guard import report_error
 from opensips_py.server.log import NOTICE, log
+from opensips_py.server.process import this
 from opensips_py.sip.message import reread
 from opensips_py.tm import failure_route, identity, machine
 from opensips_py.tm.states import Uac
@@ -51,7 +50,7 @@ def _end_branch(key: bytes, n: int, method: str, via: str) -> None:
             return
         if rec.branches[n].via != via:  # it has gone on to another server of its name
             return
-        now = monotonic()
+        now = this.clock.now()
         outcome = machine.send_failed(rec, n, now, tx.out)
         if outcome >= 0:
             failure_route.all_failed(tx, rec, outcome, now)

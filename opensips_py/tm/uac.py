@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from time import monotonic
 
 from opensips_py.engine.unsettled import unsettled
 from opensips_py.net import destinations
@@ -178,7 +177,7 @@ class LocalRoute(RequestScript):
         try:
             if rec.code < 200:
                 rec.flags &= ~PARKED
-                uac_reply.local_reply(tx, rec, code, b"", monotonic())
+                uac_reply.local_reply(tx, rec, code, b"", this.clock.now())
                 commit(tx)
         finally:
             unsettled.clear()

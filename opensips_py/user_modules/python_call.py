@@ -8,7 +8,6 @@ the deadline is thrown away.
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Protocol
 
@@ -18,6 +17,7 @@ from opensips_py.engine.thread_job import QueueFull
 from opensips_py.script.outputs import Out, to_script
 from opensips_py.server.guard import report_error
 from opensips_py.server.log import WARNING, log
+from opensips_py.server.process import this
 
 ERROR = -1
 """``$rc`` when the function raised an exception; the log has its traceback."""
@@ -69,7 +69,7 @@ class PythonCall(Operation):
             report_error(error, self._place)
             return Done(ERROR)
         if self._seconds:
-            self.deadline = time.monotonic() + self._seconds
+            self.deadline = this.clock.now() + self._seconds
         return None
 
     def fileno(self) -> int:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextvars
 import functools
 import inspect
-import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, overload
 
@@ -383,9 +382,9 @@ def _clean_shared() -> None:
             shared_data.remove_expired()
         except Exception as error:  # the next turn may succeed
             report_error(error, "shared data")
-        this.reactor.call_at(time.monotonic() + CLEAN_SECONDS, tick)
+        this.reactor.call_at(this.clock.now() + CLEAN_SECONDS, tick)
 
-    this.reactor.call_at(time.monotonic() + CLEAN_SECONDS, tick)
+    this.reactor.call_at(this.clock.now() + CLEAN_SECONDS, tick)
 
 
 _cleaning: list[bool] = []

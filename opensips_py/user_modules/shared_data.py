@@ -8,7 +8,6 @@ dies, not the server. A value is anything that MessagePack knows: None, bool, in
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Iterator
 from typing import Any, Generic, TypeVar
 
@@ -33,12 +32,12 @@ class Entry(msgspec.Struct, array_like=True):
     key: bytes
     """Also here, since one that is too long for the store goes there by its hash."""
     expires: float
-    """``time.monotonic()``, one clock for all processes; 0: never."""
+    """``this.clock.now()``, one clock for all processes; 0: never."""
     value: msgspec.Raw
 
     @property
     def valid(self) -> bool:
-        return not self.expires or time.monotonic() < self.expires
+        return not self.expires or this.clock.now() < self.expires
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -120,7 +119,7 @@ def _bytes(key: str) -> bytes:
 
 
 def _end(seconds: float | None) -> float:
-    return 0.0 if seconds is None else time.monotonic() + seconds
+    return 0.0 if seconds is None else this.clock.now() + seconds
 
 
 def _entries(prefix: bytes) -> Iterator[tuple[bytes, Entry]]:

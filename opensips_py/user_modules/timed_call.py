@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 from opensips_py.engine.operation import READ
@@ -25,7 +24,7 @@ class TimedCall:
     def begin(self) -> None:
         """Start, if this is the timer process."""
         if this.kind == "timer":
-            self._due = time.monotonic() + self._pause
+            self._due = this.clock.now() + self._pause
             this.reactor.call_at(self._due, self._run)
 
     @property
@@ -53,5 +52,5 @@ class TimedCall:
         self._again()
 
     def _again(self) -> None:
-        self._due = max(self._due + self._pause, time.monotonic())
+        self._due = max(self._due + self._pause, this.clock.now())
         this.reactor.call_at(self._due, self._run)

@@ -16,6 +16,7 @@ from opensips_py.modules.cachedb_redis.protocol import Replies, words_of
 from opensips_py.modules.cachedb_redis.url import parse_redis_url
 from opensips_py.script.diagnostics import ScriptErrors
 from opensips_py.script.program import load
+from opensips_py.server.process import this
 from scripts.testbed.redis import Redis
 from scripts.testbed.server import MIError, Server
 from tests.support.sip_client import SipClient
@@ -169,12 +170,12 @@ def test_a_frozen_server_holds_up_nobody_and_its_question_ends_in_time(
     one.freeze()
     try:
         waiting = client(running.address)
-        began = time.monotonic()
+        began = this.clock.now()
         waiting.request("OPTIONS", "sip:a-fetch@{server}")
         assert _ask(running, client, "a-other") == "-2 <null>"
-        assert time.monotonic() - began < 1.8
+        assert this.clock.now() - began < 1.8
         assert waiting.final().reason == "-1 <null>"
-        assert time.monotonic() - began > 1.9
+        assert this.clock.now() - began > 1.9
     finally:
         one.thaw()
     running.wait_log("Redis group one: no answer in time")
@@ -188,9 +189,9 @@ def test_redis_may_be_down_at_the_start_and_come_and_go(start: Callable[..., Ser
         assert _ask(running, client, f"{form}-fetch") == "-1 <null>"
     assert len(running.lines("cannot be reached")) == 1
     one.start()
-    end = time.monotonic() + 20
+    end = this.clock.now() + 20
     while _ask(running, client, "a-fetch") != "-2 <null>":
-        assert time.monotonic() < end, running.log
+        assert this.clock.now() < end, running.log
         time.sleep(0.05)
     assert len(running.lines("Redis group one is back")) == 1
     one.kill()  # with a connection open, that nobody uses
@@ -228,9 +229,9 @@ def test_a_worker_that_dies_loses_no_answer(server: StartServer, client: MakeCli
     caller = client(running.address)
     caller.request("OPTIONS", f"sip:{call}@{{server}}")
     (line,) = running.wait_log("@@by")
-    end = time.monotonic() + 20
+    end = this.clock.now() + 20
     while running.mi("async_list")["Count"] != 1 or one.ask("CLIENT", "LIST").count("cmd=brpop") != 1:
-        assert time.monotonic() < end
+        assert this.clock.now() < end
         time.sleep(0.02)
     os.kill(int(line.rsplit(" ", 1)[1]), signal.SIGKILL)
     running.wait_log("go on in another process")

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from opensips_py.server.process import this
 from scripts.testbed.dns_server import DnsServer
 from scripts.testbed.server import Server
 from tests.conftest import StartDns, StartServer
@@ -129,10 +130,10 @@ def test_a_slow_name_server_holds_up_nobody_else(server: StartServer, dns: Start
     running = start(server, zone, workers=1)
     caller, other = agents(server=running.address), agents(server=running.address)
     sent = caller.request("INVITE", f"sip:bob@slow.test:{callee.port}")
-    began = time.monotonic()
+    began = this.clock.now()
     assert caller.receive().status == 100
     answered = 0
-    while time.monotonic() - began < 1.2:
+    while this.clock.now() - began < 1.2:
         other.request("OPTIONS", "sip:alive@{server}")
         assert other.final().status == 200
         answered += 1
@@ -145,7 +146,7 @@ def test_a_slow_name_server_holds_up_nobody_else(server: StartServer, dns: Start
     caller.send_raw(sent)  # a retransmission is absorbed meanwhile
     request = callee.receive()
     assert request.method == "INVITE"
-    assert time.monotonic() - began >= 1.5
+    assert this.clock.now() - began >= 1.5
     callee.reply(request, 200)
     assert caller.final().status == 200
     callee.nothing()
@@ -210,12 +211,12 @@ def test_cancel_parked_answers_487_without_waiting_for_the_dns(
     script = SCRIPT.replace("DNS", zone.address).replace("dns_retr_time=2", "dns_retr_time=8")
     running = server(script + 'modparam("tm", "cancel_parked", 1)\n', workers=1)
     caller = agents(server=running.address)
-    began = time.monotonic()
+    began = this.clock.now()
     caller.request("INVITE", f"sip:bob@slow.test:{callee.port}")
     assert caller.receive().status == 100
     caller.in_transaction("CANCEL")
     statuses = {(reply.method, reply.status) for reply in (caller.final(), caller.final())}
-    assert time.monotonic() - began < 2.8
+    assert this.clock.now() - began < 2.8
     assert statuses == {("CANCEL", 200), ("INVITE", 487)}
     caller.in_transaction("ACK")
     callee.nothing(3.2)
@@ -263,11 +264,11 @@ def test_the_next_server_is_tried_when_one_cannot_be_sent_to(
     # nothing can be sent to port 0, nor to a class E address from a loopback socket
     running = start(server, dns("two.test. 60 IN A 255.255.255.255\ntwo.test. 60 IN A 127.0.0.3"))
     caller = agents(server=running.address)
-    began = time.monotonic()
+    began = this.clock.now()
     caller.request("MESSAGE", f"sip:bob@two.test:{callee.port}")
     callee.reply(callee.receive(), 200)
     assert caller.final().status == 200
-    assert time.monotonic() - began < 4.5, "it waited for a timer"
+    assert this.clock.now() - began < 4.5, "it waited for a timer"
 
 
 def test_no_other_server_is_tried_after_another_reply(
@@ -308,10 +309,10 @@ def test_names_of_several_branches_are_looked_up_at_the_same_time(
     zone.fail("other.test", delay=1.8)
     running = start(server, zone)
     caller = agents(server=running.address)
-    began = time.monotonic()
+    began = this.clock.now()
     caller.request("INVITE", f"sip:fork@one.test:{first.port}", headers=f"X-Second: other.test:{second.port}")
     to_first, to_second = first.receive(), second.receive()
-    assert time.monotonic() - began < 3.4
+    assert this.clock.now() - began < 3.4
     assert to_second.start == f"INVITE sip:b@other.test:{second.port} SIP/2.0"
     second.reply(to_second, 486, "Busy")
     first.reply(to_first, 200)

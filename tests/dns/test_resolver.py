@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
 from opensips_py.dns.records import MOST_RECORDS, Answer, Naptr, Question, Srv, Status
 from opensips_py.dns.resolver import MOST_ANSWERS
+from opensips_py.server.process import this
 from tests.conftest import StartDns
 from tests.dns.conftest import Asking
+from tests.support.driven_clock import DrivenClock
 
 ZONE = """
 a.test.                60 IN A     192.0.2.1
@@ -40,8 +40,7 @@ def test_an_answer_is_kept_for_its_time_to_live(asking: Asking, dns: StartDns, m
     for _ in range(3):
         asking.ask("a.test")
     assert server.asked["a.test A"] == 1
-    later = time.monotonic() + 61
-    monkeypatch.setattr(time, "monotonic", lambda: later)
+    DrivenClock(monkeypatch).now += 61
     assert asking.resolver.known(Question("a.test", "A")) is None
 
 
@@ -79,10 +78,10 @@ def test_look_ups_go_on_at_the_same_time(asking: Asking, dns: StartDns) -> None:
     for n in range(1, 101):
         server.fail(f"n{n}.test", delay=0.3)
     asking.set(dns_servers=server.address, dns_retr_time=20)
-    start = time.monotonic()
+    start = this.clock.now()
     answers = asking.together([Question(f"n{n}.test", "A") for n in range(1, 101)])
     assert [answer.records for answer in answers] == [(f"192.0.2.{n}",) for n in range(1, 101)]
-    assert time.monotonic() - start < 15, "a hundred look-ups one after the other would take thirty seconds"
+    assert this.clock.now() - start < 15, "a hundred look-ups one after the other would take thirty seconds"
 
 
 def test_identifiers_and_source_ports_are_not_to_be_guessed(asking: Asking, dns: StartDns) -> None:
@@ -129,18 +128,18 @@ def test_a_server_that_is_not_there_is_passed_over_at_once(asking: Asking, dns: 
     gone, server = dns(), dns(ZONE)
     gone.close()
     asking.set(dns_servers=f"{gone.address} {server.address}", dns_retr_time=60)
-    start = time.monotonic()
+    start = this.clock.now()
     assert asking.ask("a.test").status is Status.FOUND
-    assert time.monotonic() - start < 30
+    assert this.clock.now() - start < 30
 
 
 def test_a_silent_server_is_passed_over_after_its_time(asking: Asking, dns: StartDns) -> None:
     silent, server = dns(ZONE), dns(ZONE)
     silent.fail("a.test", silent=True)
     asking.set(dns_servers=f"{silent.address} {server.address}", dns_retr_time=1)
-    start = time.monotonic()
+    start = this.clock.now()
     assert asking.ask("a.test").status is Status.FOUND
-    assert time.monotonic() - start >= 1
+    assert this.clock.now() - start >= 1
     assert silent.asked["a.test A"] == 1
 
 
@@ -151,8 +150,7 @@ def test_a_silent_server_is_asked_last_for_a_while(asking: Asking, dns: StartDns
     asking.ask("a.test")
     assert asking.ask("short.test").status is Status.FOUND
     assert silent.asked["short.test A"] == 0, "the next question has to wait for a server that is known to be silent"
-    later = time.monotonic() + 31
-    monkeypatch.setattr(time, "monotonic", lambda: later)
+    DrivenClock(monkeypatch).now += 31
     assert asking.ask("host.inner.test").status is Status.FOUND
     assert silent.asked["host.inner.test A"] == 1
 
@@ -163,12 +161,12 @@ def test_when_no_server_was_heard_of_the_next_questions_fail_soon(asking: Asking
         silent.fail(name, silent=True)
     asking.set(dns_servers=silent.address, dns_retr_time=2, dns_retr_no=1)
     assert asking.ask("a.test").status is Status.FAILED
-    start = time.monotonic()
+    start = this.clock.now()
     assert asking.ask("b.test").status is Status.FAILED
-    assert time.monotonic() - start < 1.9
+    assert this.clock.now() - start < 1.9
     assert silent.asked["b.test A"] == 1
     assert asking.ask("short.test").status is Status.FOUND
-    assert asking.resolver._silence.plan(asking.resolver._current.get(), time.monotonic())[1] == 2
+    assert asking.resolver._silence.plan(asking.resolver._current.get(), this.clock.now())[1] == 2
 
 
 def test_a_server_that_fails_is_passed_over(asking: Asking, dns: StartDns) -> None:
@@ -194,8 +192,7 @@ def test_that_nobody_could_tell_is_kept_for_a_moment_only(asking: Asking, dns: S
     assert asking.ask("a.test").status is Status.FAILED
     server.fail("a.test")
     assert asking.ask("a.test").status is Status.FAILED
-    later = time.monotonic() + 6
-    monkeypatch.setattr(time, "monotonic", lambda: later)
+    DrivenClock(monkeypatch).now += 6
     assert asking.resolver.known(Question("a.test", "A")) is None
 
 
@@ -215,7 +212,7 @@ def test_localhost_is_found_in_etc_hosts(asking: Asking, dns: StartDns) -> None:
 
 
 def test_the_cache_is_bounded_and_the_oldest_answers_go(asking: Asking) -> None:
-    now = time.monotonic()
+    now = this.clock.now()
     for n in range(MOST_ANSWERS + 10):
         asking.resolver._keep(Question(f"n{n}", "A"), Answer(Status.FOUND, ("192.0.2.1",), 60), now)
     assert len(asking.resolver._answers) == MOST_ANSWERS
@@ -226,7 +223,7 @@ def test_the_cache_is_bounded_and_the_oldest_answers_go(asking: Asking) -> None:
 def test_the_cache_is_bounded_in_bytes_too(asking: Asking, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("opensips_py.dns.resolver.MOST_BYTES", 100_000)
     large = Answer(Status.FOUND, tuple(Srv(n, 0, 5060, "x" * 250) for n in range(64)), 60)
-    now = time.monotonic()
+    now = this.clock.now()
     for n in range(50):
         asking.resolver._keep(Question(f"n{n}", "SRV"), large, now)
         asking.resolver._keep(Question("n0", "SRV"), large, now)  # again and again: it counts once

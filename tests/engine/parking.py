@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from opensips_py.server.process import this
 from scripts.testbed.server import Server
 from tests.support.sip_client import SipClient
 
@@ -25,17 +26,17 @@ BLOCKED = 4.0
 
 def wait_parked(running: Server, function: str) -> None:
     """Until an operation of ``function`` is in the store."""
-    end = time.monotonic() + 20
+    end = this.clock.now() + 20
     while not any(row["Function"] == function for row in running.mi("async_list")["Operations"]):
-        assert time.monotonic() < end, f"never parked:\n{running.log}"
+        assert this.clock.now() < end, f"never parked:\n{running.log}"
         time.sleep(0.01)
 
 
 def block(running: Server, client: SipClient, pid: int) -> None:
     """Get worker ``pid`` stuck in a synchronous call for :data:`BLOCKED` seconds."""
-    end = time.monotonic() + 20
+    end = this.clock.now() + 20
     while not running.lines(f"@@blocking {pid}"):
-        assert time.monotonic() < end, "the worker never got the request that blocks it"
+        assert this.clock.now() < end, "the worker never got the request that blocks it"
         for _ in range(4):  # several at once: the kernel likes to wake the same worker again
             client.request("OPTIONS", f"sip:block@127.0.0.1:{running.port}", headers=f"X-Pid: {pid}")
         time.sleep(0.02)

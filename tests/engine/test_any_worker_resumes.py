@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
+from opensips_py.server.process import this
 from scripts.testbed.mariadb import MariaDB
 from scripts.testbed.server import Server
 from tests.engine.parking import BLOCK, BLOCKED, block, wait_free, wait_parked
@@ -99,10 +100,10 @@ def _parked(
     for _ in range(10):
         running = server(script, workers=3)
         caller = client(running.address)
-        began = time.monotonic()
+        began = this.clock.now()
         parker = _park(running, caller, kind)
         prepare(running, parker)
-        if time.monotonic() - began < TAKES - 0.5:
+        if this.clock.now() - began < TAKES - 0.5:
             return running, caller, parker
     raise AssertionError(f"an operation of {TAKES} s was over before the test could begin, ten times")
 
@@ -139,9 +140,9 @@ def test_a_blocked_worker_s_operation_is_resumed_by_another(
     running, caller, parker = _parked(
         server, client, script, kind, lambda running, parker: block(running, client(running.address), parker)
     )
-    began = time.monotonic()
+    began = this.clock.now()
     answer = caller.final()
-    assert time.monotonic() - began < BLOCKED - 0.4, "answered only after the worker was free again"
+    assert this.clock.now() - began < BLOCKED - 0.4, "answered only after the worker was free again"
     _assert_answered(running, kind, answer, parker)
     wait_free(running)  # it must not resume a second time
     assert len(running.lines(f"@@resumed {kind} by")) == 1
@@ -182,9 +183,9 @@ def test_an_operation_given_to_a_worker_that_gets_stuck_is_given_to_the_next(
 
     running, caller, parker = _parked(server, client, script, kind, block_another)
     os.kill(parker, signal.SIGKILL)  # nobody can know yet that the other one is stuck
-    began = time.monotonic()
+    began = this.clock.now()
     answer = caller.final()
-    assert time.monotonic() - began < BLOCKED - 0.4, "answered only after the worker was free again"
+    assert this.clock.now() - began < BLOCKED - 0.4, "answered only after the worker was free again"
     _assert_answered(running, kind, answer, parker)
     wait_free(running)  # it must not resume a second time
     assert len(running.lines(f"@@resumed {kind} by")) == 1

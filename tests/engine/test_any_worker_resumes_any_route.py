@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
+from opensips_py.server.process import this
 from scripts.testbed.server import Server
 from tests.engine.parking import BLOCK, BLOCKED, block, wait_free, wait_parked
 from tests.support.sip_client import SipClient
@@ -194,9 +195,9 @@ def test_when_its_worker_is_killed(case: Case) -> None:
 def test_when_its_worker_is_stuck(case: Case) -> None:
     pid = case.begin()
     block(case.server, case.blocker, pid)
-    began = time.monotonic()
+    began = this.clock.now()
     case.finish()
-    assert time.monotonic() - began < BLOCKED - 0.4, "only after the worker was free again"
+    assert this.clock.now() - began < BLOCKED - 0.4, "only after the worker was free again"
     case.assert_resumed_elsewhere(pid)
     wait_free(case.server)  # it must not resume a second time
     case.assert_resumed_elsewhere(pid)
@@ -229,9 +230,9 @@ def test_a_reply_whose_resume_route_dies_is_taken_when_it_comes_again(server: St
     case.begin()
     (line,) = case.server.wait_log("@@stuck")
     os.kill(int(line.rsplit(" ", 1)[1]), signal.SIGKILL)
-    end = time.monotonic() + 20
+    end = this.clock.now() + 20
     while not case.server.lines("@@resumed"):
-        assert time.monotonic() < end
+        assert this.clock.now() < end
         case.callee.send_raw(case.answer, case.server.address)
         time.sleep(0.2)
     case.finish()

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
+from opensips_py.server.process import this
 from scripts.testbed.server import Server
 from tests.support.sip_client import Message, SipClient
 
@@ -58,16 +59,16 @@ class Call:
 
     def assert_free(self) -> None:
         """The worker answers at once."""
-        began = time.monotonic()
+        began = this.clock.now()
         self.other.request("OPTIONS", f"sip:ping@127.0.0.1:{self.server.port}")
         assert self.other.receive().status == 200
-        assert time.monotonic() - began < WAIT * 0.75, "the worker was held up"
+        assert this.clock.now() - began < WAIT * 0.75, "the worker was held up"
 
     def waiting(self, function: str = "usleep") -> None:
         """Until an operation is parked, and then the worker is free."""
-        end = time.monotonic() + 20
+        end = this.clock.now() + 20
         while not any(row["Function"] == function for row in self.server.mi("async_list")["Operations"]):
-            assert time.monotonic() < end, f"never parked:\n{self.server.log}"
+            assert this.clock.now() < end, f"never parked:\n{self.server.log}"
             time.sleep(0.01)
         self.assert_free()
 
@@ -233,15 +234,15 @@ def test_a_suspended_failure_route_answers(call: Callable[[str], Call], then: st
 def test_a_failure_route_of_the_timer_process_suspends(call: Callable[[str], Call]) -> None:
     now = call(FAILURE.replace("THEN", '$ru = "sip:second@127.0.0.1"; RELAY t_relay();'))
     now.ring()  # and no answer: fr_timeout ends it
-    end = time.monotonic() + 20
+    end = this.clock.now() + 20
     while not now.server.lines("@@failed 408"):
-        assert time.monotonic() < end
+        assert this.clock.now() < end
         time.sleep(0.05)
     other = Call(now.server, lambda address: SipClient(address))  # its timers must not stand still meanwhile
     second_call = other.ring()
-    end = time.monotonic() + 20
+    end = this.clock.now() + 20
     while other.callee.receive().raw != second_call.raw:
-        assert time.monotonic() < end
+        assert this.clock.now() < end
     while "second" not in (message := now.callee.receive()).ruri:
         assert message.method == "INVITE"
     now.callee.reply(message, 200)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 import pytest
 
+from opensips_py.server.process import this
 from scripts.testbed.server import Server
 from tests.faults.observing import MODULES, assert_nothing_is_left, descriptors, wait_parked
 from tests.support.http_server import HttpServer
@@ -46,7 +46,7 @@ PARAMETER = 'async_timeout = "0.3, rest_get=0"\n'
 
 def _seconds(running: Server, caller: SipClient, user: str) -> tuple[str, float]:
     """What $rc was, and how long the answer took."""
-    began = time.monotonic()
+    began = this.clock.now()
     caller.request("OPTIONS", f"sip:{user}@127.0.0.1:{running.port}")
     answer = caller.final()
     return answer.header("X-Rc"), answer.at - began

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 import pytest
 
+from opensips_py.server.process import this
 from scripts.testbed.server import Server
 from tests.faults.observing import MODULES, assert_nothing_is_left, descriptors, wait_parked
 from tests.support.sip_client import SipClient
@@ -56,7 +56,7 @@ def test_487_at_once_and_the_operation_is_dropped(server: StartServer, client: M
         caller.request("INVITE", f"sip:{kind}@127.0.0.1:{running.port}")
     wait_parked(running, len(callers))
     for n, (_, caller) in enumerate(callers):
-        began = time.monotonic()
+        began = this.clock.now()
         assert caller.receive().status == 100
         caller.in_transaction("CANCEL")
         answers = [caller.receive(), caller.receive()]

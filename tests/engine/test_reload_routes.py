@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
+from opensips_py.server.process import this
 from scripts.testbed.server import MIError, Server
 from tests.support.sip_client import SipClient
 
@@ -147,9 +148,9 @@ def test_routes_can_be_reloaded_many_times_without_growing(server: StartServer, 
 
 
 def _parked(running: Server, count: int = 1) -> None:
-    end = time.monotonic() + 20
+    end = this.clock.now() + 20
     while running.mi("async_list")["Count"] < count:
-        assert time.monotonic() < end, "never parked"
+        assert this.clock.now() < end, "never parked"
         time.sleep(0.01)
 
 
@@ -160,9 +161,9 @@ def test_sighup_reloads_and_what_is_parked_goes_on_in_the_new_route(server: Star
     change(running, ('"Old"', '"New"'))
     os.kill(running.process.pid, signal.SIGHUP)
     running.wait_log("are the new ones")
-    end = time.monotonic() + 20
+    end = this.clock.now() + 20
     while any(answer(client, running) == "Old" for _ in range(6)):
-        assert time.monotonic() < end
+        assert this.clock.now() < end
     assert waiting.final().reason == "New"
     change(running, ("route[resume]", "route[resume"))
     os.kill(running.process.pid, signal.SIGHUP)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import psutil
 import pytest
 
+from opensips_py.server.process import this
 from scripts.testbed.server import Server
 from tests.support.sip_client import SipClient
 
@@ -37,9 +38,9 @@ MakeClient = Callable[..., SipClient]
 
 
 def _parked(running: Server, count: int) -> None:
-    end = time.monotonic() + 20
+    end = this.clock.now() + 20
     while running.mi("async_list")["Count"] < count:
-        assert time.monotonic() < end, "never parked"
+        assert this.clock.now() < end, "never parked"
         time.sleep(0.01)
 
 
@@ -53,10 +54,10 @@ def test_what_is_parked_ends_and_new_requests_are_refused_meanwhile(
     _parked(running, 1)
     running.process.send_signal(number)
     running.wait_log("terminating")
-    end = time.monotonic() + 20
+    end = this.clock.now() + 20
     status = 0
     while status != 503:  # until each receiver has heard of it
-        assert time.monotonic() < end, "new requests are still served"
+        assert this.clock.now() < end, "new requests are still served"
         late.request("OPTIONS", f"sip:now@127.0.0.1:{running.port}")
         status = late.final().status
     answer = waiting.final()
@@ -83,10 +84,10 @@ def test_a_worker_that_is_stuck_does_not_keep_the_server_from_ending(server: Sta
     running = server(SCRIPT.replace("async(sleep(60), resume)", 'xlog("@@stuck\\n"); sleep(60)'), workers=1)
     client(running.address).request("OPTIONS", f"sip:long@127.0.0.1:{running.port}")
     running.wait_log("@@stuck")
-    began = time.monotonic()
+    began = this.clock.now()
     running.process.send_signal(signal.SIGTERM)
     running.process.wait(40)
-    assert time.monotonic() - began < 30
+    assert this.clock.now() - began < 30
     assert not [pid for pid in running.pids() if os.path.exists(f"/proc/{pid}")]
 
 
@@ -96,11 +97,11 @@ def test_async_drain_timeout_says_how_long(server: StartServer, client: MakeClie
         caller = client(running.address)
         caller.request("INVITE", f"sip:short@127.0.0.1:{running.port}")
         _parked(running, 1)
-        began = time.monotonic()
+        began = this.clock.now()
         running.process.send_signal(signal.SIGTERM)
         answer = caller.final()
         assert answer.status == status
-        assert (time.monotonic() - began < 3) == (status == 503)
+        assert (this.clock.now() - began < 3) == (status == 503)
         assert running.process.wait(20) == 0
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
+from opensips_py.server.process import this
 from scripts.testbed.server import MIError, Server
 from tests.support.sip_client import SipClient
 
@@ -102,9 +103,9 @@ def _raise(client: SipClient, group: str) -> None:
 
 def _parked(running: Server, count: int = 1) -> list[dict[str, object]]:
     """The parked operations, when there are ``count`` of them."""
-    end = time.monotonic() + 20
+    end = this.clock.now() + 20
     while len(rows := running.mi("async_list")["Operations"]) != count:
-        assert time.monotonic() < end, rows
+        assert this.clock.now() < end, rows
         time.sleep(0.01)
     return list(rows)
 
@@ -128,10 +129,10 @@ def test_a_wait_ends_with_minus_one_when_its_time_is_over(server: StartServer, c
     running = server(SCRIPT)
     caller = client(running.address)
     for user, code in (("short", -1), ("cut", -3)):
-        began = time.monotonic()
+        began = this.clock.now()
         caller.request("OPTIONS", f"sip:{user}@{{server}}")
         assert caller.final().reason.endswith("group <null> picker <null>")
-        assert time.monotonic() - began > 0.9
+        assert this.clock.now() - began > 0.9
         running.wait_log(f" rc={code}")
     assert running.mi("subscribers_list", ["E_GROUP"])["Event"]["Subscribers"] == []
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from opensips_py.server.process import this
 from scripts.testbed.ports import free_port, wait_tcp
 from scripts.testbed.server import Server
 from tests.support.sip_client import Message, SipClient
@@ -38,7 +38,7 @@ def demo(server: Callable[..., Server]) -> Iterator[Server]:
 def ask(demo: Server, client: Callable[..., SipClient]) -> Callable[[str], tuple[Message, float]]:
     def one(name: str) -> tuple[Message, float]:
         sip = client(demo.address)
-        begun = time.monotonic()
+        begun = this.clock.now()
         sip.request("OPTIONS", f"sip:{name}@{demo.address[0]}:{demo.port}")
         reply = sip.final()
         return reply, reply.at - begun
@@ -72,9 +72,9 @@ def test_waiting_requests_do_not_hold_up_others(demo: Server, client: Callable[.
     for _ in range(50):  # 50 half seconds on two workers would be 12 seconds in a row
         slow.request("OPTIONS", f"sip:sleep@127.0.0.1:{demo.port}")
     quick = client(demo.address)
-    begun = time.monotonic()
+    begun = this.clock.now()
     quick.request("OPTIONS", f"sip:ping@127.0.0.1:{demo.port}")
     assert quick.final().at - begun < 6, "12 seconds, if it waited behind them"
     for _ in range(50):
         assert slow.final().reason == "Slept"
-    assert time.monotonic() - begun < 10
+    assert this.clock.now() - begun < 10

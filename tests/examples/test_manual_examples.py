@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from opensips_py.server.process import this
 from scripts.testbed.mariadb import MariaDB
 from scripts.testbed.ports import free_port
 from scripts.testbed.server import Server
@@ -110,9 +111,9 @@ def test_missing_push_program_counts_as_failure(server: StartServer, sipp_callee
 
 def counts(running: Server, name: str, value: int) -> dict[str, int]:
     """Both counters, once ``name`` has reached ``value`` or two seconds have passed."""
-    end = time.monotonic() + 20
+    end = this.clock.now() + 20
     while True:
         found = {key.split(":")[-1]: n for key, n in running.statistics("pn-success", "pn-failure").items()}
-        if found[name] >= value or time.monotonic() > end:
+        if found[name] >= value or this.clock.now() > end:
             return found
         time.sleep(0.02)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from opensips_py.server.process import this
 from scripts.testbed.mariadb import MariaDB
 from scripts.testbed.server import Server
 from tests.faults.observing import MODULES, wait_parked
@@ -70,9 +71,9 @@ def test_down_at_the_start_and_back_later(server: StartServer, client: MakeClien
     client(running.address).request("OPTIONS", f"sip:report@127.0.0.1:{running.port}")
     running.wait_log("@@reported rc=-1 <null>")
     database.start()
-    end = time.monotonic() + 20
+    end = this.clock.now() + 20
     while _ask(running, client) != HERE:
-        assert time.monotonic() < end, "the server never finds the database again"
+        assert this.clock.now() < end, "the server never finds the database again"
         time.sleep(0.1)
     for _ in range(3):
         assert _ask(running, client) == HERE
@@ -93,9 +94,9 @@ def test_killed_in_mid_query(server: StartServer, client: MakeClient, database: 
         assert (answer.status, answer.header("X-Result")) == (200, "-1 <null>")
         caller.in_transaction("ACK", to=answer.header("To"))
     database.start()
-    end = time.monotonic() + 20
+    end = this.clock.now() + 20
     while _ask(running, client) != HERE:
-        assert time.monotonic() < end, "the server never finds the database again"
+        assert this.clock.now() < end, "the server never finds the database again"
         time.sleep(0.1)
 
 

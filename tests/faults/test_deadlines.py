@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
+from opensips_py.server.process import this
 from scripts.testbed.mariadb import MariaDB
 from scripts.testbed.server import Server
 from tests.faults.observing import MODULES, assert_nothing_is_left, descriptors, rows, wait_parked
@@ -51,7 +52,7 @@ def test_at_the_deadline_the_route_runs_and_nothing_is_left(
         assert one.final().header("X-Rc") == "1"
     before = descriptors(running)
     callers = {kind: client(running.address) for kind in CODES}
-    began = time.monotonic()
+    began = this.clock.now()
     for kind, caller in callers.items():
         caller.request(method, f"sip:{kind}@127.0.0.1:{running.port}")
     listed = wait_parked(running, len(CODES))

@@ -10,6 +10,7 @@ import signal
 import time
 from collections.abc import Callable
 
+from opensips_py.server.process import this
 from scripts.testbed.server import Server
 from tests.faults.observing import MODULES, assert_nothing_is_left, wait_parked
 from tests.support.sip_client import Message, SipClient
@@ -209,7 +210,7 @@ def test_cancel_while_parked_with_a_dead_owner(server: StartServer, client: Make
     assert caller.receive().status == 100
     _kill_parker(running)
     caller.in_transaction("CANCEL")
-    began = time.monotonic()
+    began = this.clock.now()
     answer = caller.receive()
     assert (answer.status, answer.reason, answer.method) == (200, "canceling", "CANCEL")
     answer = caller.final()

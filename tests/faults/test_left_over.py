@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from opensips_py.server.process import this
 from scripts.testbed.ports import free_port, port_open
 from scripts.testbed.server import Server
 from tests.faults.observing import MODULES, programs, rows, run_directory, wait_parked
@@ -132,9 +133,9 @@ def test_a_daemon_of_which_a_part_cannot_start_fails_as_a_whole(tmp_path: Path, 
     assert done.returncode == 255
     assert reason in done.stderr
     assert not pid_file.exists()
-    end = time.monotonic() + 20
+    end = this.clock.now() + 20
     while port_open(port):
-        assert time.monotonic() < end, "something of the failed daemon still runs"
+        assert this.clock.now() < end, "something of the failed daemon still runs"
         time.sleep(0.02)
 
 

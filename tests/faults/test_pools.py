@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from opensips_py.server.process import this
 from scripts.testbed.mariadb import MariaDB
 from scripts.testbed.server import Server
 from tests.faults.observing import MODULES, wait_parked
@@ -92,9 +93,9 @@ def _pool(running: Server, part: str) -> dict[str, Any]:
 
 
 def _wait(running: Server, statistic: str, value: int, seconds: float = 20) -> None:
-    end = time.monotonic() + seconds
+    end = this.clock.now() + seconds
     while running.statistics(statistic)[statistic] != value:
-        assert time.monotonic() < end, f"{running.statistics(statistic)}\n{running.log}"
+        assert this.clock.now() < end, f"{running.statistics(statistic)}\n{running.log}"
         time.sleep(0.02)
 
 
@@ -120,9 +121,9 @@ def test_a_full_queue_refuses_with_minus_4_and_says_so_once(
     running = start(parameters, core=core)
     callers = [_send(running, client, user) for _ in range(3)]
     wait_parked(running, 3)
-    began = time.monotonic()
+    began = this.clock.now()
     assert [_ask(running, client, user) for _ in range(4)] == ["-4"] * 4
-    assert time.monotonic() - began < 1.5, "refused at once"
+    assert this.clock.now() - began < 1.5, "refused at once"
     shown = _pool(running, part)
     assert (shown["Open"], shown["Waiting"], shown["Refused"], shown["State"]) == (1, 2, 4, "up")
     _wait(running, f"{group}:connections_waiting", 2)
@@ -212,10 +213,10 @@ def test_a_server_that_is_down_is_not_stormed(
         gate.close()
     assert _ask(running, client, user) in ("-1", "-10")
     before = gate.accepted
-    began = time.monotonic()
+    began = this.clock.now()
     count = 0
     caller = client(running.address)
-    while time.monotonic() < began + 1.5:
+    while this.clock.now() < began + 1.5:
         caller.request("OPTIONS", f"sip:{user}@127.0.0.1:{running.port}")
         assert caller.final().header("X-Rc") == "-1"
         count += 1
@@ -233,14 +234,14 @@ def test_a_web_server_that_is_back_is_found(
     running = start(http=f"http://127.0.0.1:{gate.port}")
     assert _ask(running, client, "hello") == "1"
     gate.close()
-    end = time.monotonic() + 20
+    end = this.clock.now() + 20
     while _ask(running, client, "hello") != "-1":
-        assert time.monotonic() < end
+        assert this.clock.now() < end
     again = TcpRelay(("127.0.0.1", http_server.port), gate.port)
     try:
-        end = time.monotonic() + 20
+        end = this.clock.now() + 20
         while _ask(running, client, "hello") != "1":
-            assert time.monotonic() < end, "never found again"
+            assert this.clock.now() < end, "never found again"
             time.sleep(0.05)
         assert len(running.lines(f"http://127.0.0.1:{gate.port} is back")) == 1
     finally:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import psutil
 
+from opensips_py.server.process import this
 from scripts.testbed.server import Server
 from tests.faults.observing import MODULES, assert_nothing_is_left, descriptors, programs, wait_parked
 from tests.support.sip_client import SipClient
@@ -88,7 +89,7 @@ def test_killed_by_somebody(server: StartServer, client: MakeClient) -> None:
 def test_endless_programs_are_ended_by_time_to_kill(server: StartServer, client: MakeClient) -> None:
     running = _start(server, time_to_kill=1)
     before = descriptors(running)
-    began = time.monotonic()
+    began = this.clock.now()
     caller = _ask(running, client, "long")
     _ask(running, client, "launch-long").final()
     answer = caller.final()

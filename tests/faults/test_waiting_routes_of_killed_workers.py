@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import threading
-import time
 from collections import defaultdict
 from collections.abc import Callable
 
+from opensips_py.server.process import this
 from scripts.testbed.server import Server
 from tests.support.sip_client import SipClient
 
@@ -65,8 +65,8 @@ def test_every_call_ends_once(server: Callable[..., Server], client: Callable[..
     finals: dict[str, set[int]] = defaultdict(set)
 
     def take(seconds: float) -> None:
-        end = time.monotonic() + seconds
-        while (left := end - time.monotonic()) > 0:
+        end = this.clock.now() + seconds
+        while (left := end - this.clock.now()) > 0:
             try:
                 answer = caller.receive(left)
             except AssertionError:
@@ -81,8 +81,8 @@ def test_every_call_ends_once(server: Callable[..., Server], client: Callable[..
         if n % (CALLS // KILLS) == CALLS // KILLS - 1:
             os.kill(running.pids("SIP receiver")[0], signal.SIGKILL)
         take(0.01)
-    end = time.monotonic() + 60
-    while waiting and time.monotonic() < end:
+    end = this.clock.now() + 60
+    while waiting and this.clock.now() < end:
         take(1)
         for data in waiting.values():  # as any client does (17.1.2.2): a datagram may have died with a worker
             caller.send_raw(data)

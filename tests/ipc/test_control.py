@@ -1,13 +1,13 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from ipc.control import ControlError, ControlHub, ControlLine
+from opensips_py.server.process import this
 from tests.ipc.processes import die, fork
 from tests.ipc.test_descriptors import reactor
 from workers.reactor import EpollReactor
@@ -15,14 +15,14 @@ from workers.reactor import EpollReactor
 
 def until(loop: EpollReactor, condition: Callable[[], bool], seconds: float = 20.0) -> None:
     """Run a reactor until something is so."""
-    deadline = time.monotonic() + seconds
+    deadline = this.clock.now() + seconds
     loop._stopping = False
 
     def look() -> None:
-        if condition() or time.monotonic() > deadline:
+        if condition() or this.clock.now() > deadline:
             loop.stop()
         else:
-            loop.call_at(time.monotonic() + 0.002, look)
+            loop.call_at(this.clock.now() + 0.002, look)
 
     look()
     loop.run()
@@ -114,11 +114,11 @@ def test_a_killed_process_costs_its_answer_only_and_is_replaced(directory: str) 
     hub = ControlHub(directory, loop, lambda command, arguments: None)
     until(loop, lambda: hub.slots == [1, 2])
     hub.send(1, "die")
-    deadline = time.monotonic() + 5
+    deadline = this.clock.now() + 5
     until(loop, lambda: True)
     while os.waitpid(pids[0], os.WNOHANG) == (0, 0):
         until(loop, lambda: True)
-        assert time.monotonic() < deadline
+        assert this.clock.now() < deadline
     done: list[dict[int, Any]] = []
     hub.send_all("who", {}, done.append, seconds=0.2)
     until(loop, lambda: bool(done))

@@ -6,7 +6,6 @@ import os
 import pty
 import re
 import socket
-import time
 import tty
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from opensips_py.script.program import load
 from opensips_py.server import log as logging
 from opensips_py.server import standard_error
 from opensips_py.server.log import DBG, ERROR, INFO, NOTICE, log, xlog
+from tests.support.driven_clock import DrivenClock
 from workers.launcher import _set_up_log
 from workers.options import Options
 
@@ -55,9 +55,7 @@ def test_nobody_can_forge_a_line_of_the_server(capfdbinary: pytest.CaptureFixtur
     assert found.endswith(b"bad\n    Nov 23 10:00:00 [1] ERROR:core:main: forged\\x0d\\x1b[2Jcaf\xe9\tx\\x00\n")
 
 
-def test_a_flood_of_one_place_is_summed_up(capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
-    now = 1000.0
-    monkeypatch.setattr(time, "monotonic", lambda: now)
+def test_a_flood_of_one_place_is_summed_up(capfdbinary: pytest.CaptureFixture[bytes], clock: DrivenClock) -> None:
     asked: list[object] = []
     logging.state.later = asked.append
     counted: list[int] = []
@@ -74,7 +72,7 @@ def test_a_flood_of_one_place_is_summed_up(capfdbinary: pytest.CaptureFixture[by
     assert found.count(b"script") == 1000 and b"not a flood" in found
     assert b"left out" not in found
     assert asked == [logging.state.sum_up] * 2
-    now = 1001.0
+    clock.now += 1
     logging.state.sum_up()
     found = capfdbinary.readouterr().err
     assert b"NOTICE:core:receive: 900 more lines like these were left out\n" in found

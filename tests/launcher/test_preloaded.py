@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from opensips_py.server.process import this
 from scripts.testbed.ports import free_port
 from scripts.testbed.preloaded import Preloaded
 from tests.conftest import StartServer
@@ -45,9 +46,9 @@ def running(preloaded: Preloaded, tmp_path: Path) -> Iterator[subprocess.Popen[b
     with open(tmp_path / "log", "wb") as log:
         command = [*preloaded.command(), "-F", "-f", "opensips.cfg"]
         process = subprocess.Popen(command, stdout=log, stderr=log, cwd=tmp_path, start_new_session=True)
-    end = time.monotonic() + 60
+    end = this.clock.now() + 60
     while b"all processes are ready" not in (tmp_path / "log").read_bytes():
-        assert process.poll() is None and time.monotonic() < end, (tmp_path / "log").read_text()
+        assert process.poll() is None and this.clock.now() < end, (tmp_path / "log").read_text()
         time.sleep(0.01)
     yield process
     if process.poll() is None:
@@ -68,9 +69,9 @@ def processes(directory: Path) -> list[psutil.Process]:
 
 
 def wait_gone(directory: Path) -> None:
-    end = time.monotonic() + 20
+    end = this.clock.now() + 20
     while left := processes(directory):
-        assert time.monotonic() < end, left
+        assert this.clock.now() < end, left
         time.sleep(0.01)
 
 
@@ -123,9 +124,9 @@ def test_environment_and_limits_are_those_of_the_caller(preloaded: Preloaded, tm
         command = ["/bin/sh", "-c", f"ulimit -n 300; exec {' '.join(preloaded.command())} -F -f opensips.cfg"]
         process = subprocess.Popen(command, stderr=log, stdout=log, cwd=tmp_path, env={"COLOUR": "green"}, start_new_session=True)
     try:
-        end = time.monotonic() + 60
+        end = this.clock.now() + 60
         while b"all processes are ready" not in (tmp_path / "log").read_bytes():
-            assert process.poll() is None and time.monotonic() < end, (tmp_path / "log").read_text()
+            assert process.poll() is None and this.clock.now() < end, (tmp_path / "log").read_text()
             time.sleep(0.01)
         assert "colour green" in (tmp_path / "log").read_text()
         assert (

@@ -18,6 +18,7 @@ from opensips_py.modules.ldap.sessions import SessionError, read_sessions
 from opensips_py.modules.ldap.url import UrlError, escaped, parse_ldap_url
 from opensips_py.script.diagnostics import ScriptErrors
 from opensips_py.script.program import load
+from opensips_py.server.process import this
 from scripts.testbed.server import Server
 from scripts.testbed.slapd import ADMIN, PASSWORD, SUFFIX, Slapd
 from tests.support.sip_client import SipClient
@@ -226,12 +227,12 @@ def test_a_frozen_server_holds_up_nobody_and_its_search_ends_in_time(
     slapd.freeze()
     try:
         waiting = client(running.address)
-        began = time.monotonic()
+        began = this.clock.now()
         waiting.request("OPTIONS", "sip:a-one@{server}")
         assert _ask(running, client, "p-session") == "-2"
-        assert time.monotonic() - began < 1.8
+        assert this.clock.now() - began < 1.8
         assert waiting.final().reason == "-2"
-        assert time.monotonic() - began > 1.9
+        assert this.clock.now() - began > 1.9
     finally:
         slapd.thaw()
     running.wait_log("LDAP session accounts: no answer in time")
@@ -249,9 +250,9 @@ def test_the_directory_may_be_down_at_the_start_and_come_back(
         assert len(running.lines("cannot be reached")) == 1
     finally:
         slapd.start()
-    end = time.monotonic() + 20
+    end = this.clock.now() + 20
     while _ask(running, client, "a-one") != "1":
-        assert time.monotonic() < end, running.log
+        assert this.clock.now() < end, running.log
         time.sleep(0.05)
     assert len(running.lines("LDAP session accounts is back")) == 1
 
@@ -268,9 +269,9 @@ def test_a_worker_that_dies_loses_no_search(start: Callable[..., Server], client
         before = len(running.lines("@@by"))
         caller.request("OPTIONS", "sip:a-one@{server}")
         line = running.wait_log("@@by", count=before + 1)[-1]
-        end = time.monotonic() + 20
+        end = this.clock.now() + 20
         while running.mi("async_list")["Count"] != 1:
-            assert time.monotonic() < end
+            assert this.clock.now() < end
             time.sleep(0.01)
         os.kill(int(line.rsplit(" ", 1)[1]), signal.SIGKILL)
         running.wait_log("go on in another process")

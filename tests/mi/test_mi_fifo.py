@@ -19,6 +19,7 @@ import psutil
 import pytest
 from opensips.mi import OpenSIPSMI, OpenSIPSMIException
 
+from opensips_py.server.process import this
 from scripts.testbed.server import Server
 from tests.support.sip_client import SipClient
 from workers.mi_process import OPEN_AFTER
@@ -186,9 +187,9 @@ def test_parked_operations_are_listed(running: Server, real: OpenSIPSMI, client:
     assert real.execute("async_list") == {"Count": 0, "Operations": []}
     phone = client(running.address)
     phone.request("MESSAGE")
-    deadline = time.monotonic() + 20
+    deadline = this.clock.now() + 20
     while not (listed := real.execute("async_list"))["Count"]:
-        assert time.monotonic() < deadline
+        assert this.clock.now() < deadline
         time.sleep(0.02)
     [operation] = listed["Operations"]
     assert (operation["Function"], operation["Route"], operation["Mode"]) == ("sleep", "resume", "async")
@@ -284,19 +285,19 @@ def test_a_client_that_opens_its_reply_late_still_gets_it_and_one_too_late_holds
     for name in ("late", "never"):
         os.mkfifo(running.tmp / name)
     for _ in range(20):  # on a busy machine "late" may come out too late
-        began = time.monotonic()
+        began = this.clock.now()
         write(running, b':never:{"jsonrpc":"2.0","id":1,"method":"pwd"}:late:{"jsonrpc":"2.0","id":2,"method":"pwd"}')
         assert real.execute("pwd") == wd(running)
-        served = time.monotonic() - began
+        served = this.clock.now() - began
         time.sleep(max(0.0, waiting / 2 - served))
         reader = os.open(running.tmp / "late", os.O_RDONLY | os.O_NONBLOCK)
-        if time.monotonic() - began < waiting:
+        if this.clock.now() - began < waiting:
             break
         os.close(reader)
     assert served < waiting, "it was held up by those that do not open theirs"
-    deadline = time.monotonic() + 20
+    deadline = this.clock.now() + 20
     while not (data := _read(reader)):
-        assert time.monotonic() < deadline
+        assert this.clock.now() < deadline
         time.sleep(0.005)
     os.close(reader)
     assert json.loads(data)["id"] == 2
@@ -347,10 +348,10 @@ def test_a_thousand_clients_at_once_all_get_their_answer(running: Server) -> Non
     threads = [threading.Thread(target=work)]
     threads[0].start()
     write(running, b"".join(b':%s:{"jsonrpc":"2.0","id":"%s","method":"ps"}' % (n.encode(), n.encode()) for n in names))
-    deadline = time.monotonic() + 20
+    deadline = this.clock.now() + 20
     for name, reader in readers.items():
         while not (data := _read(reader)):
-            assert time.monotonic() < deadline, name
+            assert this.clock.now() < deadline, name
             time.sleep(0.005)
         assert json.loads(data)["id"] == name
         os.close(reader)
@@ -399,9 +400,9 @@ def test_a_removed_fifo_is_made_again_on_sighup(server: Callable[..., Server]) -
     one.fifo.unlink()
     os.kill(one.pids("MI FIFO")[0], signal.SIGHUP)
     one.wait_log("was removed or replaced: making it again")
-    deadline = time.monotonic() + 20
+    deadline = this.clock.now() + 20
     while not one.fifo.exists():
-        assert time.monotonic() < deadline
+        assert this.clock.now() < deadline
         time.sleep(0.01)
     assert connect(one).execute("pwd") == wd(one)
 
@@ -446,9 +447,9 @@ def test_pretty_printing_is_a_parameter(server: Callable[..., Server]) -> None:
     os.mkfifo(one.tmp / "r")
     reader = os.open(one.tmp / "r", os.O_RDONLY | os.O_NONBLOCK)
     write(one, b':r:{"jsonrpc":"2.0","id":1,"method":"pwd"}')
-    deadline = time.monotonic() + 20
+    deadline = this.clock.now() + 20
     while not (data := _read(reader)):
-        assert time.monotonic() < deadline
+        assert this.clock.now() < deadline
         time.sleep(0.005)
     os.close(reader)
     assert data.count(b"\n    ") >= 2

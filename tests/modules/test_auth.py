@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -15,6 +14,7 @@ from opensips_py.server.process import this
 from opensips_py.sip.digest import digest_response, ha1, parse_credentials, response_for
 from opensips_py.testing import Run, Script
 from tests.support.digest_client import answer, parameters
+from tests.support.driven_clock import DrivenClock
 
 MODULES = """
 loadmodule "signaling.so"
@@ -187,7 +187,9 @@ def test_challenges_leave_nothing_behind(run: Callable[..., Script]) -> None:
     assert this.store.info().entries == before
 
 
-def test_used_nonces_are_forgotten_when_they_have_ended(run: Callable[..., Script], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_used_nonces_are_forgotten_when_they_have_ended(
+    run: Callable[..., Script], clock: DrivenClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     script = run()
 
     def once() -> None:
@@ -196,22 +198,20 @@ def test_used_nonces_are_forgotten_when_they_have_ended(run: Callable[..., Scrip
     for _ in range(5):
         once()
     assert this.store.count(nonce.PREFIX) == 5
-    later = time.time() + 32
-    monkeypatch.setattr(time, "time", lambda: later)
+    clock.now += 32
     monkeypatch.setattr(nonce, "_next_sweep", 0.0)
     once()
     assert this.store.count(nonce.PREFIX) == 1
 
 
-def test_a_nonce_ends_with_nonce_expire(run: Callable[..., Script], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_nonce_ends_with_nonce_expire(run: Callable[..., Script], clock: DrivenClock) -> None:
     script = run(settings=PASSWORDS + 'modparam("auth", "nonce_expire", 7)\n')
     given = answer(challenge(register(script)), "alice", "secret", "REGISTER")
-    now = time.time()
-    monkeypatch.setattr(time, "time", lambda: now + 9)
+    clock.now += 9
     late = register(script, given)
     assert rc(late) == -3
     assert parameters(challenge(late))["stale"] == "true"
-    monkeypatch.setattr(time, "time", lambda: now - 60)
+    clock.now -= 69
     assert rc(register(script, given)) == -3, "one of the future is none of ours"
 
 

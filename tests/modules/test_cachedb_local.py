@@ -14,17 +14,16 @@ from opensips_py.script.context import Context
 from opensips_py.script.declarations import ConfigError
 from opensips_py.server.process import this
 from scripts.testbed.server import MIError, Server
+from tests.support.driven_clock import DrivenClock
 from tests.support.script_context import request, value, variable
 from tests.support.sip_client import SipClient
 
 
 @pytest.fixture
-def now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
+def stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clock: DrivenClock) -> Iterator[DrivenClock]:
     """The clock, in a process with a store and the engine."""
-    clock = [1000.0]
     store = LmdbStore.create(str(tmp_path), 16 << 20)
     monkeypatch.setattr(this, "store", store, raising=False)
-    monkeypatch.setattr(cachedb_local, "monotonic", lambda: clock[0])
     monkeypatch.setattr(cachedb_local.cachedb_url, "value", ["local:calls:///sessions"])
     monkeypatch.setattr(cachedb_local.cache_collections, "value", "sessions=5")
     cachedb_local.configure()
@@ -37,13 +36,13 @@ def fetched(ctx: Context, where: str, key: str) -> object:
     return value(ctx, "$(avp(out)[0])") if code == 1 else code
 
 
-def test_a_value_lasts_as_long_as_it_was_stored_for(now: list[float]) -> None:
+def test_a_value_lasts_as_long_as_it_was_stored_for(stored: DrivenClock) -> None:
     ctx = request()
     assert cache.cache_store(ctx, "local", "short", "one", 10) == 1
     assert cache.cache_store(ctx, "local", "long", "two") == 1
-    now[0] += 9
+    stored.now += 9
     assert fetched(ctx, "local", "short") == "one"
-    now[0] += 1
+    stored.now += 1
     assert fetched(ctx, "local", "short") == -2
     assert fetched(ctx, "local", "long") == "two"
     assert this.store.info().entries == 2
@@ -53,15 +52,15 @@ def test_a_value_lasts_as_long_as_it_was_stored_for(now: list[float]) -> None:
     assert fetched(ctx, "local", "long") == -2
 
 
-def test_counters_begin_at_zero_and_keep_their_end(now: list[float]) -> None:
+def test_counters_begin_at_zero_and_keep_their_end(stored: DrivenClock) -> None:
     ctx = request()
     assert cache.cache_add(ctx, "local", "calls", 5, 10, variable("$avp(new)")) == 1
-    now[0] += 8
+    stored.now += 8
     assert cache.cache_sub(ctx, "local", "calls", 7, 10, variable("$avp(new)")) == 1
     assert value(ctx, "$(avp(new)[0])") == -2
     assert cache.cache_counter_fetch(ctx, "local", "calls", variable("$avp(n)")) == 1
     assert value(ctx, "$(avp(n)[0])") == -2
-    now[0] += 3
+    stored.now += 3
     assert cache.cache_counter_fetch(ctx, "local", "calls", variable("$avp(n)")) == -2
     assert cache.cache_add(ctx, "local", "calls", 1, 0) == 1
     cache.cache_store(ctx, "local", "word", "many")
@@ -70,7 +69,7 @@ def test_counters_begin_at_zero_and_keep_their_end(now: list[float]) -> None:
     assert fetched(ctx, "local", "word") == "many"
 
 
-def test_collections_are_apart(now: list[float]) -> None:
+def test_collections_are_apart(stored: DrivenClock) -> None:
     ctx = request()
     for where in ("local", "local:calls"):
         cache.cache_store(ctx, where, "k", where)
@@ -81,7 +80,7 @@ def test_collections_are_apart(now: list[float]) -> None:
     assert fetched(ctx, "redis", "k") == -1
 
 
-def test_a_chunk_is_chosen_by_a_pattern(now: list[float]) -> None:
+def test_a_chunk_is_chosen_by_a_pattern(stored: DrivenClock) -> None:
     ctx = request()
     for key in ("pass_alice", "pass_bob", "nonce_alice", "pass_" + "x" * 2000):
         cache.cache_store(ctx, "local", key, "v")
@@ -96,7 +95,7 @@ def test_a_chunk_is_chosen_by_a_pattern(now: list[float]) -> None:
 
 
 @pytest.mark.parametrize("url", ["redis:x://localhost", "local:calls:///undeclared"])
-def test_a_url_that_means_nothing_is_refused(now: list[float], monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+def test_a_url_that_means_nothing_is_refused(stored: DrivenClock, monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     monkeypatch.setattr(cachedb_local.cachedb_url, "value", [url])
     with pytest.raises(ConfigError, match=url):
         cachedb_local.configure()

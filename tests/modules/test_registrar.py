@@ -18,29 +18,13 @@ from opensips_py.script.context import Branch, Context, ListenSocket, Source, Va
 from opensips_py.script.declarations import ConfigError, MIError
 from opensips_py.server.process import this
 from opensips_py.sip.message import SipMessage, parse
+from tests.support.driven_clock import DrivenClock
 
 T = "location"
 FIRST = ListenSocket(0, "udp", "127.0.0.1", 20700)
 SECOND = ListenSocket(1, "udp", "127.0.0.1", 20710)
 
 Sent = list[SipMessage]
-
-
-class Clock:
-    """Time, driven by hand."""
-
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    made = Clock()
-    for module in ("registrar.save", "usrloc.location", "usrloc.management"):
-        monkeypatch.setattr(f"opensips_py.modules.{module}.monotonic", made)
-    return made
 
 
 @pytest.fixture
@@ -95,7 +79,7 @@ Register = Callable[..., SipMessage]
 
 
 @pytest.fixture
-def register(sent: Sent, clock: Clock) -> Register:
+def register(sent: Sent, clock: DrivenClock) -> Register:
     """Register, and give the reply."""
 
     def run(*headers: str, flags: str | None = None, rc: int = 1, **named: object) -> SipMessage:
@@ -140,7 +124,7 @@ def test_the_limits_can_be_set_per_call(register: Register) -> None:
     assert register(contact("10.0.0.1", ";expires=99"), flags="e5E(20)").value("contact") == "<sip:alice@10.0.0.1>;expires=20"
 
 
-def test_an_expired_contact_is_not_found_and_then_removed(register: Register, clock: Clock) -> None:
+def test_an_expired_contact_is_not_found_and_then_removed(register: Register, clock: DrivenClock) -> None:
     register(contact("10.0.0.1", ";expires=100"), contact("10.0.0.2", ";expires=200"))
     clock.now += 99
     assert found() == ["sip:alice@10.0.0.1", "sip:alice@10.0.0.2"]
@@ -154,7 +138,7 @@ def test_an_expired_contact_is_not_found_and_then_removed(register: Register, cl
     assert location.users() == 0
 
 
-def test_the_reply_tells_what_is_left(register: Register, clock: Clock) -> None:
+def test_the_reply_tells_what_is_left(register: Register, clock: DrivenClock) -> None:
     register(contact("10.0.0.1", ";expires=100"))
     clock.now += 40
     assert register().value("contact") == "<sip:alice@10.0.0.1>;expires=60"
@@ -239,7 +223,7 @@ def test_an_old_cseq_is_refused(register: Register) -> None:
     assert register(contact("10.0.0.1"), call_id="another", cseq=1).status == 200
 
 
-def test_a_retransmission_is_answered_again_for_a_while(register: Register, clock: Clock) -> None:
+def test_a_retransmission_is_answered_again_for_a_while(register: Register, clock: DrivenClock) -> None:
     register(contact("10.0.0.1", ";expires=100"), call_id="x", cseq=5)
     clock.now += 15
     assert (
@@ -299,7 +283,7 @@ def test_contacts_are_refused_when_the_store_fills_up_but_may_be_refreshed(
     assert not found()
 
 
-def test_two_changes_of_one_user_at_once_both_count(sent: Sent, clock: Clock) -> None:
+def test_two_changes_of_one_user_at_once_both_count(sent: Sent, clock: DrivenClock) -> None:
     runs = []
 
     def update(old: list[Contact]) -> list[Contact]:
@@ -327,7 +311,7 @@ def test_too_many_contacts_are_refused(register: Register, monkeypatch: pytest.M
     assert found() == ["sip:alice@10.0.0.2"]
 
 
-def test_the_oldest_contact_makes_room_by_force(register: Register, clock: Clock) -> None:
+def test_the_oldest_contact_makes_room_by_force(register: Register, clock: DrivenClock) -> None:
     for host in ("10.0.0.1", "10.0.0.2"):
         register(contact(host), flags="c2f")
         clock.now += 1
@@ -574,7 +558,7 @@ def test_management_shows_contacts(register: Register) -> None:
     assert management.ul_dump("brief")["Domains"] == [{"name": T, "hash_size": 0, "AORs": [{"AOR": "alice"}]}]
 
 
-def test_management_adds_and_removes(sent: Sent, clock: Clock) -> None:
+def test_management_adds_and_removes(sent: Sent, clock: DrivenClock) -> None:
     assert management.ul_add(T, "bob", "sip:bob@10.0.0.5", "0", "0.7", "0", "0", "1") == "OK"
     clock.now += 10_000_000
     ctx = call("sip:bob@x")

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
+from opensips_py.server.process import this
 from tests.conftest import StartServer
 from tests.support.sip_client import SipClient
 
@@ -117,7 +118,7 @@ def test_a_repeated_180_gives_the_callee_more_time_unless_told_otherwise(server:
     for _, callee, invite in calls:
         callee.reply(invite, 180, "Ringing")
     time.sleep(1.5)
-    repeated = time.monotonic()
+    repeated = this.clock.now()
     for _, callee, invite in calls:
         callee.reply(invite, 180, "Ringing")
     finals = [caller.final() for caller, _, _ in calls]

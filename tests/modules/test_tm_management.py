@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from opensips_py.server.process import this
 from scripts.testbed.server import MIError, Server
 from tests.conftest import StartDns
 from tests.support.sip_client import Message, SipClient
@@ -164,9 +165,9 @@ def test_other_commands_are_served_while_a_name_is_looked_up(
     names.fail("slow.test.", delay=3)
     running = server(f'dns_servers="{names.address}"\ndns_use_search_list=no\ndns_retr_time=8\n' + SCRIPT)
     answer = ask(pool, running, dlg(running, callee) | {"ruri": f"sip:b@slow.test:{callee.port};transport=udp"}, 20)
-    end = time.monotonic() + 20
+    end = this.clock.now() + 20
     while not names.asked:
-        assert time.monotonic() < end
+        assert this.clock.now() < end
         time.sleep(0.01)
     running.mi("version")
     assert not select.select([callee.socket], [], [], 0)[0], "the request has been sent before"
@@ -186,9 +187,9 @@ def test_an_invite_is_acknowledged_and_can_be_cancelled(server: Start, client: C
     callee.reply(invite, 180, "Ringing")
     with pytest.raises(MIError, match="481 No such transaction"):
         running.mi("t_uac_cancel", ["unknown", "10 INVITE"])
-    end = time.monotonic() + 20
+    end = this.clock.now() + 20
     cancel: Message | None = None
-    while cancel is None and time.monotonic() < end:  # the 180 may still be on its way through a worker
+    while cancel is None and this.clock.now() < end:  # the 180 may still be on its way through a worker
         running.mi("t_uac_cancel", [invite.header("Call-ID"), "10 INVITE"])
         message = callee.receive()
         cancel = message if message.method == "CANCEL" else None
@@ -240,9 +241,9 @@ def test_an_asker_that_dies_leaves_nothing_behind(server: Start, client: Client,
     request = callee.receive()
     [process] = running.pids("MI FIFO")
     os.kill(process, signal.SIGKILL)
-    end = time.monotonic() + 20
+    end = this.clock.now() + 20
     while running.pids("MI FIFO") in ([], [process]) or not _is_read(running.fifo):
-        assert time.monotonic() < end
+        assert this.clock.now() < end
         time.sleep(0.02)
     callee.reply(request, 200)
     answer = ask(pool, running, dlg(running, callee))

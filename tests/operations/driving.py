@@ -97,7 +97,7 @@ class Driver:
             return
         deadline = self.op.deadline
         if deadline is not None:
-            wait = min(wait, deadline - time.monotonic())
+            wait = min(wait, deadline - this.clock.now())
             if wait <= 0:
                 self.result = self.op.expire()
                 return
@@ -105,15 +105,15 @@ class Driver:
         if fd < 0:
             time.sleep(wait)
         else:
-            if wait_ready(fd, wants, time.monotonic() + wait):
+            if wait_ready(fd, wants, this.clock.now() + wait):
                 self.result = self.op.advance()
 
 
 def drive(*drivers: Driver, limit: float = 10.0) -> list[Done]:
     """Drive operations side by side until all are done."""
-    until = time.monotonic() + limit
+    until = this.clock.now() + limit
     while any(d.result is None for d in drivers):
-        assert time.monotonic() < until, f"not done within {limit} s"
+        assert this.clock.now() < until, f"not done within {limit} s"
         for driver in drivers:
             driver.turn(0.02 if len(drivers) == 1 else 0.001)
     results = []
@@ -132,9 +132,9 @@ def run(op: Operation, mode: str = "async", limit: float = 10.0) -> Done:
 def spin(seconds: float = 0.0, until: Callable[[], bool] | None = None) -> None:
     """Turn this process' reactor for a while, or until something is true."""
     reactor: Any = this.reactor
-    end = time.monotonic() + (seconds or 20.0)
-    while time.monotonic() < end and not (until is not None and until()):
-        reactor.call_at(time.monotonic() + 0.005, reactor.stop)
+    end = this.clock.now() + (seconds or 20.0)
+    while this.clock.now() < end and not (until is not None and until()):
+        reactor.call_at(this.clock.now() + 0.005, reactor.stop)
         reactor._stopping = False
         reactor.run()
     assert until is None or until(), "did not happen"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import time
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import NamedTuple
@@ -188,7 +187,7 @@ def test_a_stream_that_goes_on_slowly_ends_at_the_deadline(name: str, greedy: Ca
     """The stream is slow, so that the limits are far away; bytes that come do not put the deadline off."""
     case = CASES[name]
     op = case.ask(greedy(case, pause=0.05).port)
-    done = wait(op, time.monotonic() + 0.12)
+    done = wait(op, this.clock.now() + 0.12)
     assert done.rc in (TIMEOUT, case.rc)
     op.close()
 

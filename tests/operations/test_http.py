@@ -25,6 +25,7 @@ from opensips_py.modules.rest_client.request import Header, request_bytes
 from opensips_py.modules.rest_client.transfer import INTERNAL, RestGet, RestPost, RestPut, Targets, Transfer
 from opensips_py.modules.rest_client.url import Origin, parse_http_url
 from opensips_py.script.declarations import ConfigError
+from opensips_py.server.process import this
 from scripts.testbed.ports import free_port
 from tests.operations.driving import Driver, Taker, drive, run
 from tests.operations.http_server import HttpServer
@@ -95,8 +96,8 @@ def server(servers: tuple[HttpServer, HttpServer], process: SimpleNamespace, no_
     assert process.keeper.held == {}
     one.go_on.set()
     servers[1].go_on.set()
-    until = time.monotonic() + 20  # the server is in this process: let it close its side too
-    while set(os.listdir("/proc/self/fd")) - before and time.monotonic() < until:
+    until = this.clock.now() + 20  # the server is in this process: let it close its side too
+    while set(os.listdir("/proc/self/fd")) - before and this.clock.now() < until:
         time.sleep(0.005)
 
 
@@ -196,9 +197,9 @@ def test_no_such_host() -> None:
 
 def test_a_host_name_is_looked_up_without_blocking() -> None:
     op = get("/hello", f"http://localhost:{PORT}")
-    began = time.monotonic()
+    began = this.clock.now()
     driver = Driver(op)
-    assert time.monotonic() - began < 1
+    assert this.clock.now() - began < 1
     assert drive(driver)[0] == answer("hello")
 
 
@@ -213,9 +214,9 @@ def test_connecting_takes_too_long(limits: Callable[..., None]) -> None:
             filler.setblocking(False)
             filler.connect_ex(full.getsockname())
             fillers.append(filler)
-        began = time.monotonic()
+        began = this.clock.now()
         assert run(get("/x", f"http://127.0.0.1:{full.getsockname()[1]}")) == Done(-2, [("$avp(c)", 0)])
-        assert 0.09 < time.monotonic() - began < 5
+        assert 0.09 < this.clock.now() - began < 5
         for filler in fillers:
             filler.close()
 
@@ -223,9 +224,9 @@ def test_connecting_takes_too_long(limits: Callable[..., None]) -> None:
 @pytest.mark.parametrize(("path", "code"), [("/never", 0), ("/slow_body", 200)])
 def test_the_transfer_takes_too_long(path: str, code: int, limits: Callable[..., None]) -> None:
     limits(transfer_seconds=0.1)
-    began = time.monotonic()
+    began = this.clock.now()
     assert run(get(path)) == Done(-3, [("$avp(c)", code)])
-    assert 0.09 < time.monotonic() - began < 5
+    assert 0.09 < this.clock.now() - began < 5
 
 
 def test_the_deadline_of_async(server: HttpServer) -> None:
@@ -326,9 +327,9 @@ def test_what_may_be_repeated_is_sent_again_when_a_kept_connection_ends(
 
 def test_unused_connections_are_closed_after_a_while() -> None:
     assert run(get("/hello")).rc == 1
-    pools.pool.prune(time.monotonic() + pools.settings.idle_seconds - 1)
+    pools.pool.prune(this.clock.now() + pools.settings.idle_seconds - 1)
     assert pools.pool.idle
-    pools.pool.prune(time.monotonic() + pools.settings.idle_seconds + 1)
+    pools.pool.prune(this.clock.now() + pools.settings.idle_seconds + 1)
     assert not pools.pool.idle
 
 

@@ -19,6 +19,7 @@ from opensips_py.db.statement import Raw
 from opensips_py.engine.background import Background
 from opensips_py.engine.operation import BUSY, LOST, Done, Operation
 from opensips_py.script.declarations import ConfigError
+from opensips_py.server.process import this
 from tests.operations.driving import Driver, Taker, drive, run, spin
 
 TABLES = """
@@ -47,9 +48,9 @@ def database(path: Path, process: SimpleNamespace, no_leaks: None) -> Iterator[S
     found = databases.open(f"sqlite://{path}")
     assert isinstance(found, SqliteDatabase)
     yield found
-    until = time.monotonic() + 10
+    until = this.clock.now() + 10
     while found._reader.threads.busy or found._writer.threads.busy:
-        assert time.monotonic() < until
+        assert this.clock.now() < until
         time.sleep(0.001)
     databases.forget_all()
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from opensips_py.server.process import this
 from scripts.testbed.server import Server
 from tests.own_modules.conftest import OWN
 from tests.support.sip_client import SipClient
@@ -30,9 +31,9 @@ def start(server: StartServer, tmp_path: Path, code: str, script: str, workers: 
 
 
 def wait_until(true: Callable[[], bool], seconds: float = 10) -> None:
-    end = time.monotonic() + seconds
+    end = this.clock.now() + seconds
     while not true():
-        assert time.monotonic() < end
+        assert this.clock.now() < end
         time.sleep(0.02)
 
 
@@ -196,9 +197,9 @@ route[end] { t_reply(486, "Busy"); }"""
     other = client(running.address)
     other.request("OPTIONS")
     assert other.receive().status == 200
-    began = time.monotonic()
+    began = this.clock.now()
     assert [one.receive(10).status for one in waiting] == [486] * 8
-    assert time.monotonic() - began < 6, "one after the other they take eight seconds"
+    assert this.clock.now() - began < 6, "one after the other they take eight seconds"
 
 
 def test_coroutines_clean_up_when_the_server_stops(server: StartServer, client: MakeClient, tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from ipc.lmdb_store import LmdbStore
 from opensips_py.module_api import Module
 from opensips_py.server.process import this
 from opensips_py.user_modules import shared_data
+from tests.support.driven_clock import DrivenClock
 
 
 class Rate(msgspec.Struct):
@@ -28,13 +28,6 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LmdbStore
     monkeypatch.setattr(this, "store", made, raising=False)
     yield made
     made.close()
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    now = [1000.0]
-    monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    return now
 
 
 @pytest.mark.parametrize(
@@ -73,15 +66,15 @@ def test_long_keys_are_kept_apart() -> None:
     assert not table.delete("k" * 600 + "a")
 
 
-def test_values_expire_and_are_removed(clock: list[float], store: LmdbStore) -> None:
+def test_values_expire_and_are_removed(clock: DrivenClock, store: LmdbStore) -> None:
     table = Module("m").shared("t", int)
     table.set("short", 1, seconds=10)
     table.set("long", 2)
     assert table.add("count", 5, seconds=10) == 5
-    clock[0] += 9
+    clock.now += 9
     assert table.add("count", 5, seconds=10) == 10, "the end stays"
     assert not table.set_new("short", 3)
-    clock[0] += 2
+    clock.now += 2
     assert (table.get("short"), table.get("short", 7), table.take("count")) == (None, 7, None)
     assert list(table.items()) == [("long", 2)]
     assert table.set_new("short", 3)
@@ -116,9 +109,9 @@ def test_one_of_many_threads_wins_and_no_count_is_lost(store: LmdbStore) -> None
             batch.put(b"x%d" % number, b"")
         store.put(b"y%d" % number, b"")
         store.delete(b"x%d" % number)
-    end = time.monotonic() + 60
+    end = this.clock.now() + 60
     for thread in threads:
-        thread.join(max(0, end - time.monotonic()))
+        thread.join(max(0, end - this.clock.now()))
     assert not failed
     assert table.get("count") == 800
     assert won == [table.get("winner")]

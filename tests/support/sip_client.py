@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 import socket
-import time
 from dataclasses import dataclass
+
+from opensips_py.server.process import this
 
 _numbers = itertools.count(1)
 
@@ -17,7 +18,7 @@ class Message:
     raw: str
     source: tuple[str, int]
     at: float
-    """``time.monotonic()`` of its arrival."""
+    """``this.clock.now()`` of its arrival."""
 
     @property
     def start(self) -> str:
@@ -91,7 +92,7 @@ class SipClient:
         """Fresh values for the place holders."""
         n = str(next(_numbers))
         host = f"{self.server[0]}:{self.server[1]}" if self.server else ""
-        base = f"{self.port}-{n}-{time.monotonic_ns()}"
+        base = f"{self.port}-{n}-{this.clock.ticks()}"
         fresh = {"ip": self.ip, "port": str(self.port), "server": host, "n": n}
         fresh |= {"branch": f"z9hG4bK-{base}", "call_id": f"{base}@test", "tag": f"tag-{n}"}
         return fresh | given
@@ -167,13 +168,13 @@ class SipClient:
             data, source = self.socket.recvfrom(65535)
         except TimeoutError:
             raise AssertionError(f"no message within {seconds} s") from None
-        return Message(data.decode("latin-1"), source[:2], time.monotonic())
+        return Message(data.decode("latin-1"), source[:2], this.clock.now())
 
     def final(self, seconds: float = 10) -> Message:
         """The next final reply; provisional ones before it are passed over."""
-        end = time.monotonic() + seconds
+        end = this.clock.now() + seconds
         while True:
-            message = self.receive(max(0.01, end - time.monotonic()))
+            message = self.receive(max(0.01, end - this.clock.now()))
             if message.status >= 200:
                 return message
 

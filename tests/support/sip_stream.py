@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import socket
-import time
 from collections import deque
 
+from opensips_py.server.process import this
 from opensips_py.sip.framing import PING, PONG, Framer
 from tests.support.sip_client import Message, SipClient
 
@@ -52,13 +52,13 @@ class SipStream(SipClient):
 
     def receive(self, seconds: float = 10) -> Message:
         """The next message; AssertionError when none comes, :class:`Closed` at the end of the connection."""
-        end = time.monotonic() + seconds
+        end = this.clock.now() + seconds
         while not self._messages:
             self._read(end, seconds)
-        return Message(self._messages.popleft().decode("latin-1"), self.socket.getpeername()[:2], time.monotonic())
+        return Message(self._messages.popleft().decode("latin-1"), self.socket.getpeername()[:2], this.clock.now())
 
     def _read(self, end: float, seconds: float) -> None:
-        self.socket.settimeout(max(0.001, end - time.monotonic()))
+        self.socket.settimeout(max(0.001, end - this.clock.now()))
         try:
             data = self.socket.recv(65536)
         except TimeoutError:
@@ -79,15 +79,15 @@ class SipStream(SipClient):
 
     def pong(self, seconds: float = 10) -> None:
         """Wait for the answer to a keep-alive."""
-        before, end = self.pongs, time.monotonic() + seconds
+        before, end = self.pongs, this.clock.now() + seconds
         while self.pongs == before:
             self._read(end, seconds)
 
     def closed(self, seconds: float = 10) -> None:
         """Assert that the server closes the connection; what comes before is passed over."""
-        end = time.monotonic() + seconds
+        end = this.clock.now() + seconds
         while True:
-            self.socket.settimeout(max(0.001, end - time.monotonic()))
+            self.socket.settimeout(max(0.001, end - this.clock.now()))
             try:
                 if not self.socket.recv(65536):
                     return

@@ -7,7 +7,8 @@ import select
 import socket
 import struct
 import threading
-import time
+
+from opensips_py.server.process import this
 
 
 class TcpRelay:
@@ -39,7 +40,7 @@ class TcpRelay:
                     self._accept()
                 elif sock in self._pairs:
                     self._pass_on(sock)
-            while self._doomed and self._doomed[0][0] <= time.monotonic():
+            while self._doomed and self._doomed[0][0] <= this.clock.now():
                 sock = self._doomed.pop(0)[1]
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 sock.close()
@@ -48,7 +49,7 @@ class TcpRelay:
         client, _ = self._listener.accept()
         self.accepted += 1
         if self.refusing:
-            self._doomed.append((time.monotonic() + self.patience, client))
+            self._doomed.append((this.clock.now() + self.patience, client))
             return
         server = socket.create_connection(self.target)
         self._pairs[client], self._pairs[server] = server, client

@@ -83,14 +83,14 @@ class World:
 
     def turn(self, until: Callable[[], bool]) -> None:
         """Turn the loop until something is so."""
-        end = time.monotonic() + 10
+        end = this.clock.now() + 10
 
         def look() -> None:
             if until():
                 self.reactor.stop()
             else:
-                assert time.monotonic() < end, "it never happens"
-                self.reactor.call_at(time.monotonic() + 0.0005, look)
+                assert this.clock.now() < end, "it never happens"
+                self.reactor.call_at(this.clock.now() + 0.0005, look)
 
         look()
         self.reactor.run()
@@ -176,7 +176,7 @@ def test_many_messages_read_at_once_are_stored_once_and_let_others_have_their_tu
     def other() -> None:
         others.append(len(world.received))
         if len(world.received) < count:
-            world.reactor.call_at(time.monotonic(), other)
+            world.reactor.call_at(this.clock.now(), other)
 
     monkeypatch.setattr(this, "store", Counting())
     monkeypatch.setattr(stream_connection, "receive_message", slow)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import psutil
 
+from opensips_py.server.process import this
 from scripts.testbed.server import Server
 from tests.support.sip_client import SipClient
 from tests.support.sip_stream import SipStream, StreamListener
@@ -122,9 +123,9 @@ def test_a_suspended_script_answers_over_the_connection_although_its_process_has
     running = tcp_server('loadmodule "cfgutils.so"\nroute { async(sleep(2), answer); }\nroute[answer] { t_reply(200, "OK"); }')
     sip = stream(running.address)
     sip.request("OPTIONS")
-    end = time.monotonic() + 20
+    end = this.clock.now() + 20
     while not running.mi("async_list")["Count"]:
-        assert time.monotonic() < end
+        assert this.clock.now() < end
     kill_owners(running)
     assert sip.final(10).status == 200
 
@@ -225,7 +226,7 @@ def test_a_stuck_receiver_does_not_keep_others_from_new_connections(
     stuck.request("OPTIONS", headers="X-Wait: 1")
     running.wait_log("stuck")
     time.sleep(0.1)
-    began = time.monotonic()
+    began = this.clock.now()
     for _ in range(4):
         callee, other = listener(), stream(running.address)
         invite(caller, f"sip:127.0.0.1:{callee.port};transport=tcp", "MESSAGE")
@@ -234,7 +235,7 @@ def test_a_stuck_receiver_does_not_keep_others_from_new_connections(
         assert caller.final().status == 200
         other.request("OPTIONS")
         assert other.final().status == 200
-    assert time.monotonic() - began < 3.5
+    assert this.clock.now() - began < 3.5
 
 
 # --- masses -------------------------------------------------------------------------------------------------------------
@@ -256,9 +257,9 @@ def test_a_thousand_connections_leave_nothing_behind(tcp_server: Start) -> None:
     for sip in made:
         sip.close()
     wait_connections(running, 0)
-    end = time.monotonic() + 20
+    end = this.clock.now() + 20
     while descriptors(running) > before:
-        assert time.monotonic() < end, f"{descriptors(running)} descriptors, {before} before"
+        assert this.clock.now() < end, f"{descriptors(running)} descriptors, {before} before"
         time.sleep(0.1)
 
 
@@ -287,9 +288,9 @@ def test_hanging_up_at_every_point_leaves_nothing_behind(tcp_server: Start) -> N
             sip.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         sip.close()
     wait_connections(running, 0)
-    end = time.monotonic() + 20
+    end = this.clock.now() + 20
     while descriptors(running) > before:
-        assert time.monotonic() < end
+        assert this.clock.now() < end
         time.sleep(0.1)
 
 
@@ -297,9 +298,9 @@ def test_a_server_that_stops_hangs_up_and_answers_what_is_under_way(tcp_server: 
     running = tcp_server('loadmodule "cfgutils.so"\nroute { async(sleep(1), answer); }\nroute[answer] { t_reply(200, "OK"); }')
     sip = stream(running.address)
     sip.request("OPTIONS")
-    end = time.monotonic() + 20
+    end = this.clock.now() + 20
     while not running.mi("async_list")["Count"]:
-        assert time.monotonic() < end
+        assert this.clock.now() < end
     running.process.send_signal(signal.SIGTERM)
     assert sip.final().status == 200
     sip.closed()
@@ -317,9 +318,9 @@ def test_a_server_that_stops_sends_over_tcp_what_is_under_way_in_udp_receivers(
     )
     os.mkfifo(running.tmp / "gate")
     client(running.address).request("MESSAGE")
-    end = time.monotonic() + 20
+    end = this.clock.now() + 20
     while not running.mi("async_list")["Count"]:
-        assert time.monotonic() < end
+        assert this.clock.now() < end
     running.process.send_signal(signal.SIGTERM)
     (running.tmp / "gate").write_text("open")
     assert callee.accept().receive().method == "MESSAGE"
@@ -347,9 +348,9 @@ def test_a_server_that_stops_answers_503_over_tcp_in_the_end(tcp_server: Start, 
     )
     sip = stream(running.address)
     sip.request("OPTIONS")
-    end = time.monotonic() + 20
+    end = this.clock.now() + 20
     while not running.mi("async_list")["Count"]:
-        assert time.monotonic() < end
+        assert this.clock.now() < end
     running.process.send_signal(signal.SIGTERM)
     assert sip.final().status == 503
     assert running.process.wait(10) == 0

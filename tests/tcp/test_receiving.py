@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
+from opensips_py.server.process import this
 from scripts.testbed.server import Server
 from tests.support.sip_client import SipClient
 from tests.support.sip_stream import Closed, SipStream
@@ -136,9 +137,9 @@ def test_half_a_message_has_a_limit_in_time(tcp_server: Start, stream: Stream) -
     running = tcp_server("tcp_max_msg_time=1\n" + ANSWER)
     sip = stream(running.address)
     sip.send_raw(request(sip)[:40])
-    began = time.monotonic()
+    began = this.clock.now()
     sip.closed()
-    assert time.monotonic() - began > 0.9
+    assert this.clock.now() - began > 0.9
     running.wait_log("not whole after 1 s")
 
 
@@ -162,7 +163,7 @@ def test_there_is_a_limit_to_connections(tcp_server: Start, stream: Stream) -> N
     stream(running.address).closed()
     running.wait_log("maximum number of connections exceeded: 5")
     kept.pop().close()
-    deadline = time.monotonic() + 5
+    deadline = this.clock.now() + 5
     while True:
         sip = stream(running.address)
         try:
@@ -170,7 +171,7 @@ def test_there_is_a_limit_to_connections(tcp_server: Start, stream: Stream) -> N
             assert sip.receive().status == 200
             break
         except (Closed, BrokenPipeError, ConnectionResetError):
-            assert time.monotonic() < deadline
+            assert this.clock.now() < deadline
 
 
 def test_one_address_cannot_have_all_connections(tcp_server: Start, stream: Stream) -> None:
@@ -196,9 +197,9 @@ def test_one_address_cannot_have_all_connections(tcp_server: Start, stream: Stre
         except (Closed, BrokenPipeError, ConnectionResetError):
             return False
 
-    deadline = time.monotonic() + 5
+    deadline = this.clock.now() + 5
     while not served():
-        assert time.monotonic() < deadline
+        assert this.clock.now() < deadline
 
 
 def test_connections_are_spread_over_the_receivers(tcp_server: Start, stream: Stream) -> None:

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from opensips_py.server.process import this
 from scripts.testbed.ports import free_port
 from scripts.testbed.server import Server
 from tests.conftest import StartServer
@@ -43,9 +44,9 @@ def connections(running: Server) -> list[dict[str, object]]:
 
 
 def wait_connections(running: Server, count: int) -> list[dict[str, object]]:
-    end = time.monotonic() + 20
+    end = this.clock.now() + 20
     while len(found := connections(running)) != count:
-        assert time.monotonic() < end, f"{len(found)} connections: {found}"
+        assert this.clock.now() < end, f"{len(found)} connections: {found}"
         time.sleep(0.02)
     return found
 
@@ -180,9 +181,9 @@ def test_a_transaction_over_connections_alone_is_forgotten_at_once(tcp_server: S
     caller = stream(running.address)
     caller.request("OPTIONS")
     assert caller.final().status == 200
-    end = time.monotonic() + 20
+    end = this.clock.now() + 20
     while running.statistics("tm:inuse_transactions")["tm:inuse_transactions"]:
-        assert time.monotonic() < end, "still there"
+        assert this.clock.now() < end, "still there"
 
 
 # --- what cannot be sent -----------------------------------------------------------------------------------------------
@@ -218,12 +219,12 @@ def test_a_peer_that_does_not_answer_is_given_up_after_the_connect_timeout(tcp_s
     running = tcp_server("tcp_connect_timeout=300\n" + RELAY)
     with full_port() as port:
         caller = client(running.address)
-        began = time.monotonic()
+        began = this.clock.now()
         invite(caller, f"sip:127.0.0.1:{port};transport=tcp", "OPTIONS")
         other = client(running.address)
         other.request("OPTIONS", headers="X-To: sip:127.0.0.1:1")  # nobody waits for it
         assert caller.final().status == 477
-        assert time.monotonic() - began >= 0.3
+        assert this.clock.now() - began >= 0.3
         assert not connections(running)
 
 

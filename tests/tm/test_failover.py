@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -29,7 +28,7 @@ def names() -> Iterator[None]:
         "many.test": tuple(f"127.0.2.{n}" for n in range(1, 16)),
         "other.test": ("127.0.3.1", "127.0.3.2"),
     }.items():
-        resolver()._keep(Question(name, "A"), Answer(Status.FOUND, addresses, 600), time.monotonic())
+        resolver()._keep(Question(name, "A"), Answer(Status.FOUND, addresses, 600), this.clock.now())
     yield
     resolver().forget()
     destinations.forget()

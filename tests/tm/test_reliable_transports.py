@@ -25,7 +25,6 @@ class Both:
         self.sockets = [world.socket, ListenSocket(1, "tcp", "127.0.0.1", 15060)]
         monkeypatch.setattr(this, "sockets", self.sockets)
         monkeypatch.setattr(this, "handles", [Wire(world), Wire(world)])
-        monkeypatch.setattr(transport_errors, "monotonic", lambda: world.now)
 
     def receive(self, data: bytes, source: tuple[str, int], over: int = TCP) -> Out:
         self.world.sent.clear()

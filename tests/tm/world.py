@@ -8,15 +8,14 @@ from types import CodeType
 from typing import Any
 
 from ipc.lmdb_store import LmdbStore
-from opensips_py.modules.tm import functions as tm_functions
-from opensips_py.modules.tm import injection
 from opensips_py.script.context import Context, ListenSocket, RouteKind
 from opensips_py.script.parameters import Settings
 from opensips_py.server.process import this
 from opensips_py.sip.message import SipMessage, reread
-from opensips_py.tm import callbacks, failure_route, forking, relay, replies, server_transaction, timers, transaction
+from opensips_py.tm import timers
 from opensips_py.tm.receive import receive_message
 from opensips_py.tm.record import Record, decode
+from tests.support.driven_clock import DrivenClock
 
 UAC = ("127.0.1.1", 15061)
 UAS1 = ("127.0.1.2", 15062)
@@ -63,25 +62,22 @@ class World:
 
     def __init__(self, directory: str, monkeypatch: Any) -> None:
         self.store = LmdbStore.create(directory, 64 << 20)
-        self.now = 1000.0
+        self._clock = DrivenClock(monkeypatch, 1000.0)
         self.sent: list[tuple[tuple[str, int], bytes]] = []
         self.unreachable: set[tuple[str, int]] = set()
         self.socket = ListenSocket(0, "udp", "127.0.0.1", 15060)
         for name, value in (("store", self.store), ("sockets", [self.socket]), ("handles", [Wire(self)])):
             monkeypatch.setattr(this, name, value, raising=False)
-        for place in (
-            transaction,
-            server_transaction,
-            relay,
-            forking,
-            replies,
-            failure_route,
-            tm_functions,
-            injection,
-            callbacks,
-        ):
-            monkeypatch.setattr(place, "monotonic", lambda: self.now)
         self._patch = monkeypatch
+
+    @property
+    def now(self) -> float:
+        """What time it is."""
+        return self._clock.now
+
+    @now.setter
+    def now(self, now: float) -> None:
+        self._clock.now = now
 
     def script(self, main: Callable[[Context], int], **named: Callable[[Context], int]) -> None:
         """Run ``main`` for requests. ``failure_x``, ``onreply_x``, ``branch_x`` are further routes."""

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from opensips_py.engine.operation import READ, WRITE
+from opensips_py.server.process import this
 from workers.reactor import ClosedWhileWatched, EpollReactor
 
 
@@ -63,7 +64,7 @@ def test_a_process_that_waits_reads_no_message(loop: Loop) -> None:
         loop.reactor.stop()
 
     loop.row.reading_since_ns = 5
-    loop.reactor.call_at(time.monotonic(), look)
+    loop.reactor.call_at(this.clock.now(), look)
     loop.reactor.run()
     assert seen == [0]
 
@@ -104,10 +105,10 @@ def test_a_descriptor_removed_in_a_turn_gets_no_further_callback_in_it(loop: Loo
 
 
 def test_timers_fire_in_the_order_of_their_time_and_not_early(loop: Loop) -> None:
-    now = time.monotonic()
+    now = this.clock.now()
     fired: list[tuple[str, float]] = []
-    loop.reactor.call_at(now + 0.02, lambda: fired.append(("late", time.monotonic())))
-    loop.reactor.call_at(now + 0.01, lambda: fired.append(("early", time.monotonic())))
+    loop.reactor.call_at(now + 0.02, lambda: fired.append(("late", this.clock.now())))
+    loop.reactor.call_at(now + 0.01, lambda: fired.append(("early", this.clock.now())))
     loop.reactor.call_at(now + 0.03, loop.reactor.stop)
     loop.reactor.run()
     assert [name for name, _ in fired] == ["early", "late"]
@@ -117,21 +118,21 @@ def test_timers_fire_in_the_order_of_their_time_and_not_early(loop: Loop) -> Non
 
 def test_a_cancelled_timer_does_not_fire(loop: Loop) -> None:
     fired: list[int] = []
-    handle = loop.reactor.call_at(time.monotonic(), lambda: fired.append(1))
+    handle = loop.reactor.call_at(this.clock.now(), lambda: fired.append(1))
     loop.reactor.cancel(handle)
-    loop.reactor.call_at(time.monotonic() + 0.005, loop.reactor.stop)
+    loop.reactor.call_at(this.clock.now() + 0.005, loop.reactor.stop)
     loop.reactor.run()
     assert fired == []
 
 
 def test_many_cancelled_timers_do_not_pile_up_and_leave_the_others_alone(loop: Loop) -> None:
-    later = time.monotonic() + 3600
+    later = this.clock.now() + 3600
     fired: list[int] = []
-    loop.reactor.call_at(time.monotonic() + 0.01, lambda: fired.append(1))
+    loop.reactor.call_at(this.clock.now() + 0.01, lambda: fired.append(1))
     for _ in range(50_000):
         loop.reactor.cancel(loop.reactor.call_at(later, lambda: fired.append(2)))
     assert len(loop.reactor._timers) < 5_000
-    loop.reactor.call_at(time.monotonic() + 0.02, loop.reactor.stop)
+    loop.reactor.call_at(this.clock.now() + 0.02, loop.reactor.stop)
     loop.reactor.run()
     assert fired == [1]
 
@@ -141,8 +142,8 @@ def test_a_fault_in_one_callback_is_reported_and_the_loop_goes_on(loop: Loop) ->
         raise ValueError("boom")
 
     loop.reactor.call_soon(fault)
-    loop.reactor.call_at(time.monotonic(), fault)
-    loop.reactor.call_at(time.monotonic() + 0.005, loop.reactor.stop)
+    loop.reactor.call_at(this.clock.now(), fault)
+    loop.reactor.call_at(this.clock.now() + 0.005, loop.reactor.stop)
     loop.reactor.run()
     assert [str(error) for error in loop.errors] == ["boom", "boom"]
 
@@ -151,9 +152,9 @@ def test_the_status_row_says_since_when_a_callback_runs(loop: Loop) -> None:
     inside: list[int] = []
     loop.reactor.call_soon(lambda: inside.append(loop.row.busy_since_ns))
     loop.reactor.call_soon(loop.reactor.stop)
-    before = time.monotonic_ns()
+    before = this.clock.ticks()
     loop.reactor.run()
-    assert before <= inside[0] <= time.monotonic_ns()
+    assert before <= inside[0] <= this.clock.ticks()
     assert loop.row.busy_since_ns == 0
     assert loop.row.busy_total_ns > 0
 
@@ -168,7 +169,7 @@ def test_a_paused_callback_goes_on_where_it_was_while_others_have_run(loop: Loop
     def waits() -> None:
         for n in range(3):
             places.append(loop.reactor.here())
-            loop.reactor.call_at(time.monotonic() + 0.002, lambda: loop.reactor.resume(places.pop()))
+            loop.reactor.call_at(this.clock.now() + 0.002, lambda: loop.reactor.resume(places.pop()))
             loop.reactor.call_soon(lambda n=n: seen.append(f"another {n}"))  # type: ignore[misc]
             loop.reactor.pause()
             seen.append(f"on {n}")
@@ -237,7 +238,7 @@ def test_after_a_thousand_waits_at_once_few_greenlets_are_kept(loop: Loop) -> No
     def waits(n: int) -> None:
         place = loop.reactor.here()
         alive.add(place)
-        loop.reactor.call_at(time.monotonic() + 0.3 + n / 1e5, lambda: loop.reactor.resume(place))
+        loop.reactor.call_at(this.clock.now() + 0.3 + n / 1e5, lambda: loop.reactor.resume(place))
         loop.reactor.pause()
         ended.append(n)
         if len(ended) == 1000:
@@ -298,7 +299,7 @@ def test_stopping_ends_the_loop_whoever_turns_it(loop: Loop) -> None:
             seen.append("tidied up")
 
     loop.reactor.call_soon(waits)
-    loop.reactor.call_at(time.monotonic() + 0.01, loop.reactor.stop)
+    loop.reactor.call_at(this.clock.now() + 0.01, loop.reactor.stop)
     loop.reactor.run()
     assert seen == ["tidied up"]
     loop.reactor.call_soon(loop.reactor.stop)
@@ -342,7 +343,7 @@ def test_what_a_paused_callback_had_still_to_do_is_begun_beside_it(loop: Loop) -
             loop.reactor.beside = process
             if message == 1:
                 place.append(loop.reactor.here())
-                loop.reactor.call_at(time.monotonic() + 0.01, lambda: loop.reactor.resume(place[0]))
+                loop.reactor.call_at(this.clock.now() + 0.01, lambda: loop.reactor.resume(place[0]))
                 loop.reactor.pause()
             seen.append(message)
             loop.reactor.beside = None
@@ -395,8 +396,8 @@ def test_a_closed_descriptor_with_a_duplicate_elsewhere_is_told_once_and_does_no
     number = ours.fileno()
     ours.close()
     loop.reactor.remove(number)  # too late
-    loop.reactor.call_at(time.monotonic() + 0.02, lambda: wakes.sendall(b"x"))
-    loop.reactor.call_at(time.monotonic() + 0.04, loop.reactor.stop)
+    loop.reactor.call_at(this.clock.now() + 0.02, lambda: wakes.sendall(b"x"))
+    loop.reactor.call_at(this.clock.now() + 0.04, loop.reactor.stop)
     loop.reactor.run()
     assert [str(error).split(" was ")[0] for error in loop.errors] == [f"descriptor {number}"] * 2
     assert called and set(called) == {READ}  # what else was watched still is
@@ -409,6 +410,6 @@ def test_a_removal_for_somebody_else_leaves_the_new_owner_of_the_number_alone(lo
     loop.reactor.add(ours.fileno(), READ, seen.append)
     loop.reactor.remove(ours.fileno(), quiet)
     theirs.send(b"x")
-    loop.reactor.call_at(time.monotonic() + 0.01, loop.reactor.stop)
+    loop.reactor.call_at(this.clock.now() + 0.01, loop.reactor.stop)
     loop.reactor.run()
     assert seen and not loop.errors

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from ipc.counters import Counters
+from opensips_py.server.process import this
 from tests.ipc.processes import fork
 from workers.reactor import EpollReactor
 from workers.shared_queue import SharedQueue
@@ -48,7 +49,7 @@ class Farm:
 
         def received(data: bytes, address: tuple[str, int]) -> None:
             number = int(data)
-            os.write(self._noting, _note.pack(number, slot, time.monotonic()))
+            os.write(self._noting, _note.pack(number, slot, this.clock.now()))
             if number < 0:
                 time.sleep(BLOCKED)
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from workers import shared_queue
+from opensips_py.server.process import this
+from tests.support.driven_clock import DrivenClock
 from workers.shared_queue import BURST, KEEPS_UP, LONGEST_REST, PATIENCE, REST, SharedQueue, nudge
 
 MS = 1_000_000
@@ -89,9 +90,8 @@ def receiver() -> Iterator[Receiver]:
 
 
 @pytest.fixture(autouse=True)
-def time_stands_still(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shared_queue, "monotonic_ns", lambda: NOW)
-    monkeypatch.setattr(shared_queue, "monotonic", lambda: NOW / 1e9)
+def time_stands_still(clock: DrivenClock) -> None:
+    clock.now = NOW / 1e9
 
 
 def test_everything_that_waits_is_read_at_one_wake_up(alone: Receiver) -> None:
@@ -164,18 +164,16 @@ def test_who_has_left_a_datagram_to_a_colleague_watches_again_after_a_rest(recei
     assert receiver.received == [b"one"]
 
 
-def test_who_comes_back_for_nothing_rests_for_longer(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_comes_back_for_nothing_rests_for_longer(receiver: Receiver, clock: DrivenClock) -> None:
     colleague = receiver.colleagues[0]
-    colleague.reading_since_ns, colleague.emptied_ns = NOW - SHORT, NOW - SHORT
     receiver.send(b"one")
-    now = NOW / 1e9
-    monkeypatch.setattr(shared_queue, "monotonic", lambda: now)
     for pause, rest in ((0.0, REST), (0.001, LONGEST_REST), (0.001, LONGEST_REST), (2 * LONGEST_REST, REST)):
-        now += pause
+        clock.now += pause
+        colleague.reading_since_ns = colleague.emptied_ns = this.clock.ticks() - SHORT
         receiver.loop.wake()
         when, watch_again = receiver.loop.timers.pop()
-        assert when == pytest.approx(now + rest)
-        now = when
+        assert when == pytest.approx(clock.now + rest)
+        clock.now = when
         watch_again()
 
 

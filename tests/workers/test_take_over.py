@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from time import monotonic_ns
 from types import SimpleNamespace
 from typing import Any
 
@@ -34,7 +33,7 @@ class Worker:
         return f"worker {self.name}"
 
     def is_in_a_callback_for(self, seconds: float) -> None:
-        self.status.busy_since_ns = monotonic_ns() - int(seconds * 1e9)
+        self.status.busy_since_ns = this.clock.ticks() - int(seconds * 1e9)
 
 
 class World:
@@ -230,7 +229,7 @@ def test_what_was_given_to_one_that_gets_stuck_is_taken_from_it_unread(world: Wo
     ],
 )
 def test_who_is_stuck(busy: float, parked: int, runnable: bool, stuck: bool) -> None:
-    now = monotonic_ns()
+    now = this.clock.ticks()
     status = SimpleNamespace(busy_since_ns=now - int(busy * 1e9) if busy else 0, parked=parked, epoch=0)
     assert is_stuck(status, now, lambda: runnable) is stuck
 
@@ -246,7 +245,7 @@ def test_one_that_comes_back_while_it_is_decided_on_keeps_all(world: World, monk
     token = world.parks(1)
     tenure = Tenure(world.worker(1).status)
     world.worker(1).is_in_a_callback_for(1)
-    monkeypatch.setattr(take_over, "time", SimpleNamespace(monotonic_ns=monotonic_ns, sleep=_comes_back(world)))
+    monkeypatch.setattr(take_over, "time", SimpleNamespace(sleep=_comes_back(world)))
     world.taking.look()
     assert world.gifts() == []
     assert world.worker(1).status.epoch == 0
@@ -262,7 +261,7 @@ def test_what_the_stuck_parks_while_the_attendant_looks_is_its_own(world: World,
     def parks_another(seconds: float) -> None:
         new.append(world.parks(1))
 
-    monkeypatch.setattr(take_over, "time", SimpleNamespace(monotonic_ns=monotonic_ns, sleep=parks_another))
+    monkeypatch.setattr(take_over, "time", SimpleNamespace(sleep=parks_another))
     world.taking.look()
     assert len(new) == 1
     assert [given for _, given, _ in world.gifts()] == [old]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import time
 
 from opensips_py.clients.service.description import Login, Service, ServiceError
 from opensips_py.clients.stream import Stream
 from opensips_py.engine.operation import READ, WRITE
+from opensips_py.server.process import this
 
 LOGIN_READ = 4096
 """Bytes read at a time while logging in: that many answer the commands."""
@@ -29,7 +29,7 @@ class Connection:
         self._read = 0
         self.ready = False
         self.idle_since = 0.0
-        self.give_up_at = time.monotonic() + service.connect_seconds
+        self.give_up_at = this.clock.now() + service.connect_seconds
         """When connecting has taken too long."""
 
     @classmethod

@@ -7,7 +7,6 @@ that was not sent, or not completely, is sent by it on a connection of its own.
 from __future__ import annotations
 
 import os
-import time
 from typing import ClassVar, Protocol
 
 import msgspec
@@ -19,6 +18,7 @@ from opensips_py.clients.service.pool import Pool, pool
 from opensips_py.engine.holding import Holding, TooMuch
 from opensips_py.engine.operation import LOST, Done, Operation
 from opensips_py.server.log import ERROR, log
+from opensips_py.server.process import this
 
 ATTEMPTS = 2
 """How often a question is asked that did not reach the server, or may be asked again."""
@@ -105,7 +105,7 @@ class ServiceOperation(PooledOperation[Connection]):
         self._limit = self.deadline
         seconds = self._pool.service.answer_seconds
         if seconds:
-            until = time.monotonic() + seconds + self._pool.service.connect_seconds
+            until = this.clock.now() + seconds + self._pool.service.connect_seconds
             self._limit = until if self._limit is None else min(self._limit, until)
         done = self._begin()
         self.refreeze = False  # it has not been frozen yet
@@ -115,7 +115,7 @@ class ServiceOperation(PooledOperation[Connection]):
 
     def _send(self, connection: Connection) -> Done | None:
         seconds = self._pool.service.answer_seconds
-        self.deadline = earliest(self._limit, time.monotonic() + seconds if seconds else None)
+        self.deadline = earliest(self._limit, this.clock.now() + seconds if seconds else None)
         self.fd_key = connection.stream.fd_key
         self._holding.release()
         self._answer = self.new_answer()
@@ -201,7 +201,7 @@ class ServiceOperation(PooledOperation[Connection]):
     def expire(self) -> Done:
         connection = self._connection
         if connection is not None and not connection.ready:
-            if time.monotonic() >= connection.give_up_at:
+            if this.clock.now() >= connection.give_up_at:
                 self._connection = None
                 self._pool.failed(connection, OSError("no answer while connecting"))
         elif connection is not None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import time
 
 import pymysql
 
@@ -13,11 +12,12 @@ from opensips_py.db.mysql.pool import settings
 from opensips_py.db.mysql.result import ResultReader
 from opensips_py.db.mysql.url import DatabaseUrl
 from opensips_py.engine.holding import READ_SIZE, Uncounted
+from opensips_py.server.process import this
 
 
 def read(url: DatabaseUrl, query: bytes, seconds: float) -> ResultReader:
     """The answer to a query, within ``seconds``. Raises OSError or pymysql.MySQLError."""
-    until = time.monotonic() + seconds
+    until = this.clock.now() + seconds
     with _connected(url, until) as sock:
         handshake = Handshake(url, url.public_key or settings.public_key)
         ready = False
@@ -35,10 +35,10 @@ def read(url: DatabaseUrl, query: bytes, seconds: float) -> ResultReader:
 
 def _connected(url: DatabaseUrl, until: float) -> socket.socket:
     if url.unix_socket is None:
-        return socket.create_connection((url.host, url.port), max(0.01, until - time.monotonic()))
+        return socket.create_connection((url.host, url.port), max(0.01, until - this.clock.now()))
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     try:
-        sock.settimeout(max(0.01, until - time.monotonic()))
+        sock.settimeout(max(0.01, until - this.clock.now()))
         sock.connect(url.unix_socket)
     except OSError:
         sock.close()
@@ -47,8 +47,8 @@ def _connected(url: DatabaseUrl, until: float) -> socket.socket:
 
 
 def _received(sock: socket.socket, until: float) -> bytes:
-    sock.settimeout(max(0.01, until - time.monotonic()))
+    sock.settimeout(max(0.01, until - this.clock.now()))
     data = sock.recv(READ_SIZE)
-    if not data or time.monotonic() > until:
+    if not data or this.clock.now() > until:
         raise OSError("connection closed by the server" if not data else "no complete answer in time")
     return data

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import os
 import re
-import time
 
 import msgspec
 
@@ -28,6 +27,7 @@ from opensips_py.engine.holding import READ_SIZE, Holding, TooMuch, Uncounted
 from opensips_py.engine.operation import LOST, Done
 from opensips_py.evi import events
 from opensips_py.server.log import ERROR, WARNING, log
+from opensips_py.server.process import this
 
 
 class _Frozen(msgspec.Struct, array_like=True):
@@ -59,7 +59,7 @@ class MysqlCall(PooledOperation[Connection], Call):
             return self._finish(self._connection) if self._answered else self.advance()
         self._limit = self.deadline
         if self.mode == "plain" and self._limit is None:
-            self._limit = time.monotonic() + settings.patience
+            self._limit = this.clock.now() + settings.patience
         done = self._begin()
         self.refreeze = False  # it has not been frozen yet
         return done
@@ -71,7 +71,7 @@ class MysqlCall(PooledOperation[Connection], Call):
         connection.uses += 1
         self.fd_key = connection.stream.fd_key
         if settings.slow_query:
-            self._began = time.monotonic()
+            self._began = this.clock.now()
         self._unsent = memoryview(packets(self._query))
         return self._write(connection)
 
@@ -125,7 +125,7 @@ class MysqlCall(PooledOperation[Connection], Call):
         return self._result()
 
     def _note_slowness(self) -> None:
-        took = time.monotonic() - self._began
+        took = this.clock.now() - self._began
         if took >= settings.slow_query:
             query = self._query[:200].decode("latin-1")
             log(WARNING, "db_mysql", "query", f"slow query: {took * 1e6:.0f} us for [{query}]")
@@ -146,7 +146,7 @@ class MysqlCall(PooledOperation[Connection], Call):
 
     def expire(self) -> Done:
         connection = self._connection
-        if connection is not None and not connection.ready and time.monotonic() >= connection.give_up_at:
+        if connection is not None and not connection.ready and this.clock.now() >= connection.give_up_at:
             self._connection = None
             self._pool.failed(connection, OSError("no answer while connecting"))
         self.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 
 import pymysql
 
@@ -12,6 +11,7 @@ from opensips_py.db.mysql.handshake import Handshake
 from opensips_py.db.mysql.url import DatabaseUrl
 from opensips_py.engine.holding import READ_SIZE
 from opensips_py.engine.operation import WRITE
+from opensips_py.server.process import this
 
 COM_QUIT = b"\x01\x00\x00\x00\x01"
 
@@ -30,7 +30,7 @@ class Connection:
         self.uses = 0
         """Queries so far: a connection that was kept may have been closed by the server meanwhile."""
         self.idle_since = 0.0
-        self.give_up_at = time.monotonic() + patience
+        self.give_up_at = this.clock.now() + patience
         """When connecting has taken too long."""
 
     @classmethod

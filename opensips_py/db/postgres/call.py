@@ -8,7 +8,6 @@ process' connection: what reads is asked again, a change is made if it has not b
 from __future__ import annotations
 
 import os
-import time
 
 import msgspec
 import psycopg
@@ -24,6 +23,7 @@ from opensips_py.engine.holding import VALUE, Holding, TooMuch, Uncounted
 from opensips_py.engine.operation import LOST, Done
 from opensips_py.evi import events
 from opensips_py.server.log import ERROR, WARNING, log
+from opensips_py.server.process import this
 
 _ROWS = (ExecStatus.SINGLE_TUPLE, ExecStatus.TUPLES_OK)
 _PENDING = memoryview(b"x")
@@ -65,7 +65,7 @@ class PostgresCall(PooledOperation[PostgresConnection], Call):
             return Done(LOST)
         self._limit = self.deadline
         if self.mode == "plain" and self._limit is None:
-            self._limit = time.monotonic() + settings.patience
+            self._limit = this.clock.now() + settings.patience
         if self.mode != "plain" and not self._token and ledger.is_change(self._query):
             self._token = os.urandom(16).hex()
         done = self._begin()
@@ -78,7 +78,7 @@ class PostgresCall(PooledOperation[PostgresConnection], Call):
         self.deadline = self._limit
         connection.uses += 1
         if settings.slow_query:
-            self._began = time.monotonic()
+            self._began = this.clock.now()
         self._forget_answer()
         text = self._query
         if self._making_table:
@@ -190,7 +190,7 @@ class PostgresCall(PooledOperation[PostgresConnection], Call):
     def _note_slowness(self) -> None:
         if not settings.slow_query:
             return
-        took = time.monotonic() - self._began
+        took = this.clock.now() - self._began
         if took >= settings.slow_query:
             log(WARNING, "db_postgres", "query", f"slow query: {took * 1e6:.0f} us for [{self._query[:200]}]")
             events.raise_threshold("postgres", int(took * 1e6), self._query[:200])
@@ -208,7 +208,7 @@ class PostgresCall(PooledOperation[PostgresConnection], Call):
 
     def expire(self) -> Done:
         connection = self._connection
-        if connection is not None and not connection.ready and time.monotonic() >= connection.give_up_at:
+        if connection is not None and not connection.ready and this.clock.now() >= connection.give_up_at:
             self._connection = None
             self._pool.failed(connection, OSError("no answer while connecting"))
         self.close()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import select
-import time
 
 from psycopg import OperationalError
 from psycopg.pq import ConnStatus, PGconn, PollingStatus, abc
@@ -13,7 +12,7 @@ from opensips_py.clients.stream import Stream
 from opensips_py.db.postgres.url import PostgresUrl
 from opensips_py.dns.lookup import HostAddresses
 from opensips_py.engine.operation import READ, WRITE
-from opensips_py.server.process import unwatch
+from opensips_py.server.process import this, unwatch
 
 _serials = itertools.count(1 << 40)
 
@@ -110,7 +109,7 @@ class PostgresConnection:
         self.ready = False
         self.uses = 0
         self.idle_since = 0.0
-        self.give_up_at = time.monotonic() + patience
+        self.give_up_at = this.clock.now() + patience
 
     @property
     def pgconn(self) -> abc.PGconn:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-import time
+
+from opensips_py.server.process import this
 
 TABLE = "opensips_py_done"
 CREATE = (
@@ -52,7 +53,7 @@ class Sweep:
 
     def statement(self) -> str:
         """What is to be run before a change; mostly nothing."""
-        now = time.monotonic()
+        now = this.clock.now()
         if now < self._at:
             return ""
         self._at = now + _SWEEP

@@ -8,7 +8,6 @@ It ends with its result, or with -1 for an error, for a file that stays locked a
 from __future__ import annotations
 
 import sqlite3
-import time
 
 import msgspec
 
@@ -19,6 +18,7 @@ from opensips_py.db.sqlite.thread import Abandonable, FileThread, Task, is_chang
 from opensips_py.engine.operation import BUSY, LOST, Done
 from opensips_py.engine.thread_job import QueueFull, ThreadJob
 from opensips_py.server.log import ERROR, log
+from opensips_py.server.process import this
 
 
 class _Frozen(msgspec.Struct, array_like=True):
@@ -46,7 +46,7 @@ class SqliteCall(Call):
     def start(self) -> Done | None:
         if self._lost:
             return Done(LOST)
-        patience = time.monotonic() + settings.patience
+        patience = this.clock.now() + settings.patience
         self._state.until = patience
         if self.mode == "plain" and self.deadline is None:
             self.deadline = patience

@@ -12,6 +12,7 @@ from opensips_py.db.sqlite.dialect import SqliteDialect
 from opensips_py.db.sqlite.file import PAUSES, connect, is_busy, parse, rows_of
 from opensips_py.db.sqlite.thread import FileThread
 from opensips_py.db.statement import Statement, StatementError
+from opensips_py.server.process import this
 
 
 class SqliteDatabase(Database):
@@ -43,7 +44,7 @@ class SqliteDatabase(Database):
 
     def read(self, statement: Statement, seconds: float = PATIENCE) -> Result:
         text = self._text(statement)
-        until = time.monotonic() + seconds
+        until = this.clock.now() + seconds
         while True:
             try:
                 connection = connect(self.path)
@@ -52,7 +53,7 @@ class SqliteDatabase(Database):
                 finally:
                     connection.close()
             except (sqlite3.Error, sqlite3.Warning, ValueError, OverflowError) as error:
-                if not (isinstance(error, sqlite3.Error) and is_busy(error)) or time.monotonic() > until:
+                if not (isinstance(error, sqlite3.Error) and is_busy(error)) or this.clock.now() > until:
                     raise DatabaseError(str(error)) from None
             time.sleep(PAUSES[1])
 

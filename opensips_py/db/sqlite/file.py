@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import time
 from datetime import datetime
 from urllib.parse import quote
 
 from opensips_py.db.database import Cell, Result, Row
 from opensips_py.engine.holding import VALUE
+from opensips_py.server.process import this
 
 PAUSES = (0.001, 0.05)
 """First and longest pause, in seconds, before a file that is locked is tried again."""
@@ -108,8 +108,8 @@ def cannot_be_used(error: sqlite3.Error) -> bool:
 
 
 def pauses(until: float) -> float:
-    """A pause that fits before ``until`` (time.monotonic()); negative: there is no time left."""
-    return min(PAUSES[1], until - time.monotonic())
+    """A pause that fits before ``until`` (this.clock.now()); negative: there is no time left."""
+    return min(PAUSES[1], until - this.clock.now())
 
 
 def rows_of(cursor: sqlite3.Cursor, typed: bool, most: int) -> Result:

@@ -10,12 +10,12 @@ from __future__ import annotations
 import hashlib
 import os
 import sqlite3
-import time
 from collections import deque
 
 import msgspec
 
 from opensips_py.db.database import Result
+from opensips_py.server.process import this
 
 TABLE = "opensips_py_done"
 KEPT = 120.0
@@ -51,12 +51,12 @@ class Ledger:
 
     def note(self, token: bytes, answer: Result) -> bool:
         """Write a token, in the transaction of its change. False: it is there already, and nothing must be committed."""
-        now = time.monotonic()
+        now = this.clock.now()
         if now > self._swept + _SWEEP:
             self._swept = now
-            self._connection.execute(f"DELETE FROM {TABLE} WHERE at < ?", (int(time.time()) - ABANDONED,))
+            self._connection.execute(f"DELETE FROM {TABLE} WHERE at < ?", (int(this.clock.now()) - ABANDONED,))
         try:
-            self._connection.execute(f"INSERT INTO {TABLE} VALUES (?, ?, ?)", (token, int(time.time()), _encode(answer)))
+            self._connection.execute(f"INSERT INTO {TABLE} VALUES (?, ?, ?)", (token, int(this.clock.now()), _encode(answer)))
         except sqlite3.IntegrityError:
             return False
         old = self._old

@@ -149,5 +149,5 @@ class Abandonable:
 
     def __init__(self, until: float) -> None:
         self.until = until
-        """``time.monotonic()`` up to which locks are waited for."""
+        """``this.clock.now()`` up to which locks are waited for."""
         self.abandoned = False

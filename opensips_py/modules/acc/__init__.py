@@ -6,7 +6,6 @@ when the final reply goes to the caller. :mod:`~opensips_py.modules.acc.accounti
 
 from __future__ import annotations
 
-import time
 from typing import Annotated
 
 from opensips_py import db
@@ -19,6 +18,7 @@ from opensips_py.script.context import Context, Value
 from opensips_py.script.declarations import B, F, L, R
 from opensips_py.script.variables import Registry
 from opensips_py.server.log import ERROR, log
+from opensips_py.server.process import this
 
 __all__ = ["module"]
 
@@ -59,7 +59,7 @@ def do_accounting(ctx: Context, types: Types, flags: Flags | None = None, table:
     with accounted.change(ctx) as data:
         for kind in kinds:
             data.flags[kind] = data.flags.get(kind, 0) | wanted
-        data.created = data.created or time.time()
+        data.created = data.created or this.clock.now()
         note_request(data, ctx)
         if table:
             data.table = table

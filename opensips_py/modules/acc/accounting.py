@@ -9,7 +9,6 @@ the process dies in the few microseconds between writing it and noting that.
 from __future__ import annotations
 
 import os
-import time
 
 import msgspec
 
@@ -26,6 +25,7 @@ from opensips_py.script.context import Context
 from opensips_py.script.declarations import ConfigError
 from opensips_py.server import log as logging
 from opensips_py.server.log import FACILITIES
+from opensips_py.server.process import this
 from opensips_py.sip.nameaddr import NameAddr
 from opensips_py.sip.reason_phrases import phrase_of
 from opensips_py.tm.callbacks import Moment, When
@@ -40,7 +40,7 @@ class Accounting(msgspec.Struct, array_like=True):
     table: str = ""
     """Table given to do_accounting()."""
     created: float = 0.0
-    """time.time() of the first do_accounting()."""
+    """this.clock.now() of the first do_accounting()."""
     extras: dict[str, str] = {}
     """``$acc_extra``."""
     legs: list[dict[str, str]] = msgspec.field(default_factory=lambda: [{}])
@@ -84,7 +84,7 @@ def _record(data: Accounting, kind: str, about: str, method: str, to_tag: str, c
     return Record(
         kind,
         about,
-        int(time.time()),
+        int(this.clock.now()),
         method,
         from_tag,
         to_tag,

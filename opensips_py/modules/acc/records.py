@@ -21,7 +21,7 @@ class Call(msgspec.Struct, array_like=True):
     """The times of a call of which records are made as a whole (flag cdr)."""
 
     created: float
-    """time.time() when the script began to account it."""
+    """this.clock.now() when the script began to account it."""
     answered: float = 0.0
     ended: float = 0.0
 
@@ -37,7 +37,7 @@ class Record(msgspec.Struct, array_like=True):
     """``log``, ``db`` or ``evi``."""
     about: str
     at: int
-    """time.time() of what it is about."""
+    """this.clock.now() of what it is about."""
     method: str
     from_tag: str
     to_tag: str

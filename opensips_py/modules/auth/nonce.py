@@ -12,7 +12,6 @@ from OpenSIPS 3.1, where anybody may repeat credentials with a qop).
 from __future__ import annotations
 
 import os
-import time
 from hashlib import blake2b
 from hmac import compare_digest
 
@@ -36,7 +35,7 @@ _UNCOUNTED = b"\xff\xff\xff\xff"
 
 def make() -> str:
     """A new nonce; with ``disable_nonce_check`` one for everybody in the same second, as in OpenSIPS."""
-    ends = int(time.time()) + nonce_expire.value
+    ends = int(this.clock.now()) + nonce_expire.value
     body = ends.to_bytes(4, "big") + (bytes(6) if disable_nonce_check.value else os.urandom(6))
     return (body + _check(body)).hex()
 
@@ -46,7 +45,7 @@ def holds(nonce: str) -> bool:
     body = _body(nonce)
     if body is None:
         return False
-    now = time.time()
+    now = this.clock.now()
     return now <= int.from_bytes(body[:4], "big") <= now + nonce_expire.value + _SKEW
 
 
@@ -93,11 +92,11 @@ _next_sweep = 0.0
 def _sweep() -> None:
     """Delete rows of nonces that have ended, now and then."""
     global _next_sweep
-    now = time.monotonic()
+    now = this.clock.now()
     if now < _next_sweep:
         return
     _next_sweep = now + _SWEEP_SECONDS
-    ended = this.store.scan(PREFIX, limit=_AT_ONCE, stop=PREFIX + int(time.time()).to_bytes(4, "big"))
+    ended = this.store.scan(PREFIX, limit=_AT_ONCE, stop=PREFIX + int(this.clock.now()).to_bytes(4, "big"))
     if ended:
         with this.store.batch() as batch:
             for key, _ in ended:

@@ -164,7 +164,7 @@ def set_select_weight(ctx: Context, weights: ReadVar) -> int:
 @module.function(routes=ALL)
 def get_accurate_time(ctx: Context, sec: Var, usec: Var, text: Var | None = None) -> int:
     """Unix time: seconds, microseconds, and both as ``seconds.microseconds``."""
-    seconds, micros = divmod(time.time_ns() // 1000, 1_000_000)
+    seconds, micros = divmod(int(this.clock.wall() * 1e6), 1_000_000)
     sec.set(ctx, seconds)
     usec.set(ctx, micros)
     if text is not None:
@@ -183,7 +183,7 @@ def ts_usec_delta(ctx: Context, t1_sec: int, t1_usec: int, t2_sec: int, t2_usec:
 def check_time_rec(ctx: Context, recurrence: str, timestamp: int | None = None) -> int:
     """True (1) when now, or ``timestamp``, lies in the time recurrence (RFC 2445, as in CPL), else -1."""
     try:
-        return 1 if matches(recurrence, time.time() if timestamp is None else timestamp) else -1
+        return 1 if matches(recurrence, this.clock.wall() if timestamp is None else timestamp) else -1
     except RecurrenceError as error:
         log(ERROR, "cfgutils", "check_time_rec", f"[{recurrence}]: {error}")
         return -1

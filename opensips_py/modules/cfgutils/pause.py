@@ -6,9 +6,9 @@ A pause has no descriptor: its deadline is its regular end. So fifty thousand of
 from __future__ import annotations
 
 import struct
-import time
 
 from opensips_py.engine.operation import TIMEOUT, Done, Operation
+from opensips_py.server.process import this
 
 _END = struct.Struct("d")
 _SLACK = 0.001
@@ -27,7 +27,7 @@ class Pause(Operation):
         if self.deadline is None:
             if self._seconds <= 0:
                 return Done(1)
-            self.deadline = time.monotonic() + self._seconds
+            self.deadline = this.clock.now() + self._seconds
         return None
 
     def fileno(self) -> int:
@@ -39,7 +39,7 @@ class Pause(Operation):
     @property
     def counts_as_timeout(self) -> bool:
         """Whether it is over before its time."""
-        return self.deadline is not None and time.monotonic() + _SLACK < self.deadline
+        return self.deadline is not None and this.clock.now() + _SLACK < self.deadline
 
     def expire(self) -> Done:
         return Done(TIMEOUT if self.counts_as_timeout else 1)

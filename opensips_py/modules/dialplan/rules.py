@@ -5,7 +5,6 @@ Match and substitution expressions are Perl-compatible regular expressions; Pyth
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 
 import msgspec
@@ -16,6 +15,7 @@ from opensips_py.script.posix_regex import Regex, RegexError, compile_perl
 from opensips_py.script.substitution import Part, SubstitutionError, parse_replacement
 from opensips_py.script.variables import Registry
 from opensips_py.server.log import ERROR, log
+from opensips_py.server.process import this
 
 EQUAL, REGEX = 0, 1
 IGNORE_CASE = 1
@@ -97,7 +97,7 @@ def compile_rule(row: Row, registry: Registry) -> Rule:
         raise BadRule(f"match_op is {row.match_op}; it is 0 (equal) or 1 (regular expression)")
     if row.timerec:
         try:
-            matches(row.timerec, time.time())
+            matches(row.timerec, this.clock.wall())
         except RecurrenceError as error:
             raise BadRule(f"timerec {row.timerec!r}: {error}") from None
     match = _pattern(row.match_exp, row.match_flags) if row.match_op == REGEX else None
@@ -133,7 +133,7 @@ class RuleSet:
 
     def find(self, dpid: int, text: str) -> Rule | None:
         """The first rule that fits."""
-        now = time.time()
+        now = this.clock.wall()
         for rule in self._by_id.get(dpid, ()):
             if rule.fits(text, now):
                 return rule

@@ -13,8 +13,6 @@ must pass; one over a parameter that the event does not have is passed over. An 
 
 from __future__ import annotations
 
-import time
-
 from opensips_py.evi import subscriptions
 from opensips_py.evi.mailbox import mailbox
 from opensips_py.evi.subscriptions import Subscription
@@ -48,7 +46,7 @@ def _sweep() -> None:
         subscriptions.sweep()
     except Exception as error:  # the next turn may succeed
         report_error(error, "event_routing")
-    this.reactor.call_at(time.monotonic() + subscriptions.SWEEP, _sweep)
+    this.reactor.call_at(this.clock.now() + subscriptions.SWEEP, _sweep)
 
 
 @module.operation(routes=R | F | O | B | V, async_only=True)
@@ -70,7 +68,7 @@ def notify_on_event(ctx: Context, event: EventName, filter: AvpName, route: Rout
     if declared is None:
         return -1
     filters = _filters(ctx, filter)
-    expires = time.monotonic() + (timeout or 0)
+    expires = this.clock.now() + (timeout or 0)
     at = subscriptions.key(event, subscriptions.new_token(), filters, declared)
     subscriptions.put(at, Subscription(filters, expires, route=route, transaction=ctx.tx_key))
     return 1

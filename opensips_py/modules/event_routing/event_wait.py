@@ -5,7 +5,6 @@ It has no descriptor. What it waits for is a row of the store, and a wake-up by 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 
 import msgspec
@@ -115,4 +114,4 @@ def _done(told: Sequence[tuple[str, str | int]]) -> Done:
 def wait(event: str, filters: list[tuple[str, str]], seconds: int, declared: Sequence[str]) -> WaitForEvent:
     """A wait of at most ``seconds``."""
     at = subscriptions.key(event, subscriptions.new_token(), filters, declared)
-    return WaitForEvent(at, filters, time.monotonic() + seconds)
+    return WaitForEvent(at, filters, this.clock.now() + seconds)

@@ -13,7 +13,6 @@ from __future__ import annotations
 import os
 import select
 import signal
-import time
 
 from opensips_py.engine.operation import READ
 from opensips_py.modules.exec.child_places import places
@@ -141,7 +140,7 @@ class Orphan(Child):
         self.status = status_of_orphan(self.pid)
         if self.status is not None:
             return True
-        now = time.monotonic()
+        now = this.clock.now()
         if self._ended_at is None:
             self._ended_at = now
         return now - self._ended_at > STATUS_PATIENCE
@@ -150,7 +149,7 @@ class Orphan(Child):
 def reap_later(child: Child, *, end_at: float | None = None, tell: bool = False) -> None:
     """Let the child go on without anybody waiting for it, and reap it when it ends.
 
-    At ``end_at`` (``time.monotonic()``) its group gets SIGTERM, and SIGKILL :data:`TERM_GRACE` seconds later. With
+    At ``end_at`` (``this.clock.now()``) its group gets SIGTERM, and SIGKILL :data:`TERM_GRACE` seconds later. With
     ``tell``, its exit status is left in the store for the process that has taken its operation over.
     """
     if tell and child.status is not None:
@@ -163,7 +162,7 @@ def reap_later(child: Child, *, end_at: float | None = None, tell: bool = False)
         reap_left()
     else:
         if not _fresh:
-            this.reactor.call_at(time.monotonic() + SWEEP, _sweep)
+            this.reactor.call_at(this.clock.now() + SWEEP, _sweep)
         _fresh.append(child)
     if end_at is not None:
         _end_at(child, signal.SIGTERM, end_at)
@@ -190,12 +189,12 @@ def _watched() -> bool:
 
 def _end_at(child: Child, signum: int, when: float) -> None:
     """Signal the group at ``when``; a SIGTERM is followed by SIGKILL."""
-    if when > time.monotonic() and _watched():
+    if when > this.clock.now() and _watched():
         this.reactor.call_at(when, lambda: _end_at(child, signum, 0.0))
         return
     child.signal_group(signum if _watched() else signal.SIGKILL)
     if signum != signal.SIGKILL:
-        _end_at(child, signal.SIGKILL, time.monotonic() + TERM_GRACE)
+        _end_at(child, signal.SIGKILL, this.clock.now() + TERM_GRACE)
 
 
 def _collect(pid: int) -> None:

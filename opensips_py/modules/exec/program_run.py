@@ -16,7 +16,6 @@ from __future__ import annotations
 import os
 import select
 import signal
-import time
 
 import msgspec
 
@@ -27,7 +26,7 @@ from opensips_py.modules.exec.child_places import places
 from opensips_py.modules.exec.children import Child, Orphan
 from opensips_py.script.context import Value
 from opensips_py.server.log import ERROR, WARNING, log
-from opensips_py.server.process import unwatch
+from opensips_py.server.process import this, unwatch
 
 _CHUNK = 65536
 _READS_PER_TURN = 4
@@ -116,7 +115,7 @@ class ExecOperation(Operation):
             return Done(BUSY)
         self._queued = places.wait(self)
         if self._limits.seconds > 0:
-            self.deadline = time.monotonic() + self._limits.seconds
+            self.deadline = this.clock.now() + self._limits.seconds
         return None if self._queued else Done(BUSY)
 
     def go(self) -> None:
@@ -135,7 +134,7 @@ class ExecOperation(Operation):
             log(ERROR, "exec", "exec", f"cannot run [{self._command.decode('latin-1')}]: {error}")
             return Done(-1)
         if self._limits.seconds > 0:
-            self.deadline = self._kill_at = time.monotonic() + self._limits.seconds
+            self.deadline = self._kill_at = this.clock.now() + self._limits.seconds
         if not wanted and self.mode != "launch":
             self._leave_running()
             return Done(2 if self.mode == "async" else 1)
@@ -191,7 +190,7 @@ class ExecOperation(Operation):
         if self._pipes:
             if self._grace_until is None and child.reap():
                 self._epoll.unregister(child.pidfd)
-                self._grace_until = time.monotonic() + self._limits.grace
+                self._grace_until = this.clock.now() + self._limits.grace
                 self.deadline = self._grace_until if self._kill_at is None else min(self._grace_until, self._kill_at)
             return None
         if not self._needs_status():
@@ -272,7 +271,7 @@ class ExecOperation(Operation):
     # --- the end ------------------------------------------------------------------------------------------------
 
     def expire(self) -> Done:
-        now = time.monotonic() + _SLACK
+        now = this.clock.now() + _SLACK
         child = self._child
         if child is None:
             self._leave()

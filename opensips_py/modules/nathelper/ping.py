@@ -6,7 +6,6 @@ The timer process sends them, from the socket through which the user agent has r
 from __future__ import annotations
 
 import os
-import time
 
 from opensips_py.core.functions_network import socket_named
 from opensips_py.modules.nathelper import declared
@@ -34,7 +33,7 @@ def ping_all() -> int:
         return 0
     nat, sip, nated_only = nat_mask(), sipping_mask(), declared.ping_nated_only.value
     udp_socket, sip_socket = _forced(declared.natping_socket.value), _forced(declared.force_socket.value)
-    now = time.monotonic()
+    now = this.clock.now()
     pinged = 0
     for _, _, contacts in location.entries():
         for contact in contacts:
@@ -103,9 +102,9 @@ def _start() -> None:
             ping_all()
         except Exception as error:  # the next round may succeed
             report_error(error, "nathelper")
-        this.reactor.call_at(time.monotonic() + interval, tick)
+        this.reactor.call_at(this.clock.now() + interval, tick)
 
-    this.reactor.call_at(time.monotonic() + interval, tick)
+    this.reactor.call_at(this.clock.now() + interval, tick)
 
 
 @module.mi("nh_enable_ping", (), ("status",))

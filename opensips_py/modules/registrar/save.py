@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import lru_cache
-from time import monotonic
 from typing import Annotated
 
 from ipc.store import StoreError
@@ -25,6 +24,7 @@ from opensips_py.script.context import Q_UNSPECIFIED, Context
 from opensips_py.script.declarations import O, R, Static
 from opensips_py.script.flag_words import FlagWord, FlagWords
 from opensips_py.server.log import ERROR, WARNING, log
+from opensips_py.server.process import this
 from opensips_py.sip.contact_edits import current
 from opensips_py.sip.headers import kind_of
 from opensips_py.sip.message import ParseError, SipMessage
@@ -143,7 +143,7 @@ def save(
         return REFUSED
     declared.accepted.add()
     if requested and ctx.socket.proto != "udp" and ctx.flags & declared.persistent_mask():
-        tcp.prolong(ctx, max(contact.expires for contact in requested) - monotonic())
+        tcp.prolong(ctx, max(contact.expires for contact in requested) - this.clock.now())
     if not options.reply or not msg.is_request:
         return 1
     if options.only_own:
@@ -240,7 +240,7 @@ def _requested(
 ) -> list[Contact]:
     """The contacts of the request. One that is to be removed has ``expires`` -1."""
     msg = ctx.msg
-    now = monotonic()
+    now = this.clock.now()
     default = _seconds(msg.value("expires"))
     low = declared.min_expires.value if flags.min_expires is None else flags.min_expires
     high = declared.max_expires.value if flags.max_expires is None else flags.max_expires
@@ -334,7 +334,7 @@ def _check_order(old: Contact, call_id: str, cseq: int, now: float) -> bool:
 
 
 def _without_all(old: list[Contact], call_id: str, cseq: int) -> list[Contact]:
-    now = monotonic()
+    now = this.clock.now()
     try:
         for contact in old:
             _check_order(contact, call_id, cseq, now)
@@ -394,7 +394,7 @@ def _contact_header(contacts: list[Contact]) -> str:
     """The Contact header that lists what is registered; empty when nothing is."""
     if not contacts:
         return ""
-    now = monotonic()
+    now = this.clock.now()
     values = []
     for contact in contacts:
         value = f"<{contact.uri}>"

@@ -10,7 +10,6 @@ again. The pauses double, up to a second, and are randomised. The log says when 
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from typing import Any, Protocol
 
@@ -290,7 +289,7 @@ class HttpPool:
             return
         if connection.stream.fd_key is None and not connection.secure:
             connection.stream.keep("http")  # adopted: up to now the fd store has had it under its operation's name
-        connection.idle_since = time.monotonic()
+        connection.idle_since = this.clock.now()
         kept.append(connection)
         statistics.connections_idle.add()
         self._look_later()
@@ -303,7 +302,7 @@ class HttpPool:
     def prune(self, now: float | None = None) -> None:
         """Close what was not used for long, and forget destinations with which nothing is left to do."""
         self._pruning = False
-        before = (time.monotonic() if now is None else now) - settings.idle_seconds
+        before = (this.clock.now() if now is None else now) - settings.idle_seconds
         for origin, one in list(self.destinations.items()):
             old = 0
             while old < len(one.idle) and one.idle[old].idle_since <= before:
@@ -321,7 +320,7 @@ class HttpPool:
     def _look_later(self, oldest: float | None = None) -> None:
         if not self._pruning:
             self._pruning = True
-            now = time.monotonic()
+            now = this.clock.now()
             this.reactor.call_at(max((oldest or now) + settings.idle_seconds, now + _PRUNE_PAUSE), self.prune)
 
     def close(self) -> None:

@@ -15,7 +15,6 @@ Another process gets the connection and the bytes read so far. It sends again wh
 from __future__ import annotations
 
 import os
-import time
 
 import httptools
 import msgspec
@@ -28,6 +27,7 @@ from opensips_py.modules.rest_client.response import Limits, Response, TooLarge
 from opensips_py.modules.rest_client.url import Origin
 from opensips_py.script.context import Value
 from opensips_py.server.log import ERROR, log
+from opensips_py.server.process import this
 
 REFUSED, CONNECT_TIMEOUT, TRANSFER_TIMEOUT, INTERNAL = -1, -2, -3, -10
 
@@ -112,7 +112,7 @@ class Transfer(Operation):
             self.changed()
 
     def _set_deadlines(self) -> None:
-        now = time.monotonic()
+        now = this.clock.now()
         connect, finish = settings.connect_seconds, settings.transfer_seconds
         self._finish_by = now + finish if finish else None
         self._connect_by = now + connect if connect else self._finish_by
@@ -280,7 +280,7 @@ class Transfer(Operation):
     def expire(self) -> Done:
         connection = self._connection
         if connection is not None and not connection.ready:
-            if self._connect_by is not None and time.monotonic() >= self._connect_by:
+            if self._connect_by is not None and this.clock.now() >= self._connect_by:
                 return self._unreachable(connection, CONNECT_TIMEOUT, "connecting took too long")
             return self._fail(CONNECT_TIMEOUT, "connecting took too long")
         return self._fail(TRANSFER_TIMEOUT, "the transfer took too long")

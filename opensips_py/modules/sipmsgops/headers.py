@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from email.utils import formatdate
 
 from opensips_py.modules.sipmsgops.declared import module
@@ -10,6 +9,7 @@ from opensips_py.script.context import Context
 from opensips_py.script.declarations import B, E, F, HeaderLines, L, Line, O, Pattern, R
 from opensips_py.script.pseudo_variables_uri import ruri_parts
 from opensips_py.script.shell_pattern import matcher
+from opensips_py.server.process import this
 from opensips_py.sip.edits import Deleted
 from opensips_py.sip.headers import Header, kind_of, split_values
 from opensips_py.sip.remembered import remembered
@@ -102,7 +102,7 @@ def append_to_reply(ctx: Context, text: HeaderLines) -> int:
 @module.function(routes=R | F | B | L)
 def append_time(ctx: Context) -> int:
     """Add a Date header to the replies that are made here (RFC 3261 20.17)."""
-    ctx.slots[REPLY_HEADERS] = ctx.slots.get(REPLY_HEADERS, "") + f"Date: {formatdate(time.time(), usegmt=True)}\r\n"
+    ctx.slots[REPLY_HEADERS] = ctx.slots.get(REPLY_HEADERS, "") + f"Date: {formatdate(this.clock.wall(), usegmt=True)}\r\n"
     return 1
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from time import monotonic
 from types import FrameType
 from typing import Annotated, Any
 
@@ -288,7 +287,7 @@ def t_cancel_branch(ctx: Context, which: Annotated[str, "str", _branches_fault] 
     try:
         if rec.method != "INVITE":
             return -1
-        now = monotonic()
+        now = this.clock.now()
         n = ctx.branch_index
         ended = ctx.msg.status >= 200
         chosen = (which or "").lower()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from time import monotonic
 from typing import Annotated, Any
 
 from opensips_py.core.functions_branches import current_branch
@@ -45,7 +44,7 @@ def add_waiting_branch(ctx: Context, tx: Transaction, seconds: Callable[[Record]
     try:
         if len(rec.branches) >= MAX_BRANCHES or rec.code >= 200:
             return -1
-        rec.branches.append(machine.waiting(monotonic(), seconds(rec), rec.socket))
+        rec.branches.append(machine.waiting(this.clock.now(), seconds(rec), rec.socket))
         server_transaction.take_over_routes(ctx, rec)
         server_transaction.keep_rport(ctx)
         rec.context = ctx.freeze()

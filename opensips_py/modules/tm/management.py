@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from time import monotonic
 from typing import Any
 
 from opensips_py.core.functions_network import socket_named
@@ -12,6 +11,7 @@ from opensips_py.mi.dispatcher import Later
 from opensips_py.modules.tm.declared import module, pass_provisional_replies, totals
 from opensips_py.script.context import ListenSocket
 from opensips_py.script.declarations import MIError
+from opensips_py.server.process import this
 from opensips_py.sip.errors import ParseError
 from opensips_py.sip.message import SipMessage, parse, reread
 from opensips_py.sip.request import DEFAULT_CSEQ, dialog_route, with_tag
@@ -190,7 +190,7 @@ def _cancel(key: bytes) -> None:
     try:
         if rec.flags & LOCAL:
             rec.flags |= NO_NEW_BRANCHES  # nobody else would stop a failure route that tries again
-        machine.cancel_branches(rec, -1, None, monotonic(), tx.out)
+        machine.cancel_branches(rec, -1, None, this.clock.now(), tx.out)
         commit(tx)
     finally:
         release(tx)

@@ -16,7 +16,6 @@ import re
 import select
 import socket
 from collections.abc import Callable
-from time import monotonic
 from typing import Annotated, Any
 
 from opensips_py.modules.tm.declared import module, tw_append, unix_tx_timeout
@@ -27,6 +26,7 @@ from opensips_py.script.declarations import B, ConfigError, F, R
 from opensips_py.script.variable_syntax import VariableError
 from opensips_py.script.variables import Registry, Variable
 from opensips_py.server.log import ERROR, log
+from opensips_py.server.process import this
 from opensips_py.sip.contact_edits import current
 from opensips_py.sip.errors import ParseError
 from opensips_py.sip.message import SipMessage
@@ -218,7 +218,7 @@ def _to_fifo(path: str, data: bytes) -> None:
 def _to_socket(path: str, data: bytes) -> None:
     if not path or len(path) > LONGEST_PATH:
         raise OSError(errno.ENAMETOOLONG, f"{path!r} cannot be the path of a socket")
-    deadline = monotonic() + unix_tx_timeout.value
+    deadline = this.clock.now() + unix_tx_timeout.value
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sender:
         sender.connect(path)
         while True:
@@ -226,7 +226,7 @@ def _to_socket(path: str, data: bytes) -> None:
                 sender.send(data)
                 return
             except BlockingIOError:
-                left = deadline - monotonic()
+                left = deadline - this.clock.now()
                 if left <= 0:
                     raise
                 poll = select.poll()

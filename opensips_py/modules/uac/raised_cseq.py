@@ -9,7 +9,6 @@ the route set cannot change any more, in the shared store.
 from __future__ import annotations
 
 from hashlib import blake2b
-from time import monotonic
 
 from ipc.prefixes import prefix
 from opensips_py.script.context import Context
@@ -62,7 +61,7 @@ def answer_challenge(ctx: Context) -> int:
         key = _key(msg)
         with this.store.batch() as batch:
             batch.put(key, min(by, MOST).to_bytes(2, "big"))
-            batch.put(rows.row(monotonic() + SECONDS, key), rows.DELETE)
+            batch.put(rows.row(this.clock.now() + SECONDS, key), rows.DELETE)
     return by
 
 

@@ -6,8 +6,6 @@ Contacts live in the shared store, so every worker sees every registration. They
 
 from __future__ import annotations
 
-import time
-
 from opensips_py.modules.usrloc import location, management  # noqa: F401  (its commands declare themselves)
 from opensips_py.modules.usrloc.declared import module, timer_interval
 from opensips_py.server.guard import report_error
@@ -27,6 +25,6 @@ def _start() -> None:
             location.remove_expired()
         except Exception as error:  # the next turn may succeed
             report_error(error, "usrloc")
-        this.reactor.call_at(time.monotonic() + timer_interval.value, tick)
+        this.reactor.call_at(this.clock.now() + timer_interval.value, tick)
 
-    this.reactor.call_at(time.monotonic() + timer_interval.value, tick)
+    this.reactor.call_at(this.clock.now() + timer_interval.value, tick)

@@ -27,7 +27,7 @@ class Contact(msgspec.Struct, array_like=True):
 
     uri: str
     expires: float
-    """``time.monotonic()`` (one clock for all processes) at which it ends."""
+    """``this.clock.now()`` (one clock for all processes) at which it ends."""
     call_id: str
     cseq: int
     q: int = Q_UNSPECIFIED
@@ -46,7 +46,7 @@ class Contact(msgspec.Struct, array_like=True):
     """``+sip.instance`` with its quotes."""
     attributes: str | None = None
     modified: float = 0.0
-    """``time.monotonic()`` of the last change."""
+    """``this.clock.now()`` of the last change."""
 
     def valid(self, now: float) -> bool:
         """Whether it has not expired."""

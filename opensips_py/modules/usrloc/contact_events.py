@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 from opensips_py.evi import events
 from opensips_py.modules.usrloc.contact import PERMANENT, Contact
 from opensips_py.modules.usrloc.ordering import Contacts
@@ -56,7 +54,7 @@ def _raise(event: Event, table: str, aor: str, contact: Contact) -> None:
         return
     socket = this.sockets[contact.socket] if contact.socket < len(this.sockets) else None
     host = "" if socket is None else f"[{socket.host}]" if ":" in socket.host else socket.host
-    until = 0 if contact.expires == PERMANENT else int(time.time() + contact.expires - time.monotonic() + 0.5)
+    until = 0 if contact.expires == PERMANENT else int(contact.expires + 0.5)
     values: tuple[str | int, ...] = (
         table,
         aor,

@@ -8,7 +8,6 @@ process, cleans them up.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from time import monotonic
 
 import msgspec
 
@@ -59,7 +58,7 @@ def find(table: str, aor: str) -> list[Contact]:
         return []
     if data is None:
         return []
-    now = monotonic()
+    now = this.clock.now()
     return [contact for contact in _decode(data) if contact.valid(now)]
 
 
@@ -73,7 +72,7 @@ def change(table: str, aor: str, update: Callable[[list[Contact]], list[Contact]
     key = _key(table, aor)
     while True:
         data = this.store.get(key)
-        now = monotonic()
+        now = this.clock.now()
         stored = [] if data is None else _decode(data)
         found = [contact for contact in stored if contact.valid(now)]
         changed = update(list(found))
@@ -136,7 +135,7 @@ def users(table: str | None = None) -> int:
 
 def remove_expired() -> int:
     """Remove contacts that have expired; gives their number."""
-    now = monotonic()
+    now = this.clock.now()
     removed = 0
     for table, aor, contacts in entries():
         expired = sum(not contact.valid(now) for contact in contacts)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from time import monotonic
 from typing import Any
 
 from ipc.store import StoreFull
@@ -24,7 +23,7 @@ _MI_CALL_ID = "dfjrewr12386fd6-343@opensips.mi"
 def ul_dump(brief: str | None = None) -> dict[str, Any]:
     """All contacts of all tables; with any value of ``brief`` the addresses of record only."""
     domains: dict[str, list[dict[str, Any]]] = {}
-    now = monotonic()
+    now = this.clock.now()
     for table, aor, contacts in location.entries():
         entry: dict[str, Any] = {"AOR": aor}
         if brief is None:
@@ -39,7 +38,7 @@ def ul_show_contact(table_name: str, aor: str) -> dict[str, Any]:
     found = location.find(table_name, aor)
     if not found:
         raise MIError(404, "AOR not found")
-    now = monotonic()
+    now = this.clock.now()
     return {"AOR": aor, "Contacts": [_shown(aor, contact, now) for contact in found]}
 
 
@@ -88,7 +87,7 @@ def ul_add(
         raise MIError(400, "Invalid contact")
     seconds = _number("expires", expires)
     quality = q_of(q)
-    now = monotonic()
+    now = this.clock.now()
     added = Contact(
         uri=contact,
         expires=PERMANENT if seconds == 0 else now + seconds,
