@@ -10,7 +10,7 @@ from typing import ClassVar, Generic, Protocol, TypeVar
 
 from opensips_py.clients.connection_pool import ConnectionPool, Full, PooledConnection, Unavailable
 from opensips_py.engine.holding import Holding, TooMuch
-from opensips_py.engine.operation import BUSY, READ, WRITE, Done, Operation
+from opensips_py.engine.operation import BUSY, READ, WRITE, Done, Operation, earliest
 
 
 class AskedConnection(PooledConnection, Protocol):
@@ -201,10 +201,3 @@ class PooledOperation(Operation, Generic[C]):
             self._connection = None
             self._pool.forget(connection)
         self.close()
-
-
-def earliest(a: float | None, b: float | None) -> float | None:
-    """The earlier of two times; None stands for never."""
-    if a is None:
-        return b
-    return a if b is None or a < b else b

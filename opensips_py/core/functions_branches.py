@@ -9,9 +9,7 @@ from opensips_py.script.context import Q_UNSPECIFIED, Branch, Context
 from opensips_py.script.declarations import ALL, Line
 from opensips_py.script.pseudo_variables_uri import q_value
 from opensips_py.server.process import this
-
-MAX_BRANCHES = 12
-"""Destinations of one request, the R-URI included (OpenSIPS limit)."""
+from opensips_py.tm.record import MAX_BRANCHES
 
 SERIAL = "serial_branch"
 """AVP that keeps what serialize_branches() has put aside; the next step is on top."""

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from opensips_py.engine.operation import READ, TIMEOUT, WRITE, Done, Operation
+from opensips_py.engine.operation import READ, TIMEOUT, WRITE, Done, Operation, earliest
 from opensips_py.server.guard import report_error
 from opensips_py.server.log import ERROR, log
 from opensips_py.server.process import this
@@ -87,10 +87,3 @@ def wait_ready(fd: int, wants: int, deadline: float | None) -> bool:
     for other in busy:
         other.run()
     return any(descriptor == fd for descriptor, _ in ready)
-
-
-def earliest(a: float | None, b: float | None) -> float | None:
-    """The earlier of two times, either of which may be none."""
-    if a is None:
-        return b
-    return a if b is None or a < b else b

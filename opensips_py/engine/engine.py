@@ -23,10 +23,10 @@ from collections.abc import Callable
 from opensips_py.engine import continuation as continuations
 from opensips_py.engine import parked as parking
 from opensips_py.engine import statistics as counted
-from opensips_py.engine.blocking_wait import drive, earliest, expire, limit_of
+from opensips_py.engine.blocking_wait import drive, expire, limit_of
 from opensips_py.engine.continuation import Continuation, Interrupted
 from opensips_py.engine.lost_operation import LostOperation, close_all
-from opensips_py.engine.operation import CANCELLED, LOST, READ, WRITE, Done, Operation
+from opensips_py.engine.operation import CANCELLED, LOST, READ, WRITE, Done, Operation, earliest
 from opensips_py.engine.parked import Parked, ParkedHead
 from opensips_py.engine.resume_route import apply, give_up, report, resume, run_inline
 from opensips_py.engine.running import Running

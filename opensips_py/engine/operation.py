@@ -170,3 +170,10 @@ class Operation:
         ``fds`` is empty when the descriptors were never received. ``start()`` is called on the result too.
         """
         raise NotImplementedError  # abstract
+
+
+def earliest(a: float | None, b: float | None) -> float | None:
+    """The earlier of two times; None stands for never."""
+    if a is None:
+        return b
+    return a if b is None or a < b else b

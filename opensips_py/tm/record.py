@@ -13,7 +13,7 @@ import msgspec
 
 NEVER = inf
 MAX_BRANCHES = 12
-"""Branches of one transaction (OpenSIPS: MAX_BRANCHES)."""
+"""Branches of one transaction, and destinations of one request with its R-URI (OpenSIPS: MAX_BRANCHES)."""
 
 # Record.flags
 CANCELLED = 1

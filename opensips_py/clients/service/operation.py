@@ -11,12 +11,12 @@ from typing import ClassVar, Protocol
 
 import msgspec
 
-from opensips_py.clients.pooled_operation import PooledOperation, earliest
+from opensips_py.clients.pooled_operation import PooledOperation
 from opensips_py.clients.service.connection import Connection
 from opensips_py.clients.service.description import ServiceError
 from opensips_py.clients.service.pool import Pool, pool
 from opensips_py.engine.holding import Holding, TooMuch
-from opensips_py.engine.operation import LOST, Done, Operation
+from opensips_py.engine.operation import LOST, Done, Operation, earliest
 from opensips_py.server.log import ERROR, log
 from opensips_py.server.process import this
 

@@ -6,7 +6,6 @@ import re
 from functools import lru_cache
 from typing import Annotated, NamedTuple
 
-from opensips_py.core.functions_branches import MAX_BRANCHES
 from opensips_py.modules.registrar.declared import AvpNames, aor_of, module, registered_uri
 from opensips_py.modules.usrloc import location
 from opensips_py.modules.usrloc.contact import Contact
@@ -20,6 +19,7 @@ from opensips_py.sip.contact_edits import current
 from opensips_py.sip.errors import ParseError
 from opensips_py.sip.nameaddr import parse_nameaddrs
 from opensips_py.sip.uri import uri_or_none
+from opensips_py.tm.record import MAX_BRANCHES
 
 NOT_FOUND = -1
 NO_METHOD = -2
