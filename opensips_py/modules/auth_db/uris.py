@@ -83,7 +83,7 @@ class GetAuthId(_UriQuery):
 def db_does_uri_exist(ctx: Context, uri: str, table: TableName) -> DoesUriExist | int:
     """Whether ``table`` has the user of a URI, with ``use_domain`` in its domain.
 
-    1 yes, -5 no, -1 it is no URI, -8 the database does not answer.
+    1 yes, -5 no, -1 it is not a URI, -8 the database does not answer.
     """
     asked = loose_uri(uri)
     if asked is None:
@@ -98,7 +98,7 @@ def db_does_uri_exist(ctx: Context, uri: str, table: TableName) -> DoesUriExist 
 def db_get_auth_id(ctx: Context, table: TableName, uri: str, auth: Var, realm: Var) -> GetAuthId | int:
     """The account, user name and realm, that the user of a URI belongs to by a table of URIs.
 
-    1 found, -4 not found, -1 it is no URI, -8 the database does not answer.
+    1 found, -4 not found, -1 it is not a URI, -8 the database does not answer.
     """
     asked = loose_uri(uri)
     if asked is None:
