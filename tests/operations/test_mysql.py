@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import time
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 
+import pymysql
 import pytest
 
 from opensips_py.db import database as databases
@@ -383,35 +385,43 @@ def test_a_change_with_a_name_is_made_once(db: Pool, database: MariaDB, taker: C
     assert len(database.as_root("select * from log")) == 2
 
 
+@contextlib.contextmanager
+def locked(database: MariaDB) -> Iterator[None]:
+    """Nobody can write to table ``log`` meanwhile."""
+    other = pymysql.connect(unix_socket=f"{database.home}/socket", user="root", database=database.database)
+    with other, other.cursor() as cursor:
+        cursor.execute("lock tables log write")
+        yield
+
+
+def waiting(database: MariaDB, driver: Driver) -> int:
+    """The connection on which the change waits for the lock."""
+    while not (found := database.as_root("select id from information_schema.processlist where state like '%metadata lock'")):
+        assert driver.turn(0.01) is None
+    return int(found[0][0])
+
+
 def test_a_change_with_a_name_whose_connection_is_lost_is_made_once(db: Pool, database: MariaDB) -> None:
     database.as_root("delete from log")
-    run(insert(db, "call 3"))
-    database.as_root("create trigger slow before insert on log for each row set @x = sleep(0.3)")
-    try:
+    assert run(insert(db, "call 3")) == Done(1)
+    with locked(database):
         driver = Driver(insert(db, "call 4"))
-        while not (found := database.as_root("select id from information_schema.processlist where state = 'User sleep'")):
+        database.as_root(f"kill {waiting(database, driver)}")
+        while database.as_root("select id from information_schema.processlist where command = 'Killed'"):
             driver.turn(0.01)
-        database.as_root(f"kill {found[0][0]}")
-        assert drive(driver)[0] == Done(1)
-    finally:
-        database.as_root("drop trigger slow")
+    assert drive(driver)[0] == Done(1)
     assert len(database.as_root("select * from log")) == 2
 
 
-def test_two_processes_that_make_the_same_change_make_it_once(
-    db: Pool, database: MariaDB, taker: Callable[[], Taker], process: SimpleNamespace
-) -> None:
-    database.as_root("delete from log", "create trigger slow before insert on log for each row set @x = sleep(0.3)")
-    try:
+def test_two_processes_that_make_the_same_change_make_it_once(db: Pool, database: MariaDB, taker: Callable[[], Taker]) -> None:
+    database.as_root("delete from log")
+    heir = taker()
+    with locked(database):
         driver = Driver(insert(db, "call 5"))
-        while not database.as_root("select id from information_schema.processlist where state = 'User sleep'"):
-            driver.turn(0.01)
-        heir = taker()
+        waiting(database, driver)
         heir.hand_over("sql_insert", driver.state, [], b"")
-        assert drive(driver)[0] == Done(1)
-        assert heir.result() == Done(1)
-    finally:
-        database.as_root("drop trigger slow")
+    assert drive(driver)[0] == Done(1)
+    assert heir.result() == Done(1)
     assert len(database.as_root("select * from log")) == 1
 
 

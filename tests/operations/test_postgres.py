@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import time
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 
+import psycopg
 import pytest
 
 from opensips_py import db
@@ -241,15 +243,30 @@ def test_what_reads_is_read_again_by_another_process(database: PostgresDatabase,
     assert heir.result() == Done(1, [("$avp(x)", 42)])
 
 
+@contextlib.contextmanager
+def locked(server: Postgres) -> Iterator[None]:
+    """Nobody can write to table ``log`` meanwhile."""
+    with psycopg.connect(server.url.replace("postgres://", "postgresql://")) as other:
+        other.execute("lock table log in exclusive mode")
+        yield
+
+
+def waiting(server: Postgres, driver: Driver) -> int:
+    """The connection on which the change waits for the lock."""
+    while not (found := server.execute("select pid from pg_stat_activity where wait_event_type = 'Lock'")):
+        assert driver.turn(0.01) is None
+    return int(found[0][0])
+
+
 def test_a_change_that_is_being_made_is_not_made_again(
     database: PostgresDatabase, taker: Callable[[], Taker], server: Postgres
 ) -> None:
-    driver = Driver(query(database, "insert into log(what) select 'once' from (select pg_sleep(0.5)) as slow"))
-    while not server.execute("select 1 from pg_stat_activity where query like '%as slow%' and pid <> pg_backend_pid()"):
-        driver.turn(0.01)
     heir = taker()
-    heir.hand_over("avp_db_query", driver.state, [], b"")
-    driver.op.forget()  # the server goes on with what the dead process has asked for
+    with locked(server):
+        driver = Driver(query(database, "insert into log(what) values('once')"))
+        waiting(server, driver)
+        heir.hand_over("avp_db_query", driver.state, [], b"")
+        driver.op.forget()  # the server goes on with what the dead process has asked for
     assert heir.result() == Done(-2)
     assert logs(server) == ["once"]
 
@@ -267,12 +284,9 @@ def test_a_change_that_was_not_made_is_made_by_the_other_process(
 
 def test_a_change_whose_connection_is_lost_is_made_once(database: PostgresDatabase, server: Postgres) -> None:
     run(query(database, "select 1"))
-    driver = Driver(query(database, "insert into log(what) select 'once' from (select pg_sleep(0.3)) as slow"))
-    while not (
-        found := server.execute("select pid from pg_stat_activity where query like '%as slow%' and pid <> pg_backend_pid()")
-    ):
-        driver.turn(0.01)
-    server.execute(f"select pg_terminate_backend({found[0][0]}, 5000)")
+    with locked(server):
+        driver = Driver(query(database, "insert into log(what) values('once')"))
+        server.execute(f"select pg_terminate_backend({waiting(server, driver)}, 5000)")
     assert drive(driver) == [Done(-2)]
     assert logs(server) == ["once"]
 
