@@ -6,7 +6,7 @@ import re
 
 from opensips_py.script import ast, known_modules
 from opensips_py.script.context import RouteKind
-from opensips_py.script.declarations import Function, Parameter
+from opensips_py.script.declarations import Doubt, Function, Parameter
 from opensips_py.script.diagnostics import Findings
 from opensips_py.script.environment import Environment, looks_like_format, name_of
 from opensips_py.script.event_names import MAX_EVENT_NAME, events
@@ -284,7 +284,9 @@ class CallChecker:
             self._expandable(argument)
             if parameter.fault is not None and isinstance(argument, ast.String) and "$" not in argument.value:
                 fault = parameter.fault(argument.value, self.env.registry)
-                if fault is not None:
+                if isinstance(fault, Doubt):
+                    self.findings.warning(argument, fault)
+                elif fault is not None:
                     self.findings.error(argument, fault)
 
     def _flags(self, i: int, argument: ast.Argument, parameter: Parameter, form: str) -> None:

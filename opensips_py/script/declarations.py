@@ -47,6 +47,12 @@ R, F, O, B, L, E, S, T, V = (  # noqa: E741  (the letters of the OpenSIPS manual
 ALL = RouteKind.ALL
 
 
+class Doubt(str):
+    """What the check of a literal argument finds strange, but not wrong: a warning instead of an error."""
+
+    __slots__ = ()
+
+
 class Var(Protocol):
     """A variable as it stands in a script, ready to read and write."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,8 +16,10 @@ from opensips_py.modules import acc
 from opensips_py.modules.acc import accounting, declared, flags
 from opensips_py.modules.acc.fields import Fields
 from opensips_py.modules.acc.records import ANSWERED, ENDED, MISSED, REQUEST, Call, Record, insert, line, parameters
+from opensips_py.script import program
 from opensips_py.script.context import Context
 from opensips_py.script.declarations import ConfigError
+from opensips_py.script.diagnostics import ScriptErrors
 from opensips_py.script.variables import Registry
 from opensips_py.server.process import this
 from opensips_py.sip.reason_phrases import phrase_of
@@ -332,10 +335,10 @@ def test_fields_that_are_not_written_so_are_refused(text: str) -> None:
     [
         ("log", None),
         ("db | log", None),
-        ("paper", "no type"),
-        ("log|", "no type"),
+        ("paper", "not a type"),
+        ("log|", "not a type"),
         ("aaa", "needs module aaa_radius"),
-        ("", "no type"),
+        ("", "not a type"),
     ],
 )
 def test_types(text: str, fault: str | None) -> None:
@@ -475,3 +478,36 @@ def test_a_record_whose_database_is_gone_from_the_script_does_not_stay() -> None
 def test_boxes_and_moments_are_those_of_the_module() -> None:
     assert outbox.boxes["acc"] is accounting.records
     assert set(accounting.accounted.callbacks) >= {When.FAILURE, When.COMPLETED}
+
+
+def warnings(tmp_path: Path, text: str) -> list[str]:
+    (tmp_path / "acc.cfg").write_text('loadmodule "proto_udp.so"\nsocket=udp:127.0.0.1:5060\n' + text)
+    return [str(found.message) for found in program.load(str(tmp_path / "acc.cfg")).warnings]
+
+
+def test_what_cannot_be_written_is_a_warning_of_the_check(tmp_path: Path) -> None:
+    found = warnings(tmp_path, SCRIPT + 'route { do_accounting("log|db", "cdr|missed"); t_reply(200, "OK"); }')
+    assert found == [declared.NO_DATABASE, declared.NO_DIALOGS]
+    with_database = 'db_default_url="sqlite:///x.db"\n' + SCRIPT + 'route { do_accounting("db"); t_reply(200, "OK"); }'
+    assert warnings(tmp_path, with_database) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "error"),
+    [
+        ('modparam("acc", "extra_fields", "who")', "acc: extra_fields [who] is written"),
+        ('modparam("acc", "log_facility", "LOG_LUNCH")', "is not one of LOG_KERN"),
+        ('modparam("acc", "detect_direction", 1)', "needs module rr"),
+        ('modparam("acc", "aaa_url", "radius:x")', "aaa_radius"),
+        ('route[x] { do_accounting("aaa"); }', "needs module aaa_radius"),
+        ('route[x] { do_accounting("log", "often"); }', "invalid flag: <often>"),
+        ('route[x] { $acc_extra(a) = "b"; }', "declare it: modparam"),
+    ],
+)
+def test_mistakes_are_found_when_the_script_is_checked(tmp_path: Path, line: str, error: str) -> None:
+    (tmp_path / "acc.cfg").write_text(
+        f'loadmodule "proto_udp.so"\nsocket=udp:127.0.0.1:5060\n{SCRIPT}\n{line}\nroute {{ route(x); }}\n'
+    )
+    with pytest.raises(ScriptErrors) as raised:
+        program.load(str(tmp_path / "acc.cfg"))
+    assert error in str(raised.value)

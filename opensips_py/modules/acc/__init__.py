@@ -11,11 +11,11 @@ from typing import Annotated
 from opensips_py import db
 from opensips_py.engine.operation import Done
 from opensips_py.modules.acc.accounting import Accounting, accounted, note_request, requested, to_event, to_log
-from opensips_py.modules.acc.declared import Asked, database, extras, legs, module
+from opensips_py.modules.acc.declared import NO_DATABASE, NO_DIALOGS, Asked, Has, database, extras, legs, module
 from opensips_py.modules.acc.flags import KINDS, Flag, Refused, flags_fault, flags_of, kinds_fault, kinds_of
 from opensips_py.modules.acc.records import REQUEST, comment_of, insert
 from opensips_py.script.context import Context, Value
-from opensips_py.script.declarations import B, F, L, R
+from opensips_py.script.declarations import B, Doubt, F, L, R
 from opensips_py.script.variables import Registry
 from opensips_py.server.log import ERROR, log
 from opensips_py.server.process import this
@@ -27,6 +27,7 @@ def _types_fault(text: str, registry: Registry) -> str | None:
     fault = kinds_fault(text, registry)
     if fault is None and "db" in kinds_of(text):
         Asked.db = True
+        return None if Has.database else Doubt(NO_DATABASE)
     return fault
 
 
@@ -34,6 +35,7 @@ def _flags_fault(text: str, registry: Registry) -> str | None:
     fault = flags_fault(text, registry)
     if fault is None and flags_of(text) & Flag.CDR:
         Asked.cdr = True
+        return None if Has.dialogs else Doubt(NO_DIALOGS)
     return fault
 
 

@@ -67,11 +67,22 @@ VERSION = 7
 extras, legs = Fields(), Fields()
 
 
+NO_DATABASE = "there is no database, so nothing is written to one: set db_url, or core parameter db_default_url"
+NO_DIALOGS = "dialog module not loaded - cdrs cannot be generated: each transaction is accounted by itself"
+
+
 class Asked:
     """What literals in the script ask of do_accounting(); noted while it is checked."""
 
     cdr = False
     db = False
+
+
+class Has:
+    """What the script that is checked has."""
+
+    database = False
+    dialogs = False
 
 
 @module.on_check
@@ -83,7 +94,9 @@ def check() -> None:
     if log_facility.value and log_facility.value not in FACILITIES:
         raise ConfigError(f"acc: log_facility [{log_facility.value}] is not one of {', '.join(FACILITIES)}", "log_facility")
     script = environment.checked()
+    Has.database = bool(database.url)
     if script is not None:
+        Has.dialogs = script.loads_module("dialog")
         for variable, parameter, fields in (("acc_extra", "extra_fields", extras), ("acc_leg", "leg_fields", legs)):
             missing = f'declare it: modparam("acc", "{parameter}", "log: tag")'
             script.registry.kinds[variable].fields = fields.tags or (missing,)
@@ -98,10 +111,9 @@ def configure() -> None:
         if Asked.db or module.params["db_url"].value:
             database.check_version(table_acc.value, VERSION)
     elif Asked.db:
-        log(ERROR, "acc", "do_accounting", "there is no database, so nothing is written to one: set db_url")
+        log(ERROR, "acc", "do_accounting", NO_DATABASE)
     if Asked.cdr and not has_dialogs():
-        text = "dialog module not loaded - cdrs cannot be generated: each transaction is accounted by itself"
-        log(ERROR, "acc", "do_accounting", text)
+        log(ERROR, "acc", "do_accounting", NO_DIALOGS)
 
 
 def has_dialogs() -> bool:
