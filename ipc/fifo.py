@@ -122,7 +122,7 @@ class Framer:
         return bool(self._buffer) and self._head()
 
     def _next_head(self, start: int) -> int | None:
-        """Where the first head at or behind ``start`` begins; None: there is none yet."""
+        """Where the first head at or after ``start`` begins; None: there is none yet."""
         if self._next < start:
             found = _NEXT.search(self._buffer, max(start, self._clear))
             if found is None:

@@ -3,7 +3,7 @@
 Each box is a pair of Unix sockets made before the fork: everybody holds the writing end, and whoever has the box's slot
 reads the other one. What a dead process has not read is read by the next holder of its slot. A packet may carry descriptors.
 
-A box is bounded: by the kernel's buffer, and behind it by a queue in each sender (:data:`MAX_WAITING` packets); a packet
+A box is bounded: by the kernel's buffer, and after it by a queue in each sender (:data:`MAX_WAITING` packets); a packet
 that finds both full is refused, and its sender told.
 """
 

@@ -1,7 +1,7 @@
 """``make bench-script``: how long a long script takes to check, and what a compiled route costs beside Python written by hand.
 
 The route has 100 statements, half of them assignments and half tests. Written by hand, it is the same on a dict,
-without what the language asks for: numbers of 32 bits, strings that are no numbers, ``$rc``.
+without what the language asks for: numbers of 32 bits, strings that are not numbers, ``$rc``.
 """
 
 from __future__ import annotations

@@ -158,7 +158,7 @@ def _account(text: str) -> tuple[str, str]:
     user, at, domain = text.partition("@")
     uri = uri_or_none(f"sip:{text}")
     if not at or not user or uri is None or uri.user != user or uri.host != domain or ":" in user:
-        raise Refused(f"[{text}] is no account, which has the form user@domain")
+        raise Refused(f"[{text}] is not an account, which has the form user@domain")
     return user, domain.lower()
 
 
@@ -228,7 +228,7 @@ def _rm_user(database: db.Database, options: argparse.Namespace) -> None:
 def _add_address(database: db.Database, options: argparse.Namespace) -> None:
     network = ipaddress.ip_interface(getattr(options, "ip[/mask]"))
     if not 0 <= options.port <= 65535:
-        raise Refused(f"[{options.port}] is no port")
+        raise Refused(f"[{options.port}] is not a port")
     key: dict[str, db.SqlValue] = {
         "grp": options.group,
         "ip": str(network.ip),
@@ -241,7 +241,7 @@ def _add_address(database: db.Database, options: argparse.Namespace) -> None:
 
 def _add_gateway(database: db.Database, options: argparse.Namespace) -> None:
     if uri_or_none(options.address if options.address.startswith(("sip:", "sips:")) else f"sip:{options.address}") is None:
-        raise Refused(f"[{options.address}] is no address of a gateway: host[:port], or a SIP URI")
+        raise Refused(f"[{options.address}] is not the address of a gateway: host[:port], or a SIP URI")
     row: dict[str, db.SqlValue] = {
         "type": options.type,
         "address": options.address,
@@ -257,7 +257,7 @@ def _add_gateway(database: db.Database, options: argparse.Namespace) -> None:
 def _add_domain(database: db.Database, options: argparse.Namespace) -> None:
     uri = uri_or_none(f"sip:{options.domain}")
     if uri is None or uri.host != options.domain:
-        raise Refused(f"[{options.domain}] is no domain")
+        raise Refused(f"[{options.domain}] is not a domain")
     _add(database, "domain", {"domain": options.domain.lower()}, {"attrs": options.attrs}, f"domain {options.domain.lower()}")
 
 

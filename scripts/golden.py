@@ -39,7 +39,7 @@ AT_ONCE = 4
 """Cases replayed at the same time: they mostly wait."""
 PROGRESS_SECONDS = 15.0
 AGAIN = 30
-"""More differing cases than these are no matter of time, and are not replayed again."""
+"""More differing cases than these are not a matter of time, and are not replayed again."""
 _LOADMODULE = re.compile(r'^\s*loadmodule\s+"(?:[^"]*/)?([^"/]+?)(?:\.so)?"', re.MULTILINE)
 _DONE = re.compile(r"(ok|FAIL|skip) +(\S+)  \[")
 

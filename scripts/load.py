@@ -146,7 +146,7 @@ def script_for(work: Work, asynchronous: bool, places: dict[str, str]) -> str:
 
 
 def progress(name: str, running: Sipp, seconds: float) -> Callable[[], None]:
-    """A function that redraws one line about the calls so far (nothing when the output is no terminal)."""
+    """A function that redraws one line about the calls so far (nothing when the output is not a terminal)."""
     start = time.monotonic()
 
     def show() -> None:

@@ -256,13 +256,13 @@ def _as_markdown(lines: list[str]) -> str:
 
 
 def _more(module: Module) -> str:
-    """What the module's file says at its head, behind the first paragraph, which says no more than ``module.doc``."""
+    """What the module's file says at its head, after the first paragraph, which says no more than ``module.doc``."""
     doc = inspect.getdoc(importlib.import_module(f"opensips_py.modules.{module.name}")) or ""
     text = doc.partition("\n\n")[2]
     if not text:
         return ""
     text = _RULED_TABLE.sub(lambda table: _as_markdown(table[0].splitlines()), text)
-    text = text.replace("::\n", ":\n")  # what is indented behind it is literal in Markdown too
+    text = text.replace("::\n", ":\n")  # what is indented after it is literal in Markdown too
     return f"\n{_text(text)}\n"
 
 

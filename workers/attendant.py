@@ -194,7 +194,7 @@ class Attendant:
         self.reactor.call_soon(self._look_for_stopped)
         self.reactor.call_soon(self._look_after_timers)
         self.reactor.run()
-        for asked_again in (signal.SIGTERM, signal.SIGINT):  # Python restores what kills on its way out
+        for asked_again in (signal.SIGTERM, signal.SIGINT):  # Python restores the default action, which kills, when it exits
             signal.signal(asked_again, signal.SIG_IGN)
         return self._status
 

@@ -132,7 +132,7 @@ class FifoServer:
     def _run_all(self) -> None:
         while self._requests:
             request = self._requests.popleft()
-            self._reactor.beside = self._run_all  # a command may wait (local_route of t_uac_dlg): those behind it do not
+            self._reactor.beside = self._run_all  # a command may wait (local_route of t_uac_dlg): those after it do not
             self._run(request)
             self._reactor.beside = None
 

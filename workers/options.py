@@ -24,7 +24,7 @@ class Options:
     check_all: bool = False
     """``-C``: check functions, parameters and routes too."""
     missing_modules: str = "error"
-    """``warn``: a module that does not exist here is no error, and what else the script says is judged (``-C`` only)."""
+    """``warn``: a module that does not exist here is not an error, and what else the script says is judged (``-C`` only)."""
     listen: list[str] = field(default_factory=list)
     """``[proto:]address[:port]`` of sockets to add to those of the script."""
     udp_workers: int | None = None

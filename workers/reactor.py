@@ -84,7 +84,7 @@ class EpollReactor:
         self._masks: dict[int, int] = {}
         """What each descriptor is watched for, as epoll was told."""
         self._strangers: set[int] = set()
-        """Descriptors without callback that epoll has reported: once is no wonder, they were removed in that turn."""
+        """Descriptors without callback that epoll has reported: once is normal, they were removed in that turn."""
         self._timers: list[tuple[float, int, Timer]] = []
         self._sequence = itertools.count()
         self._cancelled = 0

@@ -244,7 +244,7 @@ class Connection:
                 self._begun = 0.0
                 if framer.left:
                     self._save()
-                this.reactor.beside = self._process  # the messages behind it do not wait for its script
+                this.reactor.beside = self._process  # the messages after it do not wait for its script
                 receive_message(message, address, listen)
                 this.reactor.beside = None
             if framer.left:

@@ -318,7 +318,7 @@ class TakeOver(Generic[W]):
         self._tell_what_is_under_way()
 
     def unanswered(self) -> int:
-        """What is left when nobody is left to answer it."""
+        """How many operations and transactions nobody is left to answer."""
         self._own.parked = 0
         return sum(1 for _ in parking.every(self._store)) + len(self.interrupted)
 

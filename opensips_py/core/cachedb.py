@@ -1,4 +1,4 @@
-"""Cache engines: what follows cache_store() and its kin. A module (cachedb_local …) registers one under its name.
+"""Cache engines: what follows cache_store() and similar functions. A module (cachedb_local …) registers one under its name.
 
 A script names a cache as ``engine`` or ``engine:group``; what a group is, the engine decides. Some engines answer at once;
 others are servers that have to be asked (:class:`RemoteCache`).
@@ -95,7 +95,7 @@ def remote(text: str) -> tuple[RemoteCache, str] | None:
 
 
 def number(value: str) -> int:
-    """A cached value as a number; CacheError when it is none."""
+    """A cached value as a number; CacheError when it is not one."""
     try:
         return int(value)
     except ValueError:

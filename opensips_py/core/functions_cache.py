@@ -1,4 +1,4 @@
-"""cache_store() and its kin: values that all processes see, in the caches of loaded cachedb modules; and their MI commands.
+"""cache_store() and similar functions: values that all processes see, in the caches of loaded cachedb modules; MI commands.
 
 A cache in this server answers at once. One that has to be asked gives an operation: the functions wait for it, in ``async()``
 without holding up the process.

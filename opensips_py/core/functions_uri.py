@@ -118,7 +118,7 @@ def _shortened(ctx: Context, count: int, shorten: Callable[[str], str]) -> int:
         return -1
     if not uri.user:
         return 1
-    if count < 0:  # OpenSIPS leaves a URI that is none
+    if count < 0:  # OpenSIPS leaves an invalid URI alone
         return _with_user(ctx, uri, f":{uri.user}")
     return _with_user(ctx, uri, shorten(uri.user))
 

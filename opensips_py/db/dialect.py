@@ -18,7 +18,7 @@ _OPERATOR = re.compile(r"[<>=!]{1,3}|[A-Za-z]+(?: [A-Za-z]+)?")
 
 
 def check_name(name: str) -> None:
-    """Raises StatementError for what is no name of a table or column."""
+    """Raises StatementError for what is not the name of a table or column."""
     if _IDENTIFIER.fullmatch(name) is None:
         raise StatementError(f"[{name}] is not a name of a table or column")
 

@@ -112,11 +112,11 @@ class FlatDatabase(Database):
         """Files have no version, but there must be a place for them."""
         directory = self.directory.encode("latin-1")
         if not (os.path.isdir(directory) and os.access(directory, os.W_OK | os.X_OK)):
-            raise ConfigError(f"{self.directory} is no directory, or cannot be written to")
+            raise ConfigError(f"{self.directory} is not a directory, or cannot be written to")
 
 
 def _affix(text: str | Callable[[Context], str]) -> str:
-    """What stands before or behind the name of a table, which may have variables in it: of the time, of the process."""
+    """What precedes or follows the name of a table, which may have variables in it: of the time, of the process."""
     return text if isinstance(text, str) else text(report_context()).replace("/", "_").replace("\0", "")
 
 

@@ -56,7 +56,7 @@ def fault(query: str, given: int) -> str | None:
 
 
 def database_and_values(query: str, given: Sequence[Value]) -> tuple[int | None, Sequence[Value]]:
-    """What stands behind the outputs of a query: ``[database,] values``. Raises StatementError."""
+    """What follows the outputs of a query: ``[database,] values``. Raises StatementError."""
     places = _places(query)
     if len(given) in places or len(given) - 1 not in places:
         return None, given
@@ -64,5 +64,5 @@ def database_and_values(query: str, given: Sequence[Value]) -> tuple[int | None,
     if isinstance(number, str) and number.isascii() and number.isdigit() and len(number) < 10:
         number = int(number)
     if isinstance(number, str):
-        raise StatementError(f"[{number[:100]}] is no number of a database, and there is no place (?) for it in the query")
+        raise StatementError(f"[{number[:100]}] is not the number of a database, and there is no place (?) for it in the query")
     return number, given[1:]

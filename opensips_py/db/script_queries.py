@@ -155,7 +155,7 @@ class SqlAvpLoad(_ScriptQuery):
             # a prefix is for the names that come from the table, as in OpenSIPS
             name = f"{prefix}{row[1]}"
             if not name or not _UNUSABLE.isdisjoint(name):
-                log(ERROR, "avpops", self.name, f"[{name}] is no name of an AVP")
+                log(ERROR, "avpops", self.name, f"[{name}] is not a name of an AVP")
                 return None
         number = kind == "integer" if kind else isinstance(row[2], int) and bool(row[2] & VALUE_IS_NUMBER)
         text = str(value(row[0]))

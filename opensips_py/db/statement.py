@@ -1,7 +1,7 @@
 """SQL statements as values: what is asked for, without a word about how a kind of database writes it.
 
 Names are plain identifiers, or a call of a function on one (``count(*)``); values are never part of the text. A
-:class:`~opensips_py.db.dialect.Dialect` makes text of a statement, and raises :class:`StatementError` for what is no name.
+:class:`~opensips_py.db.dialect.Dialect` makes text of a statement, and raises :class:`StatementError` for what is not a name.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Several databases behind one URL: ``virtual://NAME`` stands for the set of that name.
 
 - ``FAILOVER``: the first one that can be used.
-- ``ROUND``: the next one each time; if it cannot be used, the one behind it.
+- ``ROUND``: the next one each time; if it cannot be used, the one after it.
 - ``PARALLEL``: changes are made in all of them, and it is enough that one has accepted; questions go to the first one.
 
 A database that did not answer comes last for a while. One that has refused a statement has answered.

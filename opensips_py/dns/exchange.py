@@ -19,7 +19,7 @@ from opensips_py.script.name_servers import Server
 
 BIGGEST = 65_535
 LONGEST_ANSWER = 16_384
-"""Bytes that a response over TCP may have: reading one takes time in proportion. A longer one is none."""
+"""Bytes that a response over TCP may have: reading one takes time in proportion. A longer one is not accepted."""
 
 
 class Silence:
@@ -108,7 +108,7 @@ class Exchange:
         return -1 if self._socket is None else self._socket.fileno()
 
     def start(self, now: float) -> Answer | None:
-        """Ask the first server. An answer at once: the name is none, or no server can be reached."""
+        """Ask the first server. An answer at once: the name is invalid, or no server can be reached."""
         servers, self._patience = self._silence.plan(self._configuration, now)
         self._tries = iter(servers)
         return self._next(now)

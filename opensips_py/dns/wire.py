@@ -35,7 +35,7 @@ SHORTEST = 1.0
 
 
 class Unusable(Exception):
-    """The question cannot be asked: its name is none."""
+    """The question cannot be asked: its name is not a domain name."""
 
 
 class Query(NamedTuple):

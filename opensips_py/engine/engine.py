@@ -475,7 +475,7 @@ class Engine:
         _observed(TAKEOVER, token, record, this.clock.now() - record.started)
         running = Running(token, op, record, None, record.epoch)
         running.journaled = len(rows)
-        # nobody is left to whom an operation of await() means anything: its request is answered at once
+        # the script that waited in await() died with its process: its request is answered at once
         done = Done(LOST) if parking.interrupted(record) else op.start()
         if done is None:
             running.journaled_bytes = sum(len(data) for _, data in rows)

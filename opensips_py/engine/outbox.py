@@ -43,7 +43,7 @@ T = TypeVar("T")
 
 PREFIX = prefix(b"o", "what is to be done once a change is stored", __name__)
 SWEEP_AT_ONCE = 500
-"""Items that one sweep looks at; the next one goes on behind them."""
+"""Items that one sweep looks at; the next one goes on after them."""
 TRY_SECONDS = 30.0
 """How long one try may take."""
 LAST_AT_ONCE = 10_000

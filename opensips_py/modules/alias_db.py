@@ -88,14 +88,14 @@ class Find(_AliasQuery):
 
 @module.operation(routes=R | F)
 def alias_db_lookup(ctx: Context, table: str, flags: FlagText | None = None) -> Lookup | int:
-    """Replace the R-URI by the address that it is an alias of. 1, or -1 when it is none, or the database does not answer."""
+    """Replace the R-URI by the address that it is an alias of. 1; -1: not an alias, or no answer of the database."""
     asked = _statement(ctx.ruri, table, flags, "alias_db_lookup")
     return -1 if asked is None else Lookup(database.open(), asked)
 
 
 @module.operation(routes=R | F | O | B | L | S)
 def alias_db_find(ctx: Context, table: str, uri: str, output: Var, flags: FlagText | None = None) -> Find | int:
-    """Put the address that a URI is an alias of into a variable. 1, or -1 when it is none, or the database does not answer."""
+    """Put the address that a URI is an alias of into a variable. 1; -1: not an alias, or no answer of the database."""
     asked = _statement(uri, table, flags, "alias_db_find")
     return -1 if asked is None else Find(database.open(), asked, output.text)
 

@@ -77,7 +77,7 @@ def is_gflag(ctx: Context, flag: int) -> int:
 
 
 def _mask(text: str) -> int:
-    """A set of flags as management commands name it: a number, also 0x…; 400 when it is none, or 0."""
+    """A set of flags as management commands name it: a number, also 0x…; 400 when it is not a number, or 0."""
     try:
         mask = int(text, 0)
     except ValueError:

@@ -199,7 +199,7 @@ def _write(ctx: Context, argument: str | None, index: int | str | None, value: V
 
 
 def _parse(ctx: Context, argument: str | None, index: int | str | None, value: Value) -> None:
-    """``:=``: JSON text, of which null removes; so does what is none, and is refused."""
+    """``:=``: JSON text, of which null removes; what is not JSON is refused, and removes too."""
     parsed = None if value is None else _load(value) if isinstance(value, str) else stored(value)
     _put(argument, index, _MISSING if parsed is None else parsed)
     if parsed is _MISSING:

@@ -116,7 +116,7 @@ def _parsed(text: str) -> Substitution:
 
 
 def _substitution(text: str) -> Substitution | None:
-    """The expression, compiled once; None for one that is none."""
+    """The expression, compiled once; None when it cannot be compiled."""
     try:
         return _parsed(text)
     except SubstitutionError:

@@ -34,8 +34,8 @@ PREFIX = prefix(b"n", "who owns the connection to an address", __name__)
 REST = prefix(b"h", "what was read of a connection and is not processed", __name__)
 """Begins the key of what has been read of a connection and not been processed; its number follows.
 
-Behind a longer key, :func:`processed_key`, stands how many bytes of it have been processed since it was stored: many messages may
-have been read at once, and not each of them is a reason to store all those behind it.
+After a longer key, :func:`processed_key`, stands how many bytes of it have been processed since it was stored: many messages may
+have been read at once, and not each of them is a reason to store all those after it.
 """
 RECEIVER = "TCP receiver"
 """Description of the processes that own connections."""

@@ -140,7 +140,7 @@ class CallCompiler(ValueCompiler):
         return self.call(self.bind(made, "header_lines"), self.name("ctx")), False
 
     def _read_late(self, argument: ast.Variable, parameter: Parameter) -> tuple[py.expr, bool]:
-        """A variable where a literal is usual: what it holds is judged when the function is called, and no good is NULL."""
+        """A variable where a literal is usual: what it holds is judged when the function is called, and NULL is refused."""
         value, _ = self._text(argument)
         if parameter.fault is not None:
             judge = functools.partial(semantics.judged, parameter.fault, self.env.registry)

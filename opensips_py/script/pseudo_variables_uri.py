@@ -12,7 +12,7 @@ from opensips_py.sip.uri import Uri, loose_uri
 
 
 def text_for_uri(value: Value) -> str:
-    """A value that becomes a URI or a part of one; ValueRefused unless it is a text, of one line (a number is none here)."""
+    """A value that becomes a URI or a part of one; ValueRefused unless it is a text of one line (not a number)."""
     text = value.text if isinstance(value, NumericText) else value
     if not isinstance(text, str):
         raise ValueRefused(f"a text is expected, not {'NULL' if value is None else f'the number {value}'}")
@@ -119,7 +119,7 @@ def _set_user(ctx: Context, value: Value) -> None:
     user = "" if value is None else text_for_uri(value)
     if not user and uri.password is None:
         ctx.new_uri = str(uri._replace(user=None))
-    else:  # a password alone is left as it is: such a URI is none, as in OpenSIPS
+    else:  # a password alone is left as it is: such a URI is invalid, as in OpenSIPS
         ctx.new_uri = str(uri._replace(user=user))
 
 

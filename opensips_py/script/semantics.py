@@ -325,7 +325,7 @@ class Net:
         return found
 
     def _find(self, text: str) -> bool | None:
-        """Whether an address is in this network; None: it is none. The last thousand answers are remembered."""
+        """Whether an address is in this network; None: it is not an address. The last thousand answers are remembered."""
         if text in self._known:
             return self._known[text]
         found: bool | None = None
@@ -354,7 +354,7 @@ def number_of(value: Value) -> int | None:
 
 
 def seconds_of(value: Value) -> float | None:
-    """A time limit: a number, or a text like ``0.25``; NULL: None; what is none of these, or negative: -1."""
+    """A time limit: a number, or a text like ``0.25``; NULL: None; anything else, or negative: -1."""
     if value is None:
         return None
     try:

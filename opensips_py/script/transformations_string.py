@@ -342,8 +342,8 @@ _ENDS = BLANKS + "{}"
 def _re_subst(text: TransformationText, registry: object) -> Step:
     """``{re.subst,/expression/replacement/flags}``; no match leaves the value, an empty match gives NULL.
 
-    A blank and a brace end the parameter, as they end every text parameter of a transformation in OpenSIPS; what is left of an
-    expression with one in it is none, and the result is NULL. So it is with a comma as delimiter, and for an empty value.
+    A blank and a brace end the parameter, as they end every text parameter of a transformation in OpenSIPS; an expression that is
+    cut short so is invalid, and the result is NULL. So it is with a comma as delimiter, and for an empty value.
     """
     from opensips_py.script.context import Context
     from opensips_py.script.transformations import is_variable

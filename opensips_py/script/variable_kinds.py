@@ -229,7 +229,7 @@ def keyed(
 
 
 BEYOND = 2**31 - 1
-"""An index at which no list has a value: what has one there has no list. It stands for an index that is not a number."""
+"""An index at which no list has a value. It stands for an index that is not a number."""
 
 
 def kind_of_class(cls: VariableClass) -> VariableKind:

@@ -73,7 +73,7 @@ class When(Enum):
     FAILURE = "failure"
     """All branches have failed, ``code`` is the best reply; the failure route, if one is armed, follows (TMCB_ON_FAILURE)."""
     COMPLETED = "completed"
-    """The first final reply goes upstream, behind REPLY_OUT; for a request made here: it has come (TMCB_RESPONSE_OUT,
+    """The first final reply goes upstream, after REPLY_OUT; for a request made here: it has come (TMCB_RESPONSE_OUT,
     TMCB_LOCAL_COMPLETED). Once in a transaction, unless its script answers nothing and relays nothing."""
     CANCELLED = "cancelled"
     """A CANCEL for it has come: ``message`` (TMCB_TRANS_CANCELLED)."""

@@ -365,7 +365,7 @@ def _unsent(tx: Transaction, rec: Record, numbers: Sequence[int]) -> list[int]:
 
 
 class Relay(TransactionRoute):
-    """t_relay() that waits, for a name for example: the script goes on behind it.
+    """t_relay() that waits, for a name for example: the script goes on after it.
 
     In another process: the branches are made and sent, or the caller gets an error; the script's rest is lost.
     """

@@ -387,7 +387,7 @@ def _settle(ctx: Context, tx: Transaction) -> None:
 
 
 def _keep_context(ctx: Context, tx: Transaction, before: bytes) -> None:
-    """What the script has changed behind t_relay() (AVPs, flags) is still the transaction's: failure routes see it."""
+    """What the script has changed after t_relay() (AVPs, flags) is still the transaction's: failure routes see it."""
     after = ctx.freeze()
     if after == before:
         return

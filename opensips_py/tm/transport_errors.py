@@ -19,7 +19,7 @@ from opensips_py.tm.transaction import Transaction, commit, hold, release
 
 
 def not_sent(data: bytes) -> None:
-    """``data`` was not delivered. Does nothing for a reply, an ACK, a CANCEL and what is no transaction's."""
+    """``data`` was not delivered. Does nothing for a reply, an ACK, a CANCEL and what belongs to no transaction."""
     if is_reply(data):
         log(NOTICE, "core", "tcp_send", f"a reply was not delivered: {_shown(data)}")
         return

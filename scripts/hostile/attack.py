@@ -103,7 +103,7 @@ def datagrams() -> Iterator[tuple[str, bytes]]:
 
 
 def _fresh(number: int) -> dict[str, str]:
-    """Headers of a request that is no repetition of another."""
+    """Headers of a request that is not a repetition of another."""
     return {"Via": f"SIP/2.0/UDP 127.0.0.1:9;branch=z9hG4bKa{number}", "Call-ID": f"a{number}", "To": "<sip:c@d>"}
 
 

@@ -148,15 +148,15 @@ def test_what_routing_needs(run: Run, url: str, some: list[str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (("add-user", "-p", "x", "alice"), "no account"),
-        (("add-user", "-p", "x", "@example.org"), "no account"),
-        (("add-user", "-p", "x", "a:b@example.org"), "no account"),
+        (("add-user", "-p", "x", "alice"), "not an account"),
+        (("add-user", "-p", "x", "@example.org"), "not an account"),
+        (("add-user", "-p", "x", "a:b@example.org"), "not an account"),
         (("add-user", "-p", "", "a@example.org"), "empty"),
         (("add-user", "-p", "x" * 26, "--plain", "a@example.org"), "25 characters"),
         (("add-address", "10.0.0.0/99"), "10.0.0.0/99"),
         (("add-address", "-p", "70000", "10.0.0.1"), "70000"),
-        (("add-gateway", "gw", "not a host"), "no address"),
-        (("add-domain", "a b"), "no domain"),
+        (("add-gateway", "gw", "not a host"), "not the address"),
+        (("add-domain", "a b"), "not a domain"),
         (("add-destination", "x", "sip:a"), "number of its set"),
     ],
 )

@@ -256,7 +256,7 @@ def _error(packet: bytes) -> tuple[int, str]:
 
 
 def _counted(data: bytes) -> bytes:
-    """Bytes behind their length (length-encoded)."""
+    """Bytes after their length (length-encoded)."""
     size = len(data)
     if size < 0xFB:
         return bytes((size,)) + data

@@ -55,7 +55,7 @@ class ResultReader:
         self._holding.take(len(data))
         try:
             return self._feed(data)
-        except (IndexError, ValueError, OverflowError, struct.error):  # lengths that point nowhere, numbers that are none
+        except (IndexError, ValueError, OverflowError, struct.error):  # lengths that point nowhere, numbers that cannot be read
             return self._fail(_MALFORMED)
 
     def _feed(self, data: bytes) -> bool:
@@ -136,7 +136,7 @@ class ResultReader:
 
     def _end(self, data: bytes, at: int, end: int) -> bool:
         """A result is complete; the server's status stands at ``at``."""
-        if at + 2 > end:  # cut short: what follows is no part of it
+        if at + 2 > end:  # cut short: what follows is not part of it
             return self._fail(_MALFORMED)
         if not data[at] & _MORE_RESULTS:
             return True
@@ -184,7 +184,7 @@ def _convert(kind: int, text: str) -> Cell:
 
 
 def _number(data: bytes, at: int) -> tuple[int, int]:
-    """A length-encoded integer, and the offset behind it, which is beyond the packet when that is cut short."""
+    """A length-encoded integer, and the offset after it, which is beyond the packet when that is cut short."""
     head = data[at]
     if head < 0xFB:
         return head, at + 1

@@ -9,7 +9,7 @@ from opensips_py.db.statement import Insert
 class SqliteDialect(Dialect):
     """Texts may have any bytes: those that are not UTF-8, or have a NUL, are written in hexadecimal."""
 
-    quote = "`"  # in double quotes a name that is none would be a text
+    quote = "`"  # in double quotes the name of a missing column would be a text
     equal = "IS"
 
     def string(self, value: str) -> str:

@@ -144,7 +144,7 @@ def _text(data: bytes) -> str:
 
 
 def _time(data: bytes) -> int | str:
-    """A point in time as seconds since 1970; what is none stays text."""
+    """A point in time as seconds since 1970; text that is not a date stays text."""
     text = data.decode("latin-1")
     if text.isdecimal():
         return int(text)

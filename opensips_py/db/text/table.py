@@ -62,7 +62,7 @@ def _columns(head: str, path: str) -> list[Column]:
     while rest:
         found = _COLUMN.match(rest)
         if found is None or found["type"] not in _TYPES:
-            raise DatabaseError(f"{path}:1: [{rest[:50]}] is no column, which is name(int), name(double) or name(string)")
+            raise DatabaseError(f"{path}:1: [{rest[:50]}] is not a column, which is name(int), name(double) or name(string)")
         attributes = {word.strip() for word in found["rest"].split(",")}
         columns.append(Column(found["name"], _TYPES[found["type"]], "null" in attributes))
         rest = rest[found.end() :].lstrip()
@@ -85,7 +85,7 @@ def _fields(line: str) -> list[str]:
         if found is None:
             raise ValueError("a backslash at the end of the line")
         fields.append(found[1])
-        if found.end() == found.end(1):  # no colon behind it
+        if found.end() == found.end(1):  # no colon after it
             return fields
         at = found.end()
 
@@ -99,5 +99,5 @@ def _cell(field: str, column: Column) -> Cell:
     try:
         number: Cell = column.type(text)
     except ValueError:
-        raise ValueError(f"column {column.name}: [{text}] is no number") from None
+        raise ValueError(f"column {column.name}: [{text}] is not a number") from None
     return number

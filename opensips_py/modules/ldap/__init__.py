@@ -11,7 +11,7 @@
     ldap_client_search_timeout = 2000   ; milliseconds, default 5000 (not in the manual of 3.1)
 
 ``ldap_search("ldap://accounts/ou=sip,dc=example,dc=com?telephoneNumber?one?(cn=$avp(name))")`` searches; what comes from the
-message is escaped before, with ``ldap_filter_url_encode("$rU", $avp(name))``. ``ldap_result()`` and its kin look at what has been
+message is escaped before, with ``ldap_filter_url_encode("$rU", $avp(name))``. ``ldap_result()`` and others look at what has been
 found. In OpenSIPS that is the last search of the process; here it is that of the message, kept with it over
 ``async()`` and whatever else the script waits for, in whichever process it goes on.
 """

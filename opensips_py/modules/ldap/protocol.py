@@ -83,7 +83,7 @@ LONGEST_MESSAGE = 131_072
 _MOST_SMALL = 8192
 _SMALL = bytes(range(4))
 _LONGEST_HEAD = 32
-"""Bytes from which the length of a message is known, or it is none."""
+"""Bytes from which the length of a message is known, or that it is not a message."""
 
 
 class Messages:

@@ -102,7 +102,7 @@ def _fits(row: Address, asked: Asked) -> bool:
 
 
 def _packed(ip: str) -> tuple[int, int] | None:
-    """How many bits an address has, and these; None when it is none."""
+    """How many bits an address has, and these; None when it is not an address."""
     try:
         if ":" in ip:
             return 128, int.from_bytes(socket.inet_pton(socket.AF_INET6, ip.strip("[]")), "big")

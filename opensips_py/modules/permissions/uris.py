@@ -89,7 +89,7 @@ def _judge(function: str, name: str | None, left: str | None, rights: Iterable[s
 
 
 def _plain(text: str) -> str | None:
-    """``sip:user@host`` of a URI; None when it is none."""
+    """``sip:user@host`` of a URI; None when it is not a SIP URI."""
     uri = loose_uri(text)
     if uri is None:
         return None

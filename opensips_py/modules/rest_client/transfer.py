@@ -1,7 +1,7 @@
 """The operations behind ``rest_get()``, ``rest_post()`` and ``rest_put()``: one HTTP exchange.
 
 Return codes: 1 for any response, whatever its status; -1 the connection was refused; -2 connecting took too long; -3 the
-transfer took too long; -4 too many transfers wait; -10 anything else (no such host, TLS, a response that is none, that ends
+transfer took too long; -4 too many transfers wait; -10 anything else (no such host, TLS, a response that is not HTTP, that ends
 early or is too large).
 The variable for the status code is set in every case, to 0 when there is none.
 

@@ -1,7 +1,7 @@
 """SQL from the script (OpenSIPS module sqlops; since OpenSIPS 3.5, where it takes the place of the database functions of avpops).
 
 ``sql_query`` takes the text of a query: put ``?`` where a value from outside belongs, and give the values after it.
-``sql_select`` and its kin take names and values, as JSON, and quote them. Functions that end in ``_one`` give the first row to
+``sql_select`` and others take names and values, as JSON, and quote them. Functions that end in ``_one`` give the first row to
 any variables, one for each column; the others give all rows to AVPs, as stacks with the first row on top.
 
 Return codes: 1 done, or rows; -2 a query without rows; -1 error. All of them may be used in ``async()`` and ``launch()`` (in

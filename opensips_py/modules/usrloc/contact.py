@@ -86,7 +86,7 @@ def q_text(q: int) -> str:
 
 
 def q_of(text: str) -> int | None:
-    """A quality in thousandths from ``0`` to ``1`` with at most three decimals (RFC 3261 20.10); None when it is none."""
+    """A quality in thousandths from ``0`` to ``1`` with at most three decimals (RFC 3261 20.10); None when it is not one."""
     whole, _, decimals = text.partition(".")
     if whole not in ("0", "1", "") or not (whole or decimals) or len(decimals) > 3:
         return None
