@@ -212,6 +212,28 @@ def test_wrong_passwords_and_databases_are_told(database: PostgresDatabase, serv
             other.read(Raw("select 1"))
 
 
+def test_the_password_is_never_sent_in_clear(process: SimpleNamespace, logged: list[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        database = PostgresDatabase(f"postgres://u:s3cret@127.0.0.1:{listening.getsockname()[1]}/d")
+        driver = Driver(query(database, "select 1"))
+        heard = b""
+        peer, _ = listening.accept()
+        with peer:
+            peer.settimeout(0.01)
+            while driver.result is None:
+                driver.turn(0.01)
+                with contextlib.suppress(TimeoutError):
+                    said = peer.recv(4096)
+                    heard += said
+                    if said[4:8] == (80877103).to_bytes(4, "big"):  # asks for TLS
+                        peer.sendall(b"N")
+                    elif said:
+                        peer.sendall(b"R\0\0\0\x08\0\0\0\x03")  # AuthenticationCleartextPassword
+        assert driver.result == Done(-1)
+    assert b"s3cret" not in heard and b"user\0u\0" in heard
+    assert "cleartext" in logged[0] or "password" in logged[0]
+
+
 def test_the_deadline_closes_the_connection(database: PostgresDatabase) -> None:
     driver = Driver(query(database, "select pg_sleep(5)"))
     for _ in range(20):

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import psycopg.pq
 from psycopg.conninfo import make_conninfo
 
 _PASSED = ("sslmode", "sslrootcert", "sslcert", "sslkey", "application_name")
 """Parameters of libpq that a URL may have."""
+_REQUIRE_AUTH = 160000
+"""Version of libpq that can be told how not to authenticate."""
 _FORM = "postgres://user:password@host[:port]/database"
 
 
@@ -45,9 +48,17 @@ class PostgresUrl:
             connect_timeout=max(2, round(seconds)),
             options="-c standard_conforming_strings=on -c DateStyle=ISO",
             keepalives_idle=20,
+            **self._never_in_clear(),
             **dict(self.parameters),
         )
         return text.encode()
+
+    def _never_in_clear(self) -> dict[str, str]:
+        """Over a network that is not known to be encrypted a server gets answers to challenges, and never the password itself."""
+        trusted = self.unix_socket is not None or dict(self.parameters).get("sslmode") in ("verify-ca", "verify-full")
+        if trusted or psycopg.pq.version() < _REQUIRE_AUTH:
+            return {}
+        return {"require_auth": "!password"}
 
 
 def _text(latin: str) -> str:
