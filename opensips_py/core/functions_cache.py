@@ -22,6 +22,12 @@ from opensips_py.server.log import ERROR, log
 NOT_FOUND = -2
 
 
+def _named(key: str) -> None:
+    """Raises CacheError for a key that is empty, which no cache is asked about."""
+    if not key:
+        raise CacheError("the key is empty")
+
+
 def _failed(function: str, error: CacheError) -> int:
     log(ERROR, "core", function, str(error))
     return -1
@@ -31,6 +37,7 @@ def _failed(function: str, error: CacheError) -> int:
 def cache_store(ctx: Context, cache: str, key: str, value: str, expires: int | None = None) -> Operation | int:
     """Set a value, for ``expires`` seconds if given. 1 done, -1 error."""
     try:
+        _named(key)
         if (remote := cachedb.remote(cache)) is not None:
             return remote[0].store(remote[1], key, value, expires or 0)
         engine, group = cachedb.find(cache)
@@ -44,6 +51,7 @@ def cache_store(ctx: Context, cache: str, key: str, value: str, expires: int | N
 def cache_fetch(ctx: Context, cache: str, key: str, result: Var) -> Operation | int:
     """Read a value. 1 found, -2 there is none, -1 error."""
     try:
+        _named(key)
         if (remote := cachedb.remote(cache)) is not None:
             return remote[0].fetch(remote[1], key, result.text)
         engine, group = cachedb.find(cache)
@@ -60,6 +68,7 @@ def cache_fetch(ctx: Context, cache: str, key: str, result: Var) -> Operation | 
 def cache_counter_fetch(ctx: Context, cache: str, key: str, result: Var) -> Operation | int:
     """Read a number. 1 found, -2 there is none, -1 error, or not a number (-3 on Redis)."""
     try:
+        _named(key)
         if (remote := cachedb.remote(cache)) is not None:
             return remote[0].counter_fetch(remote[1], key, result.text)
         engine, group = cachedb.find(cache)
@@ -76,6 +85,7 @@ def cache_counter_fetch(ctx: Context, cache: str, key: str, result: Var) -> Oper
 def cache_remove(ctx: Context, cache: str, key: str) -> Operation | int:
     """Delete a value. 1 done (also when there was none), -1 error."""
     try:
+        _named(key)
         if (remote := cachedb.remote(cache)) is not None:
             return remote[0].remove(remote[1], key)
         engine, group = cachedb.find(cache)
@@ -100,6 +110,7 @@ def _add(ctx: Context, function: str, cache: str, key: str, increment: int, expi
 def cache_add(ctx: Context, cache: str, key: str, increment: int, expires: int, result: Var | None = None) -> Operation | int:
     """Add to a number; a new one begins at 0 and lasts ``expires`` seconds (0: for ever). 1 done, -1 error."""
     try:
+        _named(key)
         if (remote := cachedb.remote(cache)) is not None:
             return remote[0].add(remote[1], key, increment, expires, None if result is None else result.text)
     except CacheError as error:
@@ -111,6 +122,7 @@ def cache_add(ctx: Context, cache: str, key: str, increment: int, expires: int, 
 def cache_sub(ctx: Context, cache: str, key: str, decrement: int, expires: int, result: Var | None = None) -> Operation | int:
     """Subtract from a number; a new one begins at 0 and lasts ``expires`` seconds (0: for ever). 1 done, -1 error."""
     try:
+        _named(key)
         if (remote := cachedb.remote(cache)) is not None:
             return remote[0].sub(remote[1], key, decrement, expires, None if result is None else result.text)
     except CacheError as error:

@@ -125,4 +125,4 @@ def force_send_socket(ctx: Context, name: str) -> int:
 def is_myself(ctx: Context, host: str, port: int | None = None) -> int:
     """Whether an address is one of this server: of its sockets, their advertised addresses, an alias, or a domain (module
     domain, db_mode 1)."""
-    return 1 if is_ours(host, port or 0) else -1
+    return 1 if is_ours(host, (port or 0) & 0xFFFF) else -1

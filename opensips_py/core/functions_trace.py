@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import linecache
 import os
+import re
 import sys
 from collections.abc import Callable
 from types import FrameType
@@ -20,6 +21,9 @@ from opensips_py.script.formats import compile_format
 from opensips_py.script.variables import Registry, VariableError, current
 from opensips_py.server.log import ALERT, log
 from opensips_py.server.process import this
+
+_STATEMENT = re.compile(r"[A-Za-z_]\w*(?=\s*\()|\$[^\s=]+(?=\s*=)")
+"""What a statement calls, or which variable it sets; for parameters and values the log has the line."""
 
 
 def _fault(text: str, registry: Registry) -> str | None:
@@ -60,7 +64,9 @@ class _Tracer:
     def _write(self, ctx: Context, file: str, line: int) -> None:
         text = self._text if isinstance(self._text, str) else self._text(ctx)
         source = linecache.getline(os.path.join(this.program.directory, file), line).strip()
-        log(self._level, "core", "script_trace", f"[Script Trace][{file}:{line}]{self._info}[{source}] -> ({text})")
+        name = _STATEMENT.match(source)
+        what = "" if name is None else name[0]
+        log(self._level, "core", "script_trace", f"[Script Trace][{file}:{line}]{self._info}[{what}] -> ({text})")
 
 
 @module.function(routes=ALL)

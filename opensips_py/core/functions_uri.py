@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Annotated
 
 from opensips_py.core.core_module import module
 from opensips_py.script.context import Context
 from opensips_py.script.declarations import ALL, Line
 from opensips_py.script.pseudo_variables_uri import ruri_parts
+from opensips_py.script.variables import Registry
+from opensips_py.server.log import ERROR, log
 from opensips_py.sip.uri import Uri
 
 
@@ -141,3 +144,24 @@ def resetdsturi(ctx: Context) -> int:
 def isdsturiset(ctx: Context) -> int:
     """Whether a destination is set (``$du``)."""
     return -1 if ctx.dst_uri is None else 1
+
+
+def _declare_renamed(old: str, new: str) -> None:
+    """A name that went with OpenSIPS 2.2: a text is refused at check, and with a variable the call fails when it runs."""
+    message = f"'{old}()' is deprecated, use {new}() instead"
+
+    def fault(text: str, registry: Registry) -> str:
+        return message
+
+    def renamed(ctx: Context, text: str) -> int:
+        log(ERROR, "core", old, message)
+        return -1
+
+    renamed.__name__ = old
+    renamed.__doc__ = f"Use ``{new}()``. A text is refused at check, and with a variable the call fails (-1)."
+    renamed.__annotations__["text"] = Annotated[str, "str", fault]
+    module.function(routes=ALL)(renamed)
+
+
+for _new in ("seturi", "sethost", "sethostport", "setport", "setuser", "setuserpass"):
+    _declare_renamed(_new.replace("set", "rewrite", 1), _new)

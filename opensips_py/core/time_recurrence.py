@@ -32,7 +32,7 @@ def matches(text: str, now: float) -> bool:
     start = _point(dtstart)
     if now < start:
         return False
-    duration = _point(dtend) - start if dtend else _duration(length) if length else None
+    duration = _point(dtend) - start if dtend else _length(length)
     if not freq:
         return duration is None or now < start + duration
     if freq.lower() not in _FREQUENCIES:
@@ -50,6 +50,14 @@ def matches(text: str, now: float) -> bool:
         if start <= at <= now < at + duration and rules.allow(begin.date()):
             return True
     return False
+
+
+def _length(text: str) -> int | None:
+    """Seconds; None for no end, which as in OpenSIPS is also what a text stands for that is no duration."""
+    try:
+        return _duration(text) if text else None
+    except RecurrenceError:
+        return None
 
 
 class _Rules:

@@ -100,9 +100,8 @@ def _branch(ctx: Context, part: str | None, index: int | str | None) -> Value:
     """An appended branch: uri, duri, q (written in thousandths), path, flags, socket. Writing ``$branch`` appends one."""
     wanted = (part or "uri").strip()
     branches = ctx.branches
-    if index == "*":
-        values = [_part(branch, wanted) for branch in branches]
-        return ", ".join("" if value is None else str(value) for value in values) if values else None
+    if index == "*":  # as in OpenSIPS the URIs, whatever part is asked for
+        return ", ".join(branch.uri for branch in branches) if branches else None
     number = 0 if index is None else index
     if not isinstance(number, int) or not -len(branches) <= number < len(branches):
         return None

@@ -31,7 +31,7 @@ _WORDS = re.compile(r"[a-z]+(?:-[a-z0-9]+)+(?:\s*,\s*[a-z0-9=-]+)*")
 _TEXTS = ("str", "regex", "letters")
 """Parameter kinds for which OpenSIPS takes no number."""
 _NAMES = ("avp", "route", "event", "raised_event")
-FIXED_AVP = re.compile(r"\$\(?avp\(([^()$]+)\)\)?")
+FIXED_AVP = re.compile(r"\$avp\(([^()$]+)\)|\$\(avp\(([^()$]+)\)(?:\[[^]$]*\])?\)")
 """An AVP whose name is known when the script is loaded."""
 
 

@@ -107,7 +107,7 @@ class CallCompiler(ValueCompiler):
             ), False
         if kind == "avp":
             found = FIXED_AVP.fullmatch(argument.text if isinstance(argument, ast.Variable) else "")
-            return self.const("" if found is None else found[1].strip()), False
+            return self.const("" if found is None else (found[1] or found[2]).strip()), False
         if kind in ("static", "route", "raised_event"):
             if isinstance(argument, ast.Variable):
                 return self._read_late(argument, parameter)

@@ -23,12 +23,6 @@ from opensips_py.script.context import Context, RouteKind, Value
 from opensips_py.script.declarations import Event, Function, Module, ModuleParameter, Parameter, VariableClass
 
 RENAMED_FUNCTIONS = {
-    "rewriteuser": "setuser",
-    "rewriteuserpass": "setuserpass",
-    "rewritehost": "sethost",
-    "rewritehostport": "sethostport",
-    "rewriteport": "setport",
-    "rewriteuri": "seturi",
     "avp_printf": "$avp(x) = value",
     "setsflag": "setflag",
     "t_on_failure_route": "t_on_failure",

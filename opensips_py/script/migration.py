@@ -34,7 +34,6 @@ NOT_PLANNED: dict[str, str] = {
 """Modules of 3.1 that nobody works on, and what to use instead."""
 
 INSTEAD: dict[str, str] = {
-    "alias_db": "avp_db_query() and $ru",
     "cachedb_cassandra": "cachedb_redis",
     "cachedb_couchbase": "cachedb_redis",
     "cachedb_memcached": "cachedb_redis, or cachedb_local",
@@ -46,24 +45,19 @@ INSTEAD: dict[str, str] = {
     "db_unixodbc": _MYSQL,
     "diversion": 'append_hf("Diversion: ...\\r\\n")',
     "dns_cache": "nothing: each process keeps what it has looked up",
-    "domain": "alias=, or avp_db_query()",
     "domainpolicy": "avp_db_query()",
     "event_flatstore": "event_datagram",
     "event_stream": "event_datagram, or event_route with rest_post()",
-    "group": "avp_db_query()",
     "httpd": _FIFO,
     "jsonrpc": "rest_post()",
     "mi_datagram": _FIFO,
     "mi_http": _FIFO,
-    "permissions": "$si == 10.0.0.0/8, or avp_db_query()",
     "pike": "cache_add() with the source address as key",
     "rabbitmq": OWN_MODULE,
     "rabbitmq_consumer": OWN_MODULE,
     "ratelimit": "cache_add() with the pipe's name as key",
     "regex": "=~ (POSIX expressions)",
-    "speeddial": "avp_db_query() and $ru",
     "sql_cacher": "cache_fetch() in front of avp_db_query()",
-    "userblacklist": "avp_db_query(), or dialplan",
     "uuid": OWN_MODULE,
 }
 """Modules of 3.1 that are not here yet, and what serves until then."""

@@ -43,7 +43,7 @@ def load(script: ast.Script, env: Environment, findings: Findings, *, strict: bo
         if name in by_name or name in env.unsupported:
             findings.error(node, f"failed to load module {node.path}: it is loaded twice", "leave this line out")
             continue
-        if not node.path.endswith((".so", ".py")) and _exists(name):
+        if not node.path.endswith((".so", ".py")) and exists(name):
             findings.error(node, f"failed to load module {node.path}", f'write "{node.path}.so"')
             continue
         by_name.add(name)
@@ -92,7 +92,8 @@ def available() -> list[str]:
     return sorted(info.name for info in pkgutil.iter_modules(package.__path__) if not info.name.startswith("_"))
 
 
-def _exists(name: str) -> bool:
+def exists(name: str) -> bool:
+    """Whether a module exists here."""
     return name.isidentifier() and importlib.util.find_spec(f"{_PACKAGE}.{name}") is not None
 
 
@@ -104,12 +105,11 @@ def _name(path: str) -> str:
 def _find(node: ast.LoadModule, name: str, env: Environment, findings: Findings, missing: str) -> Module | None:
     if node.path.endswith(".py"):
         return own_modules.from_file(node, name, env.settings.mpath or "", findings)
-    full = f"{_PACKAGE}.{name}"
-    if not name.isidentifier() or importlib.util.find_spec(full) is None:
+    if not exists(name):
         offered, module = own_modules.from_package(node, name, findings)
         return module if offered else _not_here(node, name, env, findings, missing)
     try:
-        loaded = importlib.import_module(full)
+        loaded = importlib.import_module(f"{_PACKAGE}.{name}")
     except ImportError as e:
         findings.error(node, f"failed to load module {node.path}: {e}", "a package that it needs is not installed")
         return None

@@ -252,9 +252,8 @@ def _msg_flag(argument: Text | None, index: Index) -> Access:
 
 @built("branch.flag", argument="required")
 def _branch_flag(argument: Text | None, index: Index) -> Access:
-    """A flag of the appended branch ``[i]``, counted from 0; NULL without such a branch. Writable with 0 and 1.
-
-    The flags of the R-URI are in ``$bf``; as in OpenSIPS, ``$branch.flag`` does not show them.
+    """A flag of branch ``[i]``: 0 is the R-URI, 1 the first that was appended; NULL for the last one, as in OpenSIPS, which
+    counts the appended ones alone. Writable with 0 and 1.
     """
     try:
         mask = branch_flags.mask(_flag_name(argument))
@@ -269,13 +268,17 @@ def _branch_flag(argument: Text | None, index: Index) -> Access:
         i = which(ctx)
         if not 0 <= i < len(ctx.branches):
             return None
-        return TRUE if ctx.branches[i].flags & mask else FALSE
+        flags = ctx.branches[i - 1].flags if i else ctx.branch_flags
+        return TRUE if flags & mask else FALSE
 
     def put(ctx: Context, value: Value) -> None:
         i = which(ctx)
         if not isinstance(value, int) or not 0 <= i < len(ctx.branches):
             raise ValueRefused("a flag is 0 or 1, of a branch that has been appended")
-        branch = ctx.branches[i]
-        branch.flags = branch.flags | mask if value else branch.flags & ~mask
+        if i == 0:
+            ctx.branch_flags = ctx.branch_flags | mask if value else ctx.branch_flags & ~mask
+        else:
+            branch = ctx.branches[i - 1]
+            branch.flags = branch.flags | mask if value else branch.flags & ~mask
 
     return Access(get, put)

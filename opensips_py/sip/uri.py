@@ -16,7 +16,7 @@ from opensips_py.sip.params import parse_params, split_quoted
 from opensips_py.sip.remembered import remembered
 
 _host_port = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~%-]+)(?::([0-9]{0,5}))?").fullmatch
-_loose_host_port = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~% -]+)(?::([0-9]{0,5}))?").fullmatch
+_loose_host_port = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~%, -]+)(?::([0-9]{0,5}))?").fullmatch
 _forbidden = re.compile(r"[\x00-\x1f<>\x7f]").search
 _control = re.compile(r"[\x00-\x1f\x7f]").search
 _service = re.compile(r"((?:nena:)?service):([^:]+)", re.IGNORECASE).fullmatch

@@ -31,15 +31,15 @@ def test_every_statement_that_runs_is_logged(server: Callable[..., Server], clie
     for n in (1, 2):
         user.request("OPTIONS", f"sip:x@127.0.0.1:{running.port}")
         assert user.final().status == 200
-        running.wait_log("[script_trace();]", count=n)
+        running.wait_log("[script_trace]", count=n)
     traced = [line.partition("][me]")[2] for line in running.lines("[Script Trace]")]
     once = [
-        "[$var(n) = 2;] -> (OPTIONS n=1)",
-        "[route(answer);] -> (OPTIONS n=2)",
-        '[if ($rm == "OPTIONS")] -> (OPTIONS n=2)',
-        '[sl_send_reply(200, "OK");] -> (OPTIONS n=2)',
-        "[$var(n) = 3;] -> (OPTIONS n=2)",
-        "[script_trace();] -> (OPTIONS n=3)",
+        "[$var(n)] -> (OPTIONS n=1)",
+        "[route] -> (OPTIONS n=2)",
+        "[if] -> (OPTIONS n=2)",
+        "[sl_send_reply] -> (OPTIONS n=2)",
+        "[$var(n)] -> (OPTIONS n=2)",
+        "[script_trace] -> (OPTIONS n=3)",
     ]
     assert traced == once + once
     number = 1 + next(n for n, text in enumerate(running.config.read_text().splitlines()) if "$var(n) = 2" in text)

@@ -213,7 +213,7 @@ def media(ctx: Context) -> list[str]:
         ("codec_exists", ("pcmu",), 1),
         ("codec_exists", ("PCMA",), 1),
         ("codec_exists", ("iLBC", "8000"), 1),
-        ("codec_exists", ("iLBC", "16000"), -1),
+        ("codec_exists", ("iLBC", "16000"), 1),
         ("codec_exists", ("opus",), -1),
         ("codec_exists_re", (like("PCM."),), 1),
         ("stream_exists", (like("video"),), 1),

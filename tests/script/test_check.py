@@ -19,7 +19,7 @@ def scripts(tmp_path: Path) -> Scripts:
     [
         ('noet("x");', "unknown command <noet>", 'did you mean "note"?'),
         ("loose_route();", "unknown command <loose_route>", 'add loadmodule "rr.so"'),
-        ('rewriteuser("x");', "'rewriteuser()' is deprecated", "use setuser() instead"),
+        ('rewriteuser("x");', "'rewriteuser()' is deprecated, use setuser() instead", None),
         ("route(otehr);", "route [otehr] is not defined", 'did you mean "other"?'),
         ('async(fetch("q"), otehr);', "route [otehr] is not defined", 'did you mean "other"?'),
         ('t_on_failure("nowhere");', "failure_route [nowhere] is not defined", "add failure_route[nowhere] { ... }"),
@@ -324,10 +324,10 @@ def test_await_where_it_holds_up_the_process_all_the_same(scripts: Scripts) -> N
 
 def test_a_module_that_is_not_there_is_one_error_whatever_uses_it(scripts: Scripts) -> None:
     found = scripts.findings(
-        'loadmodule "ratelimit.so"\nmodparam("ratelimit", "window_size", 10)\nmodparam("ratelimit|ratelimitx", "hash_size", 7)\n'
-        'route {\n    rl_check("a", 10);\n    if (!rl_check("b", 5, "RED")) exit;\n    xlog("$rl_count(a)");\n}\n'
+        'loadmodule "jabber.so"\nmodparam("jabber", "db_url", "x")\nmodparam("jabber|jabberx", "check_time", 7)\n'
+        "route {\n    jab_send_message();\n    if (!jab_join_jconf()) exit;\n}\n"
     )
-    assert [d.message for d in found if d.severity == "error"] == ["not supported yet: module ratelimit"]
+    assert [d.message for d in found if d.severity == "error"] == ["not supported yet: module jabber"]
 
 
 @pytest.mark.parametrize(

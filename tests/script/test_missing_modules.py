@@ -12,9 +12,15 @@ from opensips_py.script.declarations import Module
 from opensips_py.script.diagnostics import ScriptErrors
 from tests.script.script_runner import Scripts
 
+HIDDEN = ("acc", "dialog", "dispatcher", "pike", "proto_tls", "regex", "tls_mgm")
+"""Modules that are missing in these tests, whether or not they exist by now."""
+
 
 @pytest.fixture
-def scripts(tmp_path: Path) -> Scripts:
+def scripts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Scripts:
+    exists, available = modules.exists, modules.available()
+    monkeypatch.setattr(modules, "exists", lambda name: name not in HIDDEN and exists(name))
+    monkeypatch.setattr(modules, "available", lambda: [name for name in available if name not in HIDDEN])
     return Scripts(tmp_path)
 
 
@@ -218,7 +224,8 @@ def test_every_module_of_3_1_can_be_declared_and_none_is_in_two_tables() -> None
     tables = [migration.NOT_PLANNED, migration.INSTEAD]
     assert not set(migration.NOT_PLANNED) & set(migration.INSTEAD)
     for table in tables:
-        assert set(table) <= set(known_modules.exports()) - here
+        assert set(table) <= set(known_modules.exports())
+        assert not set(table) & here, "they exist now: what to use instead of them goes from script/migration.py"
     assert not (set(migration.LATER) | set(migration.GONE)) & set(known_modules.exports())
 
 
@@ -233,7 +240,17 @@ def test_what_3_1_has_and_this_module_lacks_is_not_forgotten() -> None:
     assert lacking == LACKING
 
 
-LACKING = {"registrar.pn_process_purr", "rest_client.rest_init_client_tls", "tm.t_anycast_replicate"}
+LACKING = {
+    "acc.acc_aaa_request",
+    "acc.acc_load_ctx_from_dlg",
+    "acc.acc_unload_ctx_from_dlg",
+    "group.aaa_is_user_in",
+    "group.get_user_group",
+    "group.is_user_in",
+    "registrar.pn_process_purr",
+    "rest_client.rest_init_client_tls",
+    "tm.t_anycast_replicate",
+}
 
 
 def modules_of(name: str) -> Module:

@@ -117,13 +117,21 @@ def test_flags_print_their_names() -> None:
     assert value(ctx, "$mf") == "TEST_B"
 
 
-def test_branch_flags_are_those_of_the_appended_branches() -> None:
+def test_branch_flags_are_counted_from_the_r_uri() -> None:
     ctx = request()
     assert refused(ctx, "$branch.flag(TEST_A)", 1)
     assert value(ctx, "$branch.flag(TEST_A)") is None
     put(ctx, "$branch", "sip:b@h")
+    put(ctx, "$branch", "sip:c@h")
     put(ctx, "$branch.flag(TEST_A)", 1)
-    assert expand(ctx, "$(branch.flag(TEST_A)[0]) $(branch(flags)[0]) $(branch.flag(TEST_A)[1]) [$bf]") == "true TEST_A <null> []"
+    assert (
+        expand(ctx, "$(branch.flag(TEST_A)[0]) $(branch.flag(TEST_A)[1]) $(branch.flag(TEST_A)[2]) [$bf]")
+        == "true false <null> [TEST_A]"
+    )
+    put(ctx, "$(branch.flag(TEST_A)[1])", 1)
+    put(ctx, "$branch.flag(TEST_A)", 0)
+    assert expand(ctx, "$(branch.flag(TEST_A)[0]) $(branch.flag(TEST_A)[1]) [$bf]") == "false true []"
+    assert expand(ctx, "$(branch(flags)[0]) $(branch(flags)[1])") == "TEST_A "
     assert refused(ctx, "$(branch(flags)[0])", "no-such-flag")
 
 

@@ -17,7 +17,7 @@ from opensips_py.script.variables import VariableError
 from opensips_py.server.log import ERROR, INFO, log
 from opensips_py.sip.remembered import remembered
 
-_NAME = re.compile(r"\$\(?avp\(([^()]+)\)\)?|([A-Za-z0-9_]+)")
+_NAME = re.compile(r"\$avp\(([^()]+)\)|\$\(avp\(([^()]+)\)\)")
 
 
 class _Bad(Exception):
@@ -97,8 +97,8 @@ def is_avp_set(ctx: Context, name: Static) -> int:
 
 @module.function(routes=ALL)
 def avp_delete(ctx: Context, name: Static) -> int:
-    """Delete the topmost value of an AVP, with ``/g`` all of them; ``*`` means every AVP. -1 when there was none."""
-    if name.partition("/")[0].strip() == "*":
+    """Delete the topmost value of an AVP, with ``/g`` all of them; ``a`` or ``*`` means every AVP. -1 when there was none."""
+    if name.partition("/")[0].strip() in ("a", "*"):
         found = bool(ctx.avps)
         ctx.avps.clear()
         return 1 if found else -1
@@ -155,8 +155,8 @@ _COMPARE: dict[str, Callable[[int], bool]] = {
 def avp_check(ctx: Context, name: Static, op_value: Static) -> int:
     """Compare a variable with a value (``eq ne lt le gt ge re fm and or xor``): 1 or -1.
 
-    Flags: ``g`` every value of the AVP must pass, ``i`` without regard to case. A text and a number differ and
-    have no order.
+    Flags: ``g`` any value of the AVP may pass, not the topmost alone; ``i`` without regard to case. Of a text and a number
+    nothing is true, not even ``ne``.
     """
     try:
         operand = _operand(op_value)
@@ -165,7 +165,7 @@ def avp_check(ctx: Context, name: Static, op_value: Static) -> int:
         wanted = operand.value(ctx)
         if wanted is None or not values:
             return -1
-        return 1 if all(value is not None and _passes(value, operand, wanted) for value in values) else -1
+        return 1 if any(value is not None and _passes(value, operand, wanted) for value in values) else -1
     except (_Bad, VariableError, RegexError) as error:
         return _refuse("avp_check", error)
 
@@ -180,7 +180,7 @@ def _passes(value: str | int, operand: _Operand, wanted: str | int) -> bool:
             text, pattern = text.lower(), pattern.lower()
         return matcher(pattern)(text) is not None
     if isinstance(value, int) != isinstance(wanted, int):
-        return operator == "ne"
+        return False
     if isinstance(value, int) and isinstance(wanted, int):
         if operator in _BITS:
             return _BITS[operator](value, wanted) != 0
@@ -206,16 +206,17 @@ _ARITHMETIC: dict[str, Callable[[int, int], int]] = {
     "mul": lambda a, b: a * b,
     "div": lambda a, b: int(a / b) if b else 0,
     "mod": lambda a, b: a - b * int(a / b) if b else 0,
-    "not": lambda a, b: ~a,
+    "not": lambda a, b: ~b,
     **_BITS,
 }
 
 
 @module.function(routes=ALL)
 def avp_op(ctx: Context, name: Static, op_value: Static) -> int:
-    """Calculate with an AVP: ``add sub mul div mod and or xor not``; into ``source/destination``, else in place.
+    """Calculate with every number of an AVP: ``add sub mul div mod and or xor``, ``not`` of the operand.
 
-    Flags: ``g`` all values, ``d`` delete the source's. Division by zero gives 0.
+    The results are new values, on top of the AVP's own or, with ``source/destination``, of another one. Flag ``d``: the
+    old values are deleted. Division by zero gives 0. -1 when there was no number.
     """
     try:
         source, target, _ = _names(name)
@@ -227,9 +228,14 @@ def avp_op(ctx: Context, name: Static, op_value: Static) -> int:
         number = int(wanted) if wanted is not None else 0
     except (_Bad, VariableError, ValueError) as error:
         return _refuse("avp_op", error)
-    return _change(
-        ctx, source, target, operand.flags, lambda value: _signed(calculate(value, number)) if isinstance(value, int) else None
-    )
+    stack = ctx.avps.get(source, [])
+    results = [_signed(calculate(value, number)) for value in reversed(stack) if isinstance(value, int)]
+    if not results:
+        return -1
+    if "d" in operand.flags:
+        del ctx.avps[source]
+    ctx.avps.setdefault(target, []).extend(results)
+    return 1
 
 
 def _signed(value: int) -> int:

@@ -107,10 +107,15 @@ def _probability() -> int:
     return initial_probability.value if row is None else int(row)
 
 
+def _int32(value: int) -> int:
+    """A number as a C int holds it, which is what OpenSIPS calculates with here."""
+    return (value + 0x80000000) % 0x100000000 - 0x80000000
+
+
 @module.function(routes=ALL)
 def rand_set_prob(ctx: Context, probability: int) -> int:
     """Set the per cent with which rand_event() is true, for all processes."""
-    if not 0 <= probability <= 100:
+    if _int32(probability) > 100:
         log(ERROR, "cfgutils", "rand_set_prob", f"{probability} is not a percentage")
         return -1
     this.store.put(_PROBABILITY, b"%d" % probability)
@@ -174,16 +179,17 @@ def get_accurate_time(ctx: Context, sec: Var, usec: Var, text: Var | None = None
 
 @module.function(routes=ALL)
 def ts_usec_delta(ctx: Context, t1_sec: int, t1_usec: int, t2_sec: int, t2_usec: int, delta: Var) -> int:
-    """Microseconds between two points in time."""
-    delta.set(ctx, abs((t1_sec - t2_sec) * 1_000_000 + t1_usec - t2_usec))
+    """Microseconds between two points in time, in 32 bits: 35 minutes at most."""
+    delta.set(ctx, abs(_int32((t1_sec - t2_sec) * 1_000_000 + t1_usec - t2_usec)))
     return 1
 
 
 @module.function(routes=ALL)
 def check_time_rec(ctx: Context, recurrence: str, timestamp: int | None = None) -> int:
-    """True (1) when now, or ``timestamp``, lies in the time recurrence (RFC 2445, as in CPL), else -1."""
+    """True (1) when now, or ``timestamp``, lies in the time recurrence (RFC 2445, as in CPL), else -1. Below 0 means now."""
     try:
-        return 1 if matches(recurrence, this.clock.wall() if timestamp is None else timestamp) else -1
+        moment = -1 if timestamp is None else _int32(timestamp)
+        return 1 if matches(recurrence, this.clock.wall() if moment < 0 else moment) else -1
     except RecurrenceError as error:
         log(ERROR, "cfgutils", "check_time_rec", f"[{recurrence}]: {error}")
         return -1

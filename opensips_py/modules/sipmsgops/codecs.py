@@ -171,8 +171,8 @@ def _move(ctx: Context, wanted: Wanted, up: bool) -> int:
 
 @module.function(routes=ROFBL)
 def codec_exists(ctx: Context, name: str, clock: str | None = None) -> int:
-    """Whether the SDP offers a codec (with this clock rate)."""
-    return _exists(ctx, _named(name, clock))
+    """Whether the SDP offers a codec. As in OpenSIPS 3.1, any clock rate will do."""
+    return _exists(ctx, _named(name, None))
 
 
 @module.function(routes=ROFBL)
