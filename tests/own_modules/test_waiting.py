@@ -68,8 +68,8 @@ present = []
 
 DEF meet() -> bool:
     present.append(1)
-    end = this.clock.now() + 20
-    while len(present) < 8 and this.clock.now() < end:
+    end = time.monotonic() + 20
+    while len(present) < 8 and time.monotonic() < end:
         SLEEP(0.005)
     return len(present) == 8
 """
@@ -114,8 +114,8 @@ cleaned = []
 
 DEF hold(out: Out[str] | None = None):
     try:
-        end = this.clock.now() + 30
-        while not go.is_set() and this.clock.now() < end:
+        end = time.monotonic() + 30
+        while not go.is_set() and time.monotonic() < end:
             SLEEP(0.005)
     finally:
         cleaned.append(1)
