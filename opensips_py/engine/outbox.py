@@ -236,7 +236,10 @@ def finish(seconds: float, then: Callable[[], None]) -> None:
     deadline = this.clock.now() + seconds
     for key, _ in this.store.scan(PREFIX, limit=LAST_AT_ONCE):
         if key not in under_way:
-            take(key, last=True)
+            try:
+                take(key, last=True)
+            except StoreError as error:
+                report_error(error, "outbox")
 
     def look() -> None:
         if under_way and this.clock.now() < deadline:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +16,7 @@ from opensips_py.engine import outbox
 from opensips_py.modules import acc
 from opensips_py.modules.acc import accounting, declared, flags
 from opensips_py.modules.acc.fields import Fields
-from opensips_py.modules.acc.records import ANSWERED, ENDED, MISSED, REQUEST, Call, Record, insert, line, parameters
+from opensips_py.modules.acc.records import ANSWERED, ENDED, MISSED, REQUEST, Call, Record, comment_of, insert, line, parameters
 from opensips_py.script import program
 from opensips_py.script.context import Context
 from opensips_py.script.declarations import ConfigError
@@ -131,7 +132,7 @@ def test_calls_of_do_accounting_add_up_and_drop_accounting_takes_away(world: Wor
 
 def test_nothing_is_left_after_drop_accounting(world: World, lines: Lines) -> None:
     def script(ctx: Context) -> int:
-        assert acc.drop_accounting(ctx) == 1  # nothing to be dropped
+        assert acc.drop_accounting(ctx) == -1  # nothing to be dropped
         assert accounting.accounted.get(ctx) is None
         acc.do_accounting(ctx, "log", "missed|failed")
         acc.drop_accounting(ctx)
@@ -415,10 +416,27 @@ def test_nobody_forges_a_line(world: World, capfd: pytest.CaptureFixture[str]) -
 
 
 def test_parameters_of_events() -> None:
-    found = dict(parameters(record(ENDED, "evi", call=Call(990.0, 995.0, 996.1), legs=[[("src", "a")]])))
+    (first, second) = parameters(record(ENDED, "evi", call=Call(990.0, 995.0, 996.1), legs=[[("src", "a")], [("src", "b")]]))
+    found = dict(first)
     assert found["sip_code"] == "200"
     assert (found["duration"], found["ms_duration"], found["setuptime"], found["created"], found["src"]) == (2, 1100, 5, 990, "a")
-    assert "duration" not in dict(parameters(record(ANSWERED, "evi")))
+    assert dict(second)["src"] == "b"
+    assert "duration" not in dict(parameters(record(ANSWERED, "evi"))[0])
+
+
+@pytest.mark.parametrize(
+    ("comment", "expected"),
+    [
+        ("404 Nobody home", ("404", "Nobody home")),
+        ("404", ("404", "")),
+        ("404x", ("404", "x")),
+        ("some comment", ("", "some comment")),
+        ("12", ("", "12")),
+        ("", ("", "")),
+    ],
+)
+def test_comments(comment: str, expected: tuple[str, str]) -> None:
+    assert comment_of(comment) == expected
 
 
 @pytest.mark.parametrize(
@@ -471,7 +489,67 @@ def test_without_a_database_acc_db_request_fails() -> None:
         assert script.request("OPTIONS", "sip:bob@example.com").replies == ["200 rc -1"]
 
 
-def test_a_record_whose_database_is_gone_from_the_script_does_not_stay() -> None:
+TABLES = """
+create table version(table_name char(32), table_version integer);
+insert into version values('acc', 7);
+create table acc(id integer primary key, method char(16), from_tag char(64), to_tag char(64), callid char(64), sip_code char(3),
+    sip_reason char(32), time datetime, duration integer, ms_duration integer, setuptime integer, created datetime, who char(64));
+create table others as select * from acc;
+"""
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[sqlite3.Connection]:
+    connection = sqlite3.connect(tmp_path / "acc.db", isolation_level=None)
+    connection.executescript(TABLES)
+    yield connection
+    connection.close()
+
+
+@pytest.mark.parametrize("call", ["acc_db_request({}); route(done);", "async(acc_db_request({}), done);"])
+def test_a_request_is_written_plainly_and_in_async(database: sqlite3.Connection, tmp_path: Path, call: str) -> None:
+    text = (
+        SCRIPT
+        + f"""
+modparam("acc", "db_url", "sqlite://{tmp_path}/acc.db")
+modparam("acc", "extra_fields", "db: x -> who")
+route {{ $acc_extra(x) = "alice"; {call.format('"404 Nobody home", "others"')} }}
+route[done] {{ t_reply(200, "rc $rc"); }}
+"""
+    )
+    with Script(text) as script:
+        assert script.request("OPTIONS", "sip:bob@example.com").replies == ["200 rc 1"]
+    rows = database.execute("select method, sip_code, sip_reason, who, time is not null from others").fetchall()
+    assert rows == [("OPTIONS", "404", "Nobody home", "alice", 1)]
+
+
+def test_an_answer_is_written_to_the_table_that_is_given(database: sqlite3.Connection, tmp_path: Path) -> None:
+    text = (
+        SCRIPT
+        + f"""
+modparam("acc", "db_url", "sqlite://{tmp_path}/acc.db")
+modparam("acc", "acc_sip_reason_column", "who")
+route {{ if ($rm == "INVITE") do_accounting("db", , "others"); t_reply(200, "Fine"); }}
+"""
+    )
+    with Script(text) as script:
+        assert script.request("INVITE", "sip:bob@example.com").replies == ["200 Fine"]
+        while outbox.under_way:
+            script.request("OPTIONS", "sip:bob@example.com")
+    rows = database.execute("select sip_code, sip_reason, who, duration, created from others").fetchall()
+    assert rows == [("200", None, "OK", 0, None)]
+    assert database.execute("select count(*) from acc").fetchone() == (0,)
+
+
+def test_a_table_of_another_version_keeps_the_server_from_starting(database: sqlite3.Connection, tmp_path: Path) -> None:
+    database.execute("update version set table_version = 6")
+    text = SCRIPT + f'modparam("acc", "db_url", "sqlite://{tmp_path}/acc.db")\nroute {{ exit; }}'
+    with pytest.raises(ConfigError, match="invalid version 6 for table acc found, expected 7"), Script(text):
+        pass
+
+
+def test_a_record_whose_database_is_gone_from_the_script_does_not_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(declared.module.params["db_url"], "value", "")
     assert accounting.write(record(ANSWERED), False) == 1
 
 

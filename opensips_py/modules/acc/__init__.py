@@ -70,7 +70,10 @@ def do_accounting(ctx: Context, types: Types, flags: Flags | None = None, table:
 
 @module.function(routes=R | F | B | L)
 def drop_accounting(ctx: Context, types: Types | None = None, flags: Flags | None = None) -> int:
-    """Account no more: nothing, no record of some types, or only less with them (``flags``). 1, or -1 as do_accounting()."""
+    """Account no more: nothing, no record of some types, or only less with them (``flags``).
+
+    1, or -1 before do_accounting() and when there is no such type or flag.
+    """
     try:
         kinds = kinds_of(types) if types else KINDS
         dropped = flags_of(flags) if flags else ~Flag(0)
@@ -78,7 +81,8 @@ def drop_accounting(ctx: Context, types: Types | None = None, flags: Flags | Non
         log(ERROR, "acc", "drop_accounting", str(error))
         return -1
     if accounted.get(ctx) is None:
-        return 1
+        log(ERROR, "acc", "drop_accounting", "do_accounting() has not been called: nothing is accounted")
+        return -1
     with accounted.change(ctx) as data:
         for kind in kinds:
             data.flags[kind] = data.flags.get(kind, 0) & ~dropped

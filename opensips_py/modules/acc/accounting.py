@@ -214,4 +214,5 @@ def to_event(record: Record) -> None:
     """Tell the event of a record."""
     name = event_of(record)
     if events.wanted(name):
-        events.raise_event(name, parameters(record))
+        for told in parameters(record):
+            events.raise_event(name, told)

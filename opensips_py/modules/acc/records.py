@@ -124,8 +124,12 @@ def _row(record: Record, leg: Pairs) -> dict[str, SqlValue]:
     return row
 
 
-def parameters(record: Record) -> Parameters:
-    """The parameters of its event."""
+def parameters(record: Record) -> list[Parameters]:
+    """The parameters of its event: of one, or of one for each leg."""
+    return [_parameters(record, leg) for leg in record.legs or [[]]]
+
+
+def _parameters(record: Record, leg: Pairs) -> Parameters:
     found: list[tuple[str, str | int]] = [
         ("method", record.method),
         ("from_tag", record.from_tag),
@@ -135,9 +139,8 @@ def parameters(record: Record) -> Parameters:
         ("sip_reason", record.reason),
         ("time", record.at),
         *record.extras,
+        *leg,
     ]
-    for leg in record.legs:
-        found += leg
     call = record.call
     if call is not None:
         if record.about == ENDED:
@@ -151,8 +154,8 @@ def parameters(record: Record) -> Parameters:
 
 def comment_of(text: str) -> tuple[str, str]:
     """Status and reason of a comment as acc_log_request() takes it: ``404 Nobody home``; the status may be missing."""
-    code, _, rest = text.partition(" ")
-    return (code, rest.lstrip()) if len(code) == 3 and code.isascii() and code.isdigit() else ("", text)
+    code = text[:3]
+    return (code, text[3:].lstrip()) if len(code) == 3 and code.isascii() and code.isdigit() else ("", text)
 
 
 def event_of(record: Record) -> str:
