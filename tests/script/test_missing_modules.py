@@ -34,21 +34,21 @@ def _summary(scripts: Scripts, text: str) -> str | None:
     ("statement", "message", "hint"),
     [
         (
-            'do_accounting("log", "cdr", "x", 1);',
-            "too many parameters for command <do_accounting>",
-            "do_accounting(str[, str][, str])",
+            'rl_check("a", 1, "RED", 1);',
+            "too many parameters for command <rl_check>",
+            "rl_check(str, int[, str])",
         ),
-        ("do_accounting();", "too few parameters for command <do_accounting>", None),
+        ("rl_check();", "too few parameters for command <rl_check>", None),
         ('ds_select_dst("1", 4);', "Param [1] expected to be an integer", "write 1"),
         ('pcre_match("x", "y", 1);', "too many parameters", None),
-        ("do_acounting();", "unknown command <do_acounting>", 'did you mean "do_accounting"?'),
-        ("async(do_accounting(), other);", "do_accounting() cannot be used in async()", None),
-        ("$acc_extar(x) = 1;", "unknown variable $acc_extar", "did you mean $acc_extra?"),
+        ("rl_chekc();", "unknown command <rl_chekc>", 'did you mean "rl_check"?'),
+        ("async(rl_check(), other);", "rl_check() cannot be used in async()", None),
+        ('xlog("$rl_cuont(a)");', "unknown variable $rl_cuont", "did you mean $rl_count?"),
         ('pike_check_req("x");', "too many parameters", None),
     ],
 )
 def test_what_missing_modules_offer_is_checked(scripts: Scripts, statement: str, message: str, hint: str | None) -> None:
-    loads = "".join(f'loadmodule "{name}.so"\n' for name in ("acc", "dispatcher", "regex", "pike"))
+    loads = "".join(f'loadmodule "{name}.so"\n' for name in ("ratelimit", "dispatcher", "regex", "pike"))
     found = scripts.findings(f"{loads}route {{\n{statement}\n}}\nroute[other] {{ exit; }}\n")
     errors = [d for d in found if d.severity == "error" and not d.message.startswith("not supported yet: module")]
     assert len(errors) == 1, errors
@@ -65,13 +65,13 @@ def test_a_function_of_a_missing_module_stands_only_where_it_may(scripts: Script
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ('modparam("acc", "ealry_media", 0)', "Parameter <ealry_media> not found in module <acc>"),
-        ('modparam("acc", "early_media", "0")', "type mismatch for parameter <early_media>"),
-        ('modparam("acc", "extra_fields", 3)', "type mismatch for parameter <extra_fields>"),
+        ('modparam("ratelimit", "window_siez", 1)', "Parameter <window_siez> not found in module <ratelimit>"),
+        ('modparam("ratelimit", "window_size", "1")', "type mismatch for parameter <window_size>"),
+        ('modparam("ratelimit", "db_prefix", 3)', "type mismatch for parameter <db_prefix>"),
     ],
 )
 def test_parameters_of_missing_modules_are_checked(scripts: Scripts, line: str, message: str) -> None:
-    found = scripts.findings(f'loadmodule "acc.so"\n{line}\nroute {{ exit; }}\n')
+    found = scripts.findings(f'loadmodule "ratelimit.so"\n{line}\nroute {{ exit; }}\n')
     assert [d.message for d in found if message in d.message], found
 
 
@@ -83,7 +83,7 @@ def test_parameters_that_take_numbers_and_texts_take_both(scripts: Scripts) -> N
 
 def test_all_that_is_wrong_is_found_at_once(scripts: Scripts) -> None:
     text = (
-        'loadmodule "acc.so"\nloadmodule "usrloc.so"\nmodparam("usrloc", "db_mode", 2)\n'
+        'loadmodule "ratelimit.so"\nloadmodule "usrloc.so"\nmodparam("usrloc", "db_mode", 2)\n'
         'route {\nnoet("x");\nxlog("$nothing");\n}\n'
     )
     assert [line for line, _, _ in scripts.say(text)] == [1, 3, 5, 6]
@@ -91,33 +91,34 @@ def test_all_that_is_wrong_is_found_at_once(scripts: Scripts) -> None:
 
 def test_with_missing_modules_warn_the_verdict_is_about_the_rest(scripts: Scripts) -> None:
     text = (
-        'loadmodule "acc.so"\nloadmodule "dialog.so"\nmodparam("acc", "early_media", 0)\n'
-        'route {\ncreate_dialog("B");\nif (do_accounting("log")) { $acc_extra(x) = $DLG_did; }\nxlog("$DLG_status");\n}\n'
-        "event_route[E_ACC_CDR] { exit; }\n"
+        'loadmodule "ratelimit.so"\nloadmodule "dialog.so"\nloadmodule "pike.so"\nmodparam("ratelimit", "window_size", 1)\n'
+        'route {\ncreate_dialog("B");\nif (rl_check("a", 1)) { $var(x) = $DLG_did; }\nxlog("$DLG_status");\n}\n'
+        "event_route[E_PIKE_BLOCKED] { exit; }\n"
     )
     program = scripts.load(text, missing_modules="warn")
     assert [(d.severity, d.message) for d in program.warnings] == [
-        ("warning", "not supported yet: module acc"),
+        ("warning", "not supported yet: module ratelimit"),
         ("warning", "not supported yet: module dialog"),
+        ("warning", "not supported yet: module pike"),
     ]
     assert program.missing is not None
-    assert program.missing.startswith("2 modules are missing, which 5 lines use: acc (3), dialog (3); what to do")
+    assert program.missing.startswith("3 modules are missing, which 5 lines use: dialog (3), ratelimit (2), pike (1); what to do")
     assert scripts.findings(text.replace("create_dialog", "creat_dialog"), missing_modules="warn")[-1].severity == "error"
 
 
 def test_the_summary_counts_lines_once_and_names_the_page(scripts: Scripts) -> None:
-    text = 'loadmodule "acc.so"\nroute {\ndo_accounting("log"); do_accounting("db");\n}\n'
+    text = 'loadmodule "ratelimit.so"\nroute {\nrl_check("a", 1); rl_check("b", 1);\n}\n'
     summary = _summary(scripts, text)
-    assert summary == f"1 module is missing, which 1 line uses: acc (1); what to do about each is in {migration.PAGE}"
+    assert summary == f"1 module is missing, which 1 line uses: ratelimit (1); what to do about each is in {migration.PAGE}"
     assert _summary(scripts, "route { noet(1); }\n") is None
 
 
 @pytest.mark.parametrize(
     ("text", "module"),
     [
-        ('route { do_accounting("log"); }\n', "acc"),
+        ('route { rl_check("a", 1); }\n', "ratelimit"),
         ('route { xlog("$DLG_did"); }\n', "dialog"),
-        ('modparam("acc", "x", 1)\nroute { exit; }\n', "acc"),
+        ('modparam("ratelimit", "x", 1)\nroute { exit; }\n', "ratelimit"),
     ],
 )
 def test_no_advice_to_load_a_module_that_is_not_there(scripts: Scripts, text: str, module: str) -> None:
@@ -209,8 +210,8 @@ def test_sockets_of_a_missing_transport_are_not_errors_of_their_own(scripts: Scr
 
 
 def test_an_event_of_a_module_says_who_raises_it(scripts: Scripts) -> None:
-    found = scripts.findings("event_route[E_ACC_CDR] { exit; }\nroute { exit; }\n")
-    assert "module acc" in str(found[0].hint)
+    found = scripts.findings("event_route[E_PIKE_BLOCKED] { exit; }\nroute { exit; }\n")
+    assert "module pike" in str(found[0].hint)
     found = scripts.findings('loadmodule "usrloc.so"\nevent_route[E_UL_CONTACT_REFRESH] { exit; }\nroute { exit; }\n')
     assert found[0].message == "not supported yet: module usrloc does not raise E_UL_CONTACT_REFRESH"
 
