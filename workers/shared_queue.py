@@ -108,7 +108,7 @@ class SharedQueue:
             own.reading_since_ns = 0
 
     def _watch(self) -> None:
-        # whoever says to watch since before this has been put in before this process: the kernel's order
+        # who has watched for longer than this process is ahead of it in the kernel's queue
         self._before = this.clock.ticks()
         self._reactor.add_shared(self._fd, self._readable)
         self._own.watching_since_ns = this.clock.ticks()

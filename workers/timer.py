@@ -66,7 +66,7 @@ class Duty:
         self._timers[callback] = self._reactor.call_at(this.clock.now() + seconds, callback)
 
     def _tick(self) -> None:
-        # before, not behind it: a failure route that waits in line (t_relay) must not hold up everybody else's timers
+        # before, not after it: a failure route that waits in line (t_relay) must not hold up everybody else's timers
         self._call(self._pause, self._tick)
         self._status.timers_ns = this.clock.ticks()
         timers.fire_due(this.clock.now())

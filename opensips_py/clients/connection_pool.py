@@ -212,7 +212,7 @@ class ConnectionPool(Generic[C]):
         self._look_again()
         why = self.why(connection, error)
         if self.size > self.connecting:
-            self._warn(f"no further connection to {self.title} beside {self.size - self.connecting}: {why}")
+            self._warn(f"cannot add to the {self.size - self.connecting} connections to {self.title}: {why}")
             return
         if not self.down:
             self.down = True

@@ -53,7 +53,7 @@ def matches(text: str, now: float) -> bool:
 
 
 def _length(text: str) -> int | None:
-    """Seconds; None for no end, which as in OpenSIPS is also what a text stands for that is no duration."""
+    """Seconds; None: no end. As in OpenSIPS, a text that is not a duration means no end too."""
     try:
         return _duration(text) if text else None
     except RecurrenceError:

@@ -22,7 +22,7 @@ module = Module("db_flatstore", doc="Rows in text files, for accounting (OpenSIP
 
 flush = module.param("flush", int, 1, doc="0: lines may wait in memory", no_effect="every line is written at once")
 delimiter = module.param("delimiter", str, "|", doc="what stands between two fields; one character")
-prefix = module.param("prefix", str, "", doc="what the names of the files begin with; variables may stand in it, as `$time(%F)`")
+prefix = module.param("prefix", str, "", doc="what file names begin with; may hold variables, such as `$time(%F)`")
 suffix = module.param("suffix", str, ".log", doc="what the names of the files end with")
 single_file = module.param("single_file", int, 0, doc="1: one file for all processes")
 

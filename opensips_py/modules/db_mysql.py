@@ -50,7 +50,7 @@ max_result_size = module.param(
     "max_result_size",
     int,
     4096,
-    doc="KB that the answer to a query may have, each value counting 128 bytes beside its own; more: $rc -1; 0: any (ours)",
+    doc="KB that the answer to a query may have, each value counting as its length and 128 bytes; more: $rc -1; 0: any (ours)",
 )
 server_public_key = module.param(
     "server_public_key",

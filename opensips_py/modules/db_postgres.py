@@ -35,7 +35,7 @@ max_result_size = module.param(
     "max_result_size",
     int,
     4096,
-    doc="KB that the answer to a query may have, each value counting 128 bytes beside its own; more: $rc -1; 0: any (ours)",
+    doc="KB that the answer to a query may have, each value counting as its length and 128 bytes; more: $rc -1; 0: any (ours)",
 )
 
 pool.statistics.declare(module)

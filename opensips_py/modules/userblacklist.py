@@ -48,7 +48,7 @@ def _made_of(rows: list[db.Row]) -> Prefixes:
 
 
 def _allowed(prefixes: Prefixes, number: str) -> bool:
-    """Whether a number may be called: its digits, behind what comes before them (``+``)."""
+    """Whether a number may be called: its digits, after what comes before them (``+``)."""
     found = _digits(number)
     digits = found[1][:_LONGEST] if found is not None else ""
     return next((prefixes[digits[:n]] for n in range(len(digits), -1, -1) if digits[:n] in prefixes), True)

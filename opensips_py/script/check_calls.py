@@ -114,7 +114,7 @@ class CallChecker:
         if not function.routes & self.kind:
             allowed = ", ".join(_keyword(k) for k in RouteKind if k is not RouteKind.ALL and k & function.routes)
             self.findings.error(
-                node, f"Command <{function.name}> cannot be used in the block: {self.block}", f"it may stand in {allowed}"
+                node, f"Command <{function.name}> cannot be used in the block: {self.block}", f"it may be used in {allowed}"
             )
             return
         self._arguments(node, function, "command")

@@ -32,7 +32,7 @@ def check_reach(script: ast.Script, env: Environment, findings: Findings) -> Non
             for kind, way in kinds.items():
                 if not function.routes & kind:
                     message = f"{call.name}() is not for {_keyword(kind)}, but {way} comes here"
-                    findings.warning(call, message, "call it only where it may stand")
+                    findings.warning(call, message, "call it only where it is allowed")
 
 
 def _reached(start: ast.Route, env: Environment, way: str) -> Iterator[tuple[str, str]]:

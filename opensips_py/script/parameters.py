@@ -186,7 +186,7 @@ PARAMETERS: dict[str, CoreParameter] = {
             "int",
             10,
             "how many times as large as its request a reply may be that is sent without state over UDP, or once more from a "
-            "transaction: whoever is said to have sent the request may be the victim of another; 0: any size (ours)",
+            "transaction: the address may be forged, and its owner a victim; 0: any size (ours)",
             low=0,
         ),
         _p("max_while_loops", "int", 100, "passes after which a while loop is left"),

@@ -143,7 +143,7 @@ def compile_variable(text: str, registry: Registry) -> Variable:
         raise VariableError(f"{text[end:]!r} does not belong into a variable", end)
     parts, _ = scan_variable(text, 0, registry.argument)
     if text.startswith(("$( ", "$(\t")):
-        raise VariableError("no blank may stand after $(", 2)
+        raise VariableError("no blank is allowed after $(", 2)
     if parts.argument == "":
         raise VariableError(f"${parts.name}() needs a name in the parentheses", parts.argument_offset)
     fields = registry.kinds[parts.name].fields

@@ -62,7 +62,7 @@ max_answer_size = module.param(
     "max_answer_size",
     int,
     4096,
-    doc="KB that an answer may have, each value counting 128 bytes beside its own; more: $rc -1; 0: any (not in OpenSIPS)",
+    doc="KB that an answer may have, each value counting as its length and 128 bytes; more: $rc -1; 0: any (not in OpenSIPS)",
 )
 
 statistics = PoolStatistics("cachedb_redis")

@@ -115,7 +115,7 @@ def exec(
     topmost), ``OSIPS_EXEC_1`` and so on.
     """
     if env is not None and "[append]" in env.text:
-        log(ERROR, "exec", "exec", f"{env.text} is a place for a new value, and has none")
+        log(ERROR, "exec", "exec", f"{env.text} has no value: it names a place for a new one")
         return -1
     environment = _environment or _server_environment()
     if env is not None or setvars.value:

@@ -47,7 +47,7 @@ max_answer_size = module.param(
     "max_answer_size",
     int,
     4096,
-    doc="KB that the answer to a search may have, each value counting 128 bytes beside its own; more: $rc -2; 0: any",
+    doc="KB that the answer to a search may have, each value counting as its length and 128 bytes; more: $rc -2; 0: any",
 )
 statistics = PoolStatistics("ldap")
 statistics.declare(module)

@@ -121,7 +121,7 @@ class Response:
         body, around = self._limits
         more = PER_BYTE * self._size
         if self._received - self._size > around + (min(more, body) if body else more) and around:
-            raise TooLarge(f"headers, or what else is beside the body, are longer than {around} bytes (max_header_size)")
+            raise TooLarge(f"headers and framing around the body are longer than {around} bytes (max_header_size)")
 
     def end(self) -> bool:
         """The server has closed the connection. True when the response is complete: its body went on until then."""
