@@ -8,6 +8,9 @@ reading and writing never wait for each other, and what has been written is ther
 
 from __future__ import annotations
 
+from typing import Any
+
+from opensips_py.clients import pools
 from opensips_py.db import database as databases
 from opensips_py.db.sqlite.database import SqliteDatabase
 from opensips_py.db.sqlite.file import settings
@@ -44,6 +47,7 @@ def configure() -> None:
     for parameter in (max_waiting_queries, max_result_size):
         if parameter.value < 0:
             raise ConfigError(f"db_sqlite: {parameter.name} is {parameter.value}; it cannot be negative")
+    pools.describers["sqlite"] = _describe
     settings.patience = float(busy_timeout.value)
     settings.waiting = max_waiting_queries.value
     settings.answer = max_result_size.value * 1024
@@ -51,6 +55,11 @@ def configure() -> None:
     for text in load_extension.value:
         library, _, entry = (part.strip() for part in text.partition(";"))
         settings.extensions.append((library, entry))
+
+
+def _describe() -> list[dict[str, Any]]:
+    found = [one.describe() for one in databases.opened() if isinstance(one, SqliteDatabase)]
+    return [row for row in found if row]
 
 
 @module.on_exit

@@ -219,6 +219,9 @@ def test_more_statements_than_may_wait_are_refused(
     drivers = [Driver(query(database, f"insert into log(what) values('{n}')")) for n in range(50)]
     done = drive(*drivers)
     assert {one.rc for one in done} == {-2, BUSY}
+    shown = database.describe()
+    assert (shown["State"], shown["Open"], shown["Limit"], shown["Waiting"]) == ("up", 1, 2, 0)
+    assert shown["Refused"] == sum(one.rc == BUSY for one in done)
 
 
 def test_an_answer_that_is_too_large(database: SqliteDatabase, monkeypatch: pytest.MonkeyPatch, logged: list[str]) -> None:
@@ -319,10 +322,12 @@ def test_tokens_are_removed_when_nobody_can_ask_for_them(
 def test_a_file_that_goes_away_and_comes_back(database: SqliteDatabase, path: Path, tmp_path: Path, logged: list[str]) -> None:
     assert run(query(database, "insert into log(what) values('x')")) == Done(-2)
     path.rename(tmp_path / "aside")
+    assert database.describe()["State"] == "up"
     assert run(query(database, "select 1", "$avp(x)")) == Done(-1)
     assert run(query(database, "insert into log(what) values('x')")) == Done(-1)
     with pytest.raises(db.DatabaseError, match="unable to open"):
         database.read(db.select([], "log"))
+    assert database.describe()["State"] == "down"
     with sqlite3.connect(path) as connection:
         connection.executescript(TABLES)
     connection.close()

@@ -57,6 +57,7 @@ class SqliteCall(Call):
         try:
             self._job = ThreadJob(lambda: thread.run(state, task), threads=thread.threads)
         except QueueFull as full:
+            thread.refused += 1
             log(ERROR, "db_sqlite", "query", f"{self._name}: {full}, refusing more ($rc -4)")
             return Done(BUSY)
         return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
+from typing import Any
 
 from opensips_py.db.database import PATIENCE, Call, Database, DatabaseError, How, Result
 from opensips_py.db.sqlite.call import SqliteCall
@@ -66,6 +67,28 @@ class SqliteDatabase(Database):
             raise DatabaseError(f"it cannot be made: {error.strerror}") from None
         except sqlite3.Error as error:
             raise DatabaseError(str(error)) from None
+
+    def describe(self) -> dict[str, Any]:
+        """For ``async_pools``; empty as long as it has not been used."""
+        threads = (self._reader, self._writer)
+        busy = [thread.threads.busy for thread in threads]
+        opened, failed = sum(thread.opened for thread in threads), sum(thread.failed for thread in threads)
+        if not opened and not failed and not sum(busy):
+            return {}
+        is_open = sum(thread.is_open for thread in threads)
+        return {
+            "Destination": self.name,
+            "State": "up" if is_open or not failed else "down",
+            "Open": is_open,
+            "Connecting": 0,
+            "Idle": sum(thread.is_open and not thread.threads.busy for thread in threads),
+            "Limit": len(threads),
+            "Waiting": sum(max(0, n - 1) for n in busy),
+            "Opened": opened,
+            "Failed": failed,
+            "Retried": 0,
+            "Refused": sum(thread.refused for thread in threads),
+        }
 
     def close(self) -> None:
         self._reader.close()

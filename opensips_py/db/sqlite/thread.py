@@ -54,6 +54,13 @@ class FileThread:
         self._process = 0
         self._lock = threading.Lock()
         self._running: Abandonable | None = None
+        self.opened = self.failed = self.refused = 0
+        """Connections, and statements that found the queue full, since the start of this process."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a connection."""
+        return self._connection is not None
 
     # --- on the process' own thread ---------------------------------------------------------------------------------
 
@@ -131,7 +138,12 @@ class FileThread:
         if self._connection is not None and self._file != file:
             self._disconnect()
         if self._connection is None:
-            self._connection = connect(self._path, reading=self._reading)
+            try:
+                self._connection = connect(self._path, reading=self._reading)
+            except sqlite3.Error:
+                self.failed += 1
+                raise
+            self.opened += 1
             self._file = file
         return self._connection
 
