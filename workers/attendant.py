@@ -1,6 +1,6 @@
 """The attendant: opens everything, forks everybody, replaces the dead, hands their work to the living.
 
-Its life, top to bottom: :func:`run` prepares what all share; :class:`Attendant` starts the processes in OpenSIPS' order,
+Before it: ``workers/startup.py``. :class:`Attendant` starts the processes in OpenSIPS' order,
 reports readiness, then supervises: it reaps children and puts a new one in the slot, gives the parked operations of a
 dead or stuck process, with their descriptors, to receivers that are well, and ends everything on SIGTERM.
 """
@@ -18,12 +18,11 @@ from typing import Any
 from setproctitle import setproctitle
 
 from ipc.control import ControlHub
-from ipc.counters import Counters, CountersError
+from ipc.counters import Counters
 from ipc.descriptors import FdStore
 from ipc.lmdb_store import MAP_SIZE, MIN_SIZE, LmdbStore
 from ipc.mailbox import Mailboxes
-from ipc.rundir import RunDir, RunDirError
-from ipc.store import StoreError
+from ipc.rundir import RunDir
 from opensips_py.core import core_statistics, mi_commands, reload
 from opensips_py.core.wiring import wire
 from opensips_py.engine import outbox
@@ -33,24 +32,21 @@ from opensips_py.engine.unsettled import unsettled
 from opensips_py.evi.mailbox import mailbox
 from opensips_py.net.tcp import FD_KEY, RECEIVER
 from opensips_py.script.context import RouteKind
-from opensips_py.script.declarations import ConfigError, MIError
+from opensips_py.script.declarations import MIError
 from opensips_py.script.program import Program
 from opensips_py.server import log as logging
 from opensips_py.server.guard import report_error
 from opensips_py.server.log import CRITICAL, ERROR, NOTICE, WARNING, log
 from opensips_py.server.process import this
 from opensips_py.server.statistics import registry
-from opensips_py.tm import identity
 from workers import sip_receiver, timer_watch
 from workers.child import Child, Place, Shared, drain_seconds
 from workers.connection_heirs import NOT_TAKING, Taker, give_away
 from workers.linux import adopt_orphans
 from workers.options import Options
-from workers.privileges import PrivilegeError, drop_privileges
 from workers.process_table import TIMER, Worker, process_table
 from workers.reactor import EpollReactor
 from workers.shared_queue import REST, nudge
-from workers.sockets import SocketError, open_sockets
 from workers.take_over import STUCK_SECONDS, TakeOver
 
 LOOK_SECONDS = 0.03
@@ -71,50 +67,6 @@ RESPAWN_PAUSE = 1.0
 """Pause in seconds before a slot whose process died within this time of its start is filled again."""
 STEPPED_SECONDS = 1.0
 """A wall clock that is further away than this has been set, and the log says so."""
-
-
-def run(program: Program, options: Options, ready: Callable[[int], None]) -> int:
-    """Serve until SIGTERM or SIGINT; the exit status for the launcher.
-
-    ``ready(status)`` is called once: 0 when all processes work, 255 when the server could not start.
-    """
-    this.clock.start()
-    identity.draw_secrets()
-    core_statistics.begin()
-    try:
-        handles = open_sockets(program.sockets, program.settings)
-    except SocketError as error:
-        log(CRITICAL, "core", "udp_init", str(error))
-        ready(255)
-        return 255
-    try:
-        drop_privileges(options.user, options.group)
-        rundir = RunDir.acquire([f"{s.proto}:{s.host}:{s.port}" for s in program.sockets])
-    except (RunDirError, PrivilegeError) as error:
-        log(CRITICAL, "core", "main", str(error))
-        ready(255)
-        return 255
-    try:
-        this.program = program  # what modules configure themselves from
-        try:
-            for module in program.modules.values():
-                for hook in module.config_hooks:
-                    hook()
-        except ConfigError as error:
-            log(CRITICAL, module.name, "mod_init", str(error))
-            ready(255)
-            return 255
-        try:
-            attendant = Attendant(program, options, rundir, handles, ready)
-        except (StoreError, CountersError) as error:
-            log(CRITICAL, "core", "main", str(error))
-            ready(255)
-            return 255
-        if rundir.displaced is not None:
-            log(WARNING, "core", "main", rundir.displaced)
-        return attendant.serve()
-    finally:
-        rundir.release()
 
 
 class Attendant:

@@ -172,7 +172,7 @@ def _serve(program: Program, options: Options, ready: Callable[[int], None]) -> 
     # not needed to check a script; all of it now, because another root or user may not reach the files later
     from opensips_py.core import core_statistics  # noqa: F401
     from workers import mi_process  # noqa: F401
-    from workers.attendant import run
+    from workers.startup import run
 
     _set_limits(options, program)
     for encoding in ("ascii", "idna", "latin-1", "utf-8"):
