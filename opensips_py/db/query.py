@@ -65,7 +65,10 @@ class Query(Operation):
         raise NotImplementedError  # abstract
 
     def failed(self, done: Done) -> Done | Statement:
-        """What it means that there is no answer; ``done`` has -1, or another return code of the engine. It is logged already."""
+        """What it means that there is no answer, or none in time; ``done`` has -1, or another return code of the engine.
+
+        It is logged already.
+        """
         return done
 
     # --- asking -----------------------------------------------------------------------------------------------------
@@ -112,7 +115,9 @@ class Query(Operation):
         return self._after(self._call.advance()) if self._call is not None else None
 
     def expire(self) -> Done:
-        return self._call.expire() if self._call is not None else Done(-1)
+        late = self._call.expire() if self._call is not None else Done(-1)
+        outcome = self.failed(late)
+        return outcome if isinstance(outcome, Done) else late
 
     def close(self) -> None:
         if self._call is not None:

@@ -381,6 +381,31 @@ class Chain(db.Query):
         return Done(1, [("$avp(n)", str(self.kept))])
 
 
+class Sorry(db.Query):
+    """No answer has a return code of its own."""
+
+    name = "test_sorry"
+
+    def answer(self, result: db.Result) -> Done:
+        return Done(1)
+
+    def failed(self, done: Done) -> Done:
+        return Done(done.rc - 40)
+
+
+def test_what_no_answer_means_says_the_function(
+    database: SqliteDatabase, other: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run(Sorry(database, db.select([], "missing"))) == Done(-41)
+    assert run(Sorry(database, db.select(["a b"], "kv"))) == Done(-41)
+    driver = Driver(Sorry(database, db.select([], "kv")))
+    assert driver.op.expire() == Done(-41)
+    driver.result = Done(-41)
+    lost = Driver(Sorry(database, Raw("pragma user_version=5")))
+    drive(lost)
+    assert Sorry.thaw(lost.state, [], b"").start() == Done(LOST - 40)
+
+
 def test_a_query_that_asks_again_is_woken_each_time(database: SqliteDatabase, process: SimpleNamespace) -> None:
     ends: list[Done] = []
     for _ in range(3):
