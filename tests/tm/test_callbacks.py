@@ -14,9 +14,10 @@ from opensips_py.engine import outbox
 from opensips_py.engine.operation import Done, Operation
 from opensips_py.script.context import Context
 from opensips_py.server.process import this
-from opensips_py.tm import callbacks, failure_route, relay, rows, server_transaction, timers, transaction
+from opensips_py.tm import callbacks, failure_route, relay, rows, server_transaction, timers, transaction, uac
 from opensips_py.tm.callbacks import Moment, When
 from opensips_py.tm.transaction import Transaction
+from opensips_py.tm.uac import LocalRequest
 from tests.tm import watching
 from tests.tm.watching import Line, Watch, watches, written
 from tests.tm.world import UAC, UAS1, UAS2, World, find, reply_to, request, summary
@@ -450,3 +451,50 @@ def test_failure_routes_that_wait_keep_what_was_posted(world: World) -> None:
     transaction.take_back(tx, depth)
     transaction.release(tx)
     assert [line.tag for line in written] == ["waits"]
+
+
+# --- requests made here, copies ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("code", [200, 404, 408])
+def test_a_request_that_is_made_here_is_told_of(world: World, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    monkeypatch.setattr(watches, "begin", lambda ctx: Watch("made here") if ctx.msg.method == "MESSAGE" else None)
+    world.script(relay.relay)
+    this.program.modules["watching"] = watching.module
+    target = "sip:bob@127.0.1.2:15062"
+    uac.send(LocalRequest("MESSAGE", target, "<sip:here@x>;tag=f", "<sip:bob@x>", "made@here"))
+    sent = find(world.taken(), "MESSAGE>UAS1")
+    assert sent.value("x-tag") == "made here.0"
+    if code == 408:
+        world.pass_time(31)
+    else:
+        world.receive(reply_to(sent, code), UAS1)
+    assert [(line.method, line.code, line.tag) for line in written] == [("MESSAGE", code, "made here")]
+    world.pass_time(60)
+    assert world.entries() == 0
+
+
+def test_a_copy_completes_nothing_that_is_answered(world: World) -> None:
+    def script(ctx: Context) -> int:
+        watching.watch(ctx, "copied")
+        relay.replicate(ctx, "sip:127.0.1.3:15063")
+        return server_transaction.reply(ctx, 200, "OK")
+
+    world.script(script)
+    copy = find(world.receive(request("MESSAGE"), UAC), "MESSAGE>UAS2")
+    assert [line.code for line in written] == [200]
+    world.receive(reply_to(copy, 404), UAS2)
+    assert [line.code for line in written] == [200]
+
+
+def test_a_cancel_without_a_transaction_is_told_of_with_its_own_data(world: World) -> None:
+    def script(ctx: Context) -> int:
+        watching.watch(ctx, f"a {ctx.msg.method}")
+        return relay.relay(ctx)
+
+    sent = proxied(world, script=script)
+    world.receive(reply_to(sent, 180), UAS1)
+    world.receive(request("CANCEL"), UAC)
+    assert [(line.method, line.code, line.tag) for line in written] == [("CANCEL", 200, "a CANCEL")]
+    world.receive(reply_to(sent, 487), UAS1)
+    assert [(line.method, line.tag) for line in written[1:]] == [("INVITE", "a INVITE")]
