@@ -9,11 +9,11 @@ PAGE = "docs/migration.md"
 
 OWN_MODULE = "a module of your own in Python (docs/modules.md)"
 _FIFO = "mi_fifo (opensips-py-mi sends its commands from a shell)"
-_MYSQL = "db_mysql"
+_DATABASES = "db_mysql, db_postgres or db_sqlite"
 
 NOT_PLANNED: dict[str, str] = {
-    "db_berkeley": _MYSQL,
-    "db_perlvdb": _MYSQL,
+    "db_berkeley": _DATABASES,
+    "db_perlvdb": _DATABASES,
     "event_xmlrpc": "event_datagram, or event_route with rest_post()",
     "freeswitch_scripting": OWN_MODULE,
     "identity": "stir_shaken, when it comes",
@@ -39,10 +39,10 @@ INSTEAD: dict[str, str] = {
     "cachedb_memcached": "cachedb_redis, or cachedb_local",
     "cachedb_mongodb": "cachedb_redis",
     "cachedb_sql": "cachedb_local, or avp_db_query()",
-    "db_cachedb": _MYSQL,
+    "db_cachedb": _DATABASES,
     "db_http": "rest_get() and rest_post()",
-    "db_oracle": _MYSQL,
-    "db_unixodbc": _MYSQL,
+    "db_oracle": _DATABASES,
+    "db_unixodbc": _DATABASES,
     "diversion": 'append_hf("Diversion: ...\\r\\n")',
     "dns_cache": "nothing: each process keeps what it has looked up",
     "domainpolicy": "avp_db_query()",
