@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
 
 from opensips_py.core.core_module import module
 from opensips_py.script.context import Q_UNSPECIFIED, Branch, Context
 from opensips_py.script.declarations import ALL, Line
 from opensips_py.script.pseudo_variables_uri import q_value
+from opensips_py.script.variables import Registry
 from opensips_py.server.process import this
 from opensips_py.tm.record import MAX_BRANCHES
 
@@ -29,8 +32,12 @@ def add_branch(ctx: Context, branch: Branch) -> int:
     return 1
 
 
+def _q_fault(text: str, registry: Registry) -> str | None:
+    return f"[{text}] is not a q: a number from 0 to 1" if text and q_value(text) is None else None
+
+
 @module.function(routes=ALL)
-def append_branch(ctx: Context, uri: Line | None = None, q: str | None = None) -> int:
+def append_branch(ctx: Context, uri: Line | None = None, q: Annotated[str, "str", _q_fault] | None = None) -> int:
     """Append a destination: ``uri``, or the R-URI with all that belongs to it, which is then reset. -1 beyond 12 in all."""
     quality = None if q is None else q_value(q)
     if q is not None and quality is None:

@@ -165,8 +165,11 @@ def test_deleting() -> None:
         ("$avp(n)", "gt/$avp(m)", -1),
         ("$avp(n)", "and/i:0x4", 1),
         ("$avp(n)", "eq/s:5", -1),
-        ("$avp(many)", "ge/i:2/g", -1),
-        ("$avp(many)", "ge/i:1/g", 1),
+        ("$avp(many)", "ge/i:3", 1),
+        ("$avp(many)", "lt/i:2", -1),
+        ("$avp(many)", "lt/i:2/g", 1),
+        ("$avp(many)", "lt/i:1/g", -1),
+        ("$avp(a)", "ne/i:5", -1),
         ("$avp(none)", "eq/x", -1),
         ("$avp(a)", "like/x", -1),
     ],
@@ -184,4 +187,6 @@ def test_calculating_and_substituting() -> None:
     assert avpops.avp_op(ctx, "$avp(m)", "div/i:0") == 1
     assert avpops.avp_op(ctx, "$avp(big)", "add/i:1") == 1
     assert avpops.avp_op(ctx, "$avp(m)", "pow/i:2") == -1
-    assert ctx.avps == {"a": ["1-2-3"], "n": [11], "m": [0], "sums": [20, 10], "big": [-0x80000000]}
+    assert avpops.avp_op(ctx, "$avp(not)", "not/i:1") == -1
+    assert avpops.avp_op(ctx, "$avp(sums)", "not/i:1/d") == 1
+    assert ctx.avps == {"a": ["1-2-3"], "n": [5, 11], "m": [6, 0], "sums": [-2, -2], "big": [0x7FFFFFFF, -0x80000000]}

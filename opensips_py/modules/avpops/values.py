@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 from opensips_py.modules.avpops.declared import module
 from opensips_py.script import variables
@@ -13,7 +13,7 @@ from opensips_py.script.declarations import ALL, Static
 from opensips_py.script.posix_regex import RegexError, compile_dynamic
 from opensips_py.script.shell_pattern import matcher
 from opensips_py.script.substitution import Substitution, SubstitutionError, SubstitutionText, parse_substitution
-from opensips_py.script.variables import VariableError
+from opensips_py.script.variables import Registry, VariableError
 from opensips_py.server.log import ERROR, INFO, log
 from opensips_py.sip.remembered import remembered
 
@@ -74,13 +74,39 @@ def _operand(text: str) -> _Operand:
     return _Operand(operator, lambda ctx: literal, flags.lower())
 
 
+def _fault_of(read: Callable[[str], object]) -> Callable[[str, Registry], str | None]:
+    """The check of a literal that is read in this way when the function runs."""
+
+    def fault(text: str, registry: Registry) -> str | None:
+        try:
+            read(text)
+        except _Bad as error:
+            return str(error)
+        except VariableError as error:
+            return error.message
+        return None
+
+    return fault
+
+
+def _flagged_or_all(text: str) -> None:
+    if text.partition("/")[0].strip() not in ("a", "*"):
+        _flagged(text)
+
+
+AvpText = Annotated[str, "static", _fault_of(_name)]
+FlaggedText = Annotated[str, "static", _fault_of(_flagged)]
+FlaggedOrAll = Annotated[str, "static", _fault_of(_flagged_or_all)]
+OperandText = Annotated[str, "static", _fault_of(_operand)]
+
+
 def _refuse(function: str, error: Exception) -> int:
     log(ERROR, "avpops", function, str(error))
     return -1
 
 
 @module.function(routes=ALL)
-def is_avp_set(ctx: Context, name: Static) -> int:
+def is_avp_set(ctx: Context, name: FlaggedText) -> int:
     """1 when the AVP has a value; with ``/e`` an empty one, with ``/s`` a text, with ``/n`` a number. Else -1."""
     try:
         avp, flags = _flagged(name)
@@ -96,7 +122,7 @@ def is_avp_set(ctx: Context, name: Static) -> int:
 
 
 @module.function(routes=ALL)
-def avp_delete(ctx: Context, name: Static) -> int:
+def avp_delete(ctx: Context, name: FlaggedOrAll) -> int:
     """Delete the topmost value of an AVP, with ``/g`` all of them; ``a`` or ``*`` means every AVP. -1 when there was none."""
     if name.partition("/")[0].strip() in ("a", "*"):
         found = bool(ctx.avps)
@@ -116,7 +142,7 @@ def avp_delete(ctx: Context, name: Static) -> int:
 
 
 @module.function(routes=ALL)
-def avp_copy(ctx: Context, old_name: Static, new_name: Static) -> int:
+def avp_copy(ctx: Context, old_name: AvpText, new_name: FlaggedText) -> int:
     """Copy the topmost value to another AVP: ``g`` all values, ``d`` move, ``n`` as number, ``s`` as text."""
     try:
         source = _name(old_name)
@@ -152,7 +178,7 @@ _COMPARE: dict[str, Callable[[int], bool]] = {
 
 
 @module.function(routes=ALL)
-def avp_check(ctx: Context, name: Static, op_value: Static) -> int:
+def avp_check(ctx: Context, name: Static, op_value: OperandText) -> int:
     """Compare a variable with a value (``eq ne lt le gt ge re fm and or xor``): 1 or -1.
 
     Flags: ``g`` any value of the AVP may pass, not the topmost alone; ``i`` without regard to case. Of a text and a number
@@ -212,7 +238,7 @@ _ARITHMETIC: dict[str, Callable[[int, int], int]] = {
 
 
 @module.function(routes=ALL)
-def avp_op(ctx: Context, name: Static, op_value: Static) -> int:
+def avp_op(ctx: Context, name: Static, op_value: OperandText) -> int:
     """Calculate with every number of an AVP: ``add sub mul div mod and or xor``, ``not`` of the operand.
 
     The results are new values, on top of the AVP's own or, with ``source/destination``, of another one. Flag ``d``: the
@@ -293,8 +319,12 @@ def _change(ctx: Context, source: str, target: str, flags: str, change: Callable
 _DESTINATIONS = {"$ru": "$ru", "$ru/username": "$rU", "$ru/domain": "$rd", "$du": "$du", "$br": "$branch"}
 
 
+def _destination_fault(text: str, registry: Registry) -> str | None:
+    return None if text.strip().lower() in _DESTINATIONS else f"[{text}] is not $ru, $ru/username, $ru/domain, $du or $br"
+
+
 @module.function(routes=ALL)
-def avp_pushto(ctx: Context, destination: Static, name: Static) -> int:
+def avp_pushto(ctx: Context, destination: Annotated[str, "static", _destination_fault], name: Static) -> int:
     """Write a value into the message: to ``$ru``, ``$ru/username``, ``$ru/domain``, ``$du`` or, as a branch, ``$br``.
 
     With ``/g`` all values of the AVP, the topmost first.

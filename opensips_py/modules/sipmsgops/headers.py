@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from email.utils import formatdate
+from typing import Annotated
 
 from opensips_py.modules.sipmsgops.declared import module
 from opensips_py.script.context import Context
 from opensips_py.script.declarations import B, E, F, HeaderLines, L, Line, O, Pattern, R
 from opensips_py.script.pseudo_variables_uri import ruri_parts
 from opensips_py.script.shell_pattern import matcher
+from opensips_py.script.variables import Registry
 from opensips_py.server.process import this
 from opensips_py.sip.edits import Deleted
 from opensips_py.sip.headers import Header, kind_of, split_values
@@ -111,8 +113,12 @@ def _methods(text: str) -> frozenset[str]:
     return frozenset(method.strip().upper() for method in text.split("|"))
 
 
+def _methods_fault(text: str, registry: Registry) -> str | None:
+    return None if any(_methods(text)) else f"[{text}] names no method; write METHOD|METHOD"
+
+
 @module.function(routes=ROFBL)
-def is_method(ctx: Context, methods: str) -> int:
+def is_method(ctx: Context, methods: Annotated[str, "str", _methods_fault]) -> int:
     """Whether the method is one of ``INVITE|ACK``; for a reply, the method of its CSeq."""
     return 1 if ctx.msg.method.upper() in _methods(methods) else -1
 
