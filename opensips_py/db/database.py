@@ -24,6 +24,8 @@ PATIENCE = 10.0
 """Seconds that a read which holds up its process may take."""
 VERSIONS = "version"
 """The table that says which version each table of OpenSIPS has."""
+LEDGER = "opensips_py_done"
+"""The table of changes that have been made, for those that may be asked for again."""
 
 
 class DatabaseError(Exception):

@@ -13,7 +13,7 @@ from importlib import resources
 
 import msgspec
 
-from opensips_py.db.database import VERSIONS, Database, DatabaseError
+from opensips_py.db.database import LEDGER, VERSIONS, Database, DatabaseError
 from opensips_py.db.dialect import Dialect
 from opensips_py.db.statement import Raw, delete, insert, select
 
@@ -136,8 +136,9 @@ def drop(database: Database, unwanted: Iterable[str]) -> list[str]:
             gone.append(name)
         if known is not None and name in known:
             database.read(delete(VERSIONS, {"table_name": name}))
-    if versions(database) == {}:
-        database.read(Raw(f"DROP TABLE {database.dialect.identifier(VERSIONS)}"))
+    if not versions(database):
+        for table in (VERSIONS, LEDGER):
+            database.read(Raw(f"DROP TABLE IF EXISTS {database.dialect.identifier(table)}"))
     return gone
 
 

@@ -314,12 +314,12 @@ def test_a_change_whose_connection_is_lost_is_made_once(database: PostgresDataba
 
 
 def test_the_table_for_tokens_is_made_when_it_is_missing(database: PostgresDatabase, server: Postgres) -> None:
-    server.execute(f"drop table if exists {ledger.TABLE}")
+    server.execute(f"drop table if exists {databases.LEDGER}")
     assert run(query(database, "insert into log(what) values('a')"), "plain") == Done(-2)  # needs none
-    assert server.execute(f"select to_regclass('{ledger.TABLE}')") == [(None,)]
+    assert server.execute(f"select to_regclass('{databases.LEDGER}')") == [(None,)]
     assert run(query(database, "insert into log(what) values('b')")) == Done(-2)
     assert logs(server) == ["a", "b"]
-    assert server.execute(f"select count(*) from {ledger.TABLE}") == [(1,)]
+    assert server.execute(f"select count(*) from {databases.LEDGER}") == [(1,)]
 
 
 def test_a_change_with_a_name_is_made_once(database: PostgresDatabase, taker: Callable[[], Taker], server: Postgres) -> None:
@@ -337,10 +337,10 @@ def test_a_change_with_a_name_is_made_once(database: PostgresDatabase, taker: Ca
 
 def test_old_tokens_are_removed(database: PostgresDatabase, server: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
     run(query(database, "insert into log(what) values('x')"))
-    server.execute(f"update {ledger.TABLE} set at = now() - interval '1 second'")
+    server.execute(f"update {databases.LEDGER} set at = now() - interval '1 second'")
     monkeypatch.setattr(ledger, "sweep", ledger.Sweep())
     run(query(database, "insert into log(what) values('y')"))
-    assert server.execute(f"select count(*) from {ledger.TABLE}") == [(1,)]
+    assert server.execute(f"select count(*) from {databases.LEDGER}") == [(1,)]
 
 
 @pytest.mark.parametrize("text", ["select nextval('log_id_seq')", "select 1; select 2", "vacuum log", "select * into v from kv"])

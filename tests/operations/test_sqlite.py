@@ -311,9 +311,9 @@ def test_tokens_are_removed_when_nobody_can_ask_for_them(
     monkeypatch.setattr(ledger, "KEPT", 0.0)
     for _ in range(5):
         run(query(database, "insert into log(what) values('x')"))
-    assert other.execute(f"select count(*) from {ledger.TABLE}").fetchone() == (1,)
+    assert other.execute(f"select count(*) from {databases.LEDGER}").fetchone() == (1,)
     run(query(database, "insert into log(what) values('x')"), "plain")  # not handed over: it needs none
-    assert other.execute(f"select count(*) from {ledger.TABLE}").fetchone() == (1,)
+    assert other.execute(f"select count(*) from {databases.LEDGER}").fetchone() == (1,)
 
 
 # --- files --------------------------------------------------------------------------------------------------------------

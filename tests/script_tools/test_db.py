@@ -66,6 +66,8 @@ def test_all_tables_are_made_checked_and_removed_also_twice(run: Run, url: str) 
     assert run("drop", "--yes") == (0, f"{db.open(url).name}: 0 tables removed\n")
     status, text = run("check")
     assert status == 1 and "no table version" in text
+    for left in ("version", "opensips_py_done"):
+        assert not tables.exists(db.open(url), left)
 
 
 def test_every_table_takes_a_row_with_its_defaults(run: Run, url: str) -> None:

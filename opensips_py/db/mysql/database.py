@@ -10,7 +10,7 @@ from opensips_py.db.database import PATIENCE, Call, Database, DatabaseError, How
 from opensips_py.db.mysql.blocking import read
 from opensips_py.db.mysql.call import MysqlCall
 from opensips_py.db.mysql.dialect import MysqlDialect
-from opensips_py.db.mysql.named_change import NamedChange
+from opensips_py.db.mysql.named_change import CREATE, NamedChange
 from opensips_py.db.mysql.pool import pool
 from opensips_py.db.mysql.types import rows_of
 from opensips_py.db.mysql.url import DatabaseUrl
@@ -59,6 +59,7 @@ class MysqlDatabase(Database):
         except DatabaseError:
             text = f"CREATE DATABASE IF NOT EXISTS {name}"
             self._read(replace(self.pool.url, database="information_schema"), Raw(text), PATIENCE)
+        self.read(Raw(CREATE.decode()))
 
     def close(self) -> None:
         self.pool.close()

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import hashlib
 
-from opensips_py.db.database import Answered, How, Result
+from opensips_py.db.database import LEDGER, Answered, How, Result
 from opensips_py.db.mysql.call import MysqlCall
 from opensips_py.db.mysql.connection import Connection
 from opensips_py.db.mysql.pool import Pool
 from opensips_py.db.mysql.result import ResultReader
 from opensips_py.engine.operation import Done
 
-TABLE = b"opensips_py_done"
-_CREATE = b"CREATE TABLE IF NOT EXISTS %s (token CHAR(32) PRIMARY KEY, at DATETIME NOT NULL, INDEX (at)) ENGINE=InnoDB" % TABLE
+TABLE = LEDGER.encode()
+CREATE = b"CREATE TABLE IF NOT EXISTS %s (token CHAR(32) PRIMARY KEY, at DATETIME NOT NULL, INDEX (at)) ENGINE=InnoDB" % TABLE
 _SWEEP = b"DELETE FROM %s WHERE at < NOW() - INTERVAL 2 HOUR LIMIT 10" % TABLE
 _BEGIN, _COMMIT, _ROLLBACK = b"START TRANSACTION", b"COMMIT", b"ROLLBACK"
 _DUPLICATE, _NO_TABLE = 1062, 1146
@@ -58,7 +58,7 @@ class NamedChange(MysqlCall):
             return self._go_on(connection)
         noting = len(self._next) == 3  # the change, the sweep and the commit are still to come
         if noting and error[0] == _NO_TABLE:
-            self._begin_anew(_ROLLBACK, _CREATE)
+            self._begin_anew(_ROLLBACK, CREATE)
             return self._say_next(connection)
         self._connection = None
         self._pool.discard(connection)  # and with it what was begun

@@ -14,7 +14,7 @@ import psycopg
 from psycopg.pq import DiagnosticField, ExecStatus, abc
 
 from opensips_py.clients.pooled_operation import PooledOperation
-from opensips_py.db.database import Answered, Call, How, Rejected, Result, Row
+from opensips_py.db.database import LEDGER, Answered, Call, How, Rejected, Result, Row
 from opensips_py.db.postgres import ledger
 from opensips_py.db.postgres.connection import PostgresConnection
 from opensips_py.db.postgres.pool import PostgresPool, settings
@@ -163,17 +163,11 @@ class PostgresCall(PooledOperation[PostgresConnection], Call):
         error = self._error
         if error is not None and error[0][:3] == b"57P":  # the server shuts down, or an administrator ends the session
             return self._broken(connection)
-        if (
-            self._token
-            and error is not None
-            and error[0] == ledger.NO_TABLE
-            and ledger.TABLE in error[1]
-            and not self._making_table
-        ):
+        if self._token and error is not None and error[0] == ledger.NO_TABLE and LEDGER in error[1] and not self._making_table:
             return self._make_table(connection, True)
         if self._making_table:
             if error is not None:
-                log(ERROR, "db_postgres", "query", f"{self._pool.url.name}: table {ledger.TABLE}: opensips-py-db create makes it")
+                log(ERROR, "db_postgres", "query", f"{self._pool.url.name}: table {LEDGER}: opensips-py-db create makes it")
             else:
                 return self._make_table(connection, False)
         self._connection = None
@@ -199,7 +193,7 @@ class PostgresCall(PooledOperation[PostgresConnection], Call):
         if self._error is None:
             return Answered.of(Result(self._rows, self._columns))
         state, text = self._error
-        if self._token and state == ledger.MADE and ledger.TABLE in text:
+        if self._token and state == ledger.MADE and LEDGER in text:
             return Done(LOST) if ledger.returns_rows(self._query) else Answered.of(Result([]))
         log(ERROR, "db_postgres", "query", f"{self._pool.url.name}: {text} in [{self._query[:200]}]")
         return Rejected(-1)

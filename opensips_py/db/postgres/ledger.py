@@ -10,12 +10,12 @@ from __future__ import annotations
 import hashlib
 import re
 
+from opensips_py.db.database import LEDGER
 from opensips_py.server.process import this
 
-TABLE = "opensips_py_done"
 CREATE = (
-    f"CREATE TABLE IF NOT EXISTS {TABLE} (token VARCHAR(40) PRIMARY KEY, at TIMESTAMP NOT NULL);"
-    f"CREATE INDEX IF NOT EXISTS {TABLE}_at ON {TABLE} (at)"
+    f"CREATE TABLE IF NOT EXISTS {LEDGER} (token VARCHAR(40) PRIMARY KEY, at TIMESTAMP NOT NULL);"
+    f"CREATE INDEX IF NOT EXISTS {LEDGER}_at ON {LEDGER} (at)"
 )
 MADE = b"23505"
 """unique_violation"""
@@ -57,7 +57,7 @@ class Sweep:
         if now < self._at:
             return ""
         self._at = now + _SWEEP
-        return f"DELETE FROM {TABLE} WHERE at < now();"
+        return f"DELETE FROM {LEDGER} WHERE at < now();"
 
 
 sweep = Sweep()
@@ -66,7 +66,7 @@ sweep = Sweep()
 def noted(text: str, token: str, named: bool) -> str:
     """The change with its token: statements that are sent together are one transaction."""
     kept = "2 hours" if named else "10 minutes"
-    return f"{sweep.statement()}INSERT INTO {TABLE} VALUES ('{token}', now() + interval '{kept}');{text}"
+    return f"{sweep.statement()}INSERT INTO {LEDGER} VALUES ('{token}', now() + interval '{kept}');{text}"
 
 
 def named(once: str) -> str:

@@ -14,10 +14,9 @@ from collections import deque
 
 import msgspec
 
-from opensips_py.db.database import Result
+from opensips_py.db.database import LEDGER, Result
 from opensips_py.server.process import this
 
-TABLE = "opensips_py_done"
 KEPT = 120.0
 """Seconds for which a token is kept after its process has its answer."""
 ABANDONED = 7200
@@ -39,14 +38,14 @@ class Ledger:
         self._old: deque[tuple[float, bytes]] = deque()
         """Tokens by when they were written."""
         connection.execute(
-            f"CREATE TABLE IF NOT EXISTS {TABLE} "
+            f"CREATE TABLE IF NOT EXISTS {LEDGER} "
             "(token BLOB PRIMARY KEY, at INTEGER NOT NULL, answer BLOB NOT NULL) WITHOUT ROWID"
         )
         self._swept = float("-inf")
 
     def answer(self, token: bytes) -> Result | None:
         """The answer to a change that has been made."""
-        row = self._connection.execute(f"SELECT answer FROM {TABLE} WHERE token = ?", (token,)).fetchone()
+        row = self._connection.execute(f"SELECT answer FROM {LEDGER} WHERE token = ?", (token,)).fetchone()
         return None if row is None else _decode(row[0])
 
     def note(self, token: bytes, answer: Result) -> bool:
@@ -54,16 +53,16 @@ class Ledger:
         now = this.clock.now()
         if now > self._swept + _SWEEP:
             self._swept = now
-            self._connection.execute(f"DELETE FROM {TABLE} WHERE at < ?", (int(this.clock.now()) - ABANDONED,))
+            self._connection.execute(f"DELETE FROM {LEDGER} WHERE at < ?", (int(this.clock.now()) - ABANDONED,))
         try:
-            self._connection.execute(f"INSERT INTO {TABLE} VALUES (?, ?, ?)", (token, int(this.clock.now()), _encode(answer)))
+            self._connection.execute(f"INSERT INTO {LEDGER} VALUES (?, ?, ?)", (token, int(this.clock.now()), _encode(answer)))
         except sqlite3.IntegrityError:
             return False
         old = self._old
         for _ in range(_AT_ONCE):
             if not old or old[0][0] > now - KEPT:
                 break
-            self._connection.execute(f"DELETE FROM {TABLE} WHERE token = ?", (old.popleft()[1],))
+            self._connection.execute(f"DELETE FROM {LEDGER} WHERE token = ?", (old.popleft()[1],))
         if len(token) == _DRAWN:
             old.append((now, token))
         return True
