@@ -1,12 +1,13 @@
 """SIP messages: reading them, and recording changes to them (RFC 3261 7).
 
 The text of a message is its bytes, one character each (latin-1). :func:`parse` splits the header lines once and checks
-only what no message can do without: the first line, the top Via, Content-Length, ends of quoted strings. Nothing that is
-received is ever changed: changes are edits (see ``edits.py``), so that what nobody touches leaves byte for byte as it came.
+only what no message can do without: the first line, the top Via, To, CSeq, Content-Length, ends of quoted strings. What is
+received is never changed: changes are edits (see ``edits.py``), so that what nobody touches leaves byte for byte as it came.
 """
 
 from __future__ import annotations
 
+import re
 from operator import itemgetter
 from typing import NoReturn
 
@@ -15,6 +16,7 @@ from opensips_py.sip.edits import Deleted, Edit, apply, deletes, forget_inside, 
 from opensips_py.sip.errors import ParseError
 from opensips_py.sip.fields import Fields
 from opensips_py.sip.headers import KINDS, LWS, TOKEN, Header, quotes_balanced, split_values
+from opensips_py.sip.nameaddr import parse_nameaddr
 from opensips_py.sip.via import Via, parse_sent, parse_via
 
 __all__ = ["METHODS", "Edit", "Header", "ParseError", "SipMessage", "note_source", "parse", "reread"]
@@ -142,7 +144,7 @@ def parse(raw: bytes) -> SipMessage:
     """Read a message.
 
     Raises :class:`ParseError` for what is not SIP: no SIP version in the first line, no top Via that can be read, header
-    lines without a name, no empty line, a Content-Length that is not a number, quoted strings without end.
+    lines without a name, no empty line, a To, CSeq or Content-Length that is not one, quoted strings without end.
     """
     text = raw.decode("latin-1")
     head, empty_line, _ = text.partition("\r\n\r\n")
@@ -253,6 +255,10 @@ def _check(msg: SipMessage) -> None:
         msg.content_length = length
         if msg.body_start + length < msg.body_end:
             msg.body_end = msg.body_start + length
+    if "to" in kinds and _usual_to(parts[kinds.index("to")][2]) is None:
+        _check_to(msg, parts[kinds.index("to")][2])
+    if "cseq" in kinds and _usual_cseq(parts[kinds.index("cseq")][2]) is None:
+        _refuse(msg, f"bad CSeq {parts[kinds.index('cseq')][2].strip()[:40]!r}")
     if '"' in msg.text and msg.text.find('"', 0, msg.headers_end) >= 0:
         _check_quotes(msg)
 
@@ -264,6 +270,25 @@ def _check_vias(msg: SipMessage, value: str) -> None:
             msg.via = parse_via(text)
     except ParseError as error:
         _refuse_via(msg, error, value)
+
+
+_usual_to = re.compile(
+    r"""(?:[ \t]*"[^"\\]*"[ \t]*|[^"<>;,\\]*)<[^<>"\s]+>[ \t]*(?:;(?![Tt][Aa][Gg]=(?:;|$))[^";,<>\s]+)*[ \t]*"""
+).fullmatch
+_usual_cseq = re.compile(r"\s*\S+\s+\S+\s*").fullmatch
+"""Two words; that the first is a number is asked later, as in OpenSIPS."""
+
+
+def _check_to(msg: SipMessage, value: str) -> None:
+    """A To that is not of the usual form: OpenSIPS reads it on reception, and so drops the message of one that is broken."""
+    try:
+        to = parse_nameaddr(value)
+    except ParseError as error:
+        _refuse(msg, f"bad To: {error.reason}")
+    if to.tag == "":
+        _refuse(msg, "bad To: the tag is empty")
+    if len(split_values(value)) != 1:
+        _refuse(msg, "several addresses in To")
 
 
 def _check_quotes(msg: SipMessage) -> None:

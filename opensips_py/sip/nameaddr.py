@@ -50,7 +50,9 @@ def parse_nameaddr(text: str) -> NameAddr:
             raise ParseError(f"no <URI> after the display name: {value[:40]!r}")
     else:
         open_at = value.find("<")
-        if open_at > 0 and _is_bare(value, open_at):
+        if open_at > 0 and '"' in value[:open_at]:
+            if not _is_bare(value, open_at):
+                raise ParseError(f"a quote in a display name that is not quoted: {value[:40]!r}")
             open_at = -1
     if open_at < 0:
         uri, _, tail = value.partition(";")

@@ -105,7 +105,10 @@ def test_contacts_get_the_address_that_the_message_came_from(contact: str, repai
 def test_parameters_are_added_to_the_uri() -> None:
     ctx = message("Contact: <sip:a@h;ob?x=y>;q=1", source=("2001:db8::1", 7))
     assert fix_nated_contact(ctx, ";nat=yes") == 1
-    assert after(ctx).value("contact") == "<sip:a@[2001:db8::1]:7;ob;nat=yes?x=y>;q=1"
+    assert after(ctx).value("contact") == "<sip:a@[2001:db8::1]:7;nat=yes;ob?x=y>;q=1"
+    bare = message("Contact: sip:a@h;foo=bar", source=("192.0.2.9", 7))
+    assert fix_nated_contact(bare, ";nat=yes") == 1
+    assert after(bare).value("contact") == "<sip:a@192.0.2.9:7;nat=yes>;foo=bar"
 
 
 @pytest.mark.parametrize(
@@ -169,10 +172,10 @@ def test_what_reads_contacts_sees_the_repaired_ones() -> None:
     assert nat_uac_test(ctx, 1) == 1
     assert fix_nated_contact(ctx, ";x=1") == 1
     assert nat_uac_test(ctx, 1 | 32 | 64) == -1
-    assert expand(ctx, "$(ct.fields(uri)[*])") == "sip:a@192.0.2.9:1024;ob;x=1, sip:b@192.0.2.9:1024;x=1"
+    assert expand(ctx, "$(ct.fields(uri)[*])") == "sip:a@192.0.2.9:1024;x=1;ob, sip:b@192.0.2.9:1024;x=1"
     assert expand(ctx, "$ct.fields(q)") == "0.5"
     assert [address.value for address in current(ctx.msg)] == [
-        '"A" <sip:a@192.0.2.9:1024;ob;x=1>;q=0.5',
+        '"A" <sip:a@192.0.2.9:1024;x=1;ob>;q=0.5',
         "<sip:b@192.0.2.9:1024;x=1>",
     ]
 

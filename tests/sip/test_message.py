@@ -109,9 +109,51 @@ def test_without_content_length_the_body_is_the_rest() -> None:
 
 
 def test_unreadable_values_are_none() -> None:
-    text = INVITE.replace("CSeq: 7 INVITE", "CSeq: INVITE").replace("Max-Forwards: 70", "Max-Forwards: many")
-    msg = parse(text.replace("t: <sip:bob@example.com>", "t: <sip:bob@example.com").encode())
-    assert (msg.cseq, msg.max_forwards, msg.to) == (None, None, None)
+    text = INVITE.replace("CSeq: 7 INVITE", "CSeq: seven INVITE").replace("Max-Forwards: 70", "Max-Forwards: many")
+    msg = parse(text.encode())
+    assert (msg.cseq, msg.max_forwards) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("to", "reason"),
+    [
+        ("<sip:bob@example.com", "'>' is missing"),
+        ("<sip:b@x> tag=1", "unexpected text after '>'"),
+        ("<sip:b@x>;tag=", "the tag is empty"),
+        ("<sip:b@x>;tag=;x=y", "the tag is empty"),
+        ("sip:b@x;tag=", "the tag is empty"),
+        ("<sip:b@x>, <sip:c@x>", "To"),
+        ('A "b <sip:b@x>', "not quoted"),
+        ('A "b" <sip:b@x>', "not quoted"),
+        ("", "empty address"),
+        (";tag=1", "empty address"),
+    ],
+)
+def test_a_broken_to_is_refused_on_reception(to: str, reason: str) -> None:
+    with pytest.raises(BadMessage) as raised:
+        parse(INVITE.replace("t: <sip:bob@example.com>", f"t: {to}").encode())
+    assert reason in raised.value.reason or "quoted string" in raised.value.reason
+
+
+@pytest.mark.parametrize(
+    "to",
+    [
+        "sip:b@x",
+        "sip:b@x;tag=1",
+        '"B, C" <sip:b@x>;tag=1',
+        "B C<sip:b@x;p=1?h=v> ;tag=a ;x",
+        '"a\\"b" <sip:b@x>',
+        "<tel:+1>;tagged=;x=",
+    ],
+)
+def test_a_to_of_any_good_form_is_taken(to: str) -> None:
+    assert parse(INVITE.replace("t: <sip:bob@example.com>", f"t: {to}").encode()).to is not None
+
+
+@pytest.mark.parametrize("cseq", ["", " ", "INVITE", "7 INVITE x"])
+def test_a_cseq_that_is_not_two_words_is_refused_on_reception(cseq: str) -> None:
+    with pytest.raises(BadMessage, match="bad CSeq"):
+        parse(INVITE.replace("CSeq: 7 INVITE", f"CSeq: {cseq}").encode())
 
 
 def test_an_unreadable_contact_is_an_error() -> None:
@@ -181,7 +223,7 @@ def test_a_bare_line_feed_ends_a_line_too() -> None:
 
 
 @pytest.mark.parametrize(
-    "number", ["0", "4294967295", "36893488147419103232", "9" * 32, "9" * 33, "9" * 5000, "\xb2", "-1", "0x1", ""]
+    "number", ["0", "4294967295", "36893488147419103232", "9" * 32, "9" * 33, "9" * 5000, "\xb2", "-1", "0x1"]
 )
 def test_a_complete_request_has_a_number_in_cseq(number: str) -> None:
     others = "Via: SIP/2.0/UDP h\r\nFrom: <sip:a@b>\r\nTo: <sip:a@b>\r\nCall-ID: 1\r\n"

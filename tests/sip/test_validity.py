@@ -43,15 +43,13 @@ def test_a_good_message_has_no_fault() -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        ("<sip:user@example.com>", "<sip:user@example.com"),
         ("Subject:", "Route: <sip:a@b> c"),
         ("Subject:", "Record-Route: <sip:a@b>,"),
         ("Subject:", "P-Asserted-Identity: <sip:a@b"),
         ("Subject:", "v: SIP/2.0/UDP a b c"),
         ("Subject:", "User-Agent:"),
         ("Subject:", "Refer-To:"),
-        ("CSeq: 2147483647 REGISTER", "CSeq: REGISTER"),
-        ("CSeq: 2147483647 REGISTER", "CSeq: 1 2 REGISTER"),
+        ("CSeq: 2147483647 REGISTER", "CSeq: x REGISTER"),
     ],
 )
 def test_a_header_that_cannot_be_read_is_found(change: tuple[str, str]) -> None:

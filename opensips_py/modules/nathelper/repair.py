@@ -53,7 +53,8 @@ def _contacts(ctx: Context) -> list[tuple[int, NameAddr]] | None:
 
 @module.function(routes=R | O | B | L)
 def fix_nated_contact(ctx: Context, parameters: Line | None = None) -> int:
-    """Put the address that the message came from into its Contacts. ``parameters`` (``;name=value``) are added to their URIs.
+    """Put the address that the message came from into its Contacts. ``parameters`` (``;name=value``) are put in front
+    of those that their URIs have.
 
     1 done, also when there is no Contact; -1 for one that cannot be read. What follows sees the new URIs: save(),
     is_contact_registered(), nat_uac_test(), ``$ct.fields``.
@@ -70,13 +71,12 @@ def fix_nated_contact(ctx: Context, parameters: Line | None = None) -> int:
             return -1
         if at + m.end(1) in gone:
             continue  # repaired before
-        end = m.end()
-        if parameters:
-            place = _URI_END(address.uri, end)
-            assert place is not None
-            end = place.start()
-        new = f"{host}:{ctx.source.port}{address.uri[m.end() : end]}{parameters or ''}"
-        edits.append((at + m.end(1), end - m.end(1), new))
+        start, end = m.end(1), m.end()
+        new = f"{host}:{ctx.source.port}{parameters or ''}"
+        if parameters and ctx.msg.text[at - 1] != "<":  # they would be the header's
+            new = f"<{address.uri[:start]}{new}{address.uri[end:]}>"
+            start, end = 0, len(address.uri)
+        edits.append((at + start, end - start, new))
     return 1
 
 
