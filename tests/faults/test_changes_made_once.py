@@ -10,10 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
-import pymysql
 import pytest
 
-from scripts.testbed.mariadb import MariaDB
 from scripts.testbed.postgres import Postgres
 from scripts.testbed.server import Server
 from tests.faults.observing import MODULES, wait_parked
@@ -94,31 +92,6 @@ class PostgresTable:
         return sorted(what for (what,) in self._server.execute("select what from log"))
 
 
-class MysqlTable:
-    """A table of a MySQL server."""
-
-    kind = "mysql"
-    parameters = ""
-
-    def __init__(self, server: MariaDB) -> None:
-        self._server = server
-        self.url = server.url
-        server.execute("drop table if exists log")
-        server.execute("create table log(what varchar(64))")
-
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Nobody can write meanwhile."""
-        other = pymysql.connect(unix_socket=f"{self._server.home}/socket", user="root", database=self._server.database)
-        with other, other.cursor() as cursor:
-            cursor.execute("lock tables log write")
-            yield
-
-    def rows(self) -> list[str]:
-        """What has been written."""
-        return sorted(what for (what,) in self._server.execute("select what from log"))
-
-
 @pytest.fixture(scope="module")
 def postgres() -> Iterator[Postgres]:
     running = Postgres()
@@ -126,15 +99,13 @@ def postgres() -> Iterator[Postgres]:
     running.remove()
 
 
-Log = File | PostgresTable | MysqlTable
+Log = File | PostgresTable
 
 
-@pytest.fixture(params=["sqlite", "postgres", "mysql"])
+@pytest.fixture(params=["sqlite", "postgres"])
 def log(request: pytest.FixtureRequest, tmp_path: Path) -> Log:
     if request.param == "sqlite":
         return File(tmp_path / "case.db")
-    if request.param == "mysql":
-        return MysqlTable(request.getfixturevalue("mariadb"))
     return PostgresTable(request.getfixturevalue("postgres"))
 
 
@@ -150,7 +121,7 @@ def test_a_worker_that_dies_while_the_table_is_locked(
         wait_parked(running, len(callers))
         worker = int(running.wait_log("@@asked by")[0].rsplit(" ", 1)[1])
         os.kill(worker, killed)
-    assert {caller.final(20).header("X-Result") for caller in callers} == {"-2"}
+    assert {caller.final(20).header("X-Result") for caller in callers} == {"-2"}, running.log
     if killed == signal.SIGSTOP:
         os.kill(worker, signal.SIGCONT)
     assert log.rows() == [f"n{number}" for number in range(8)]

@@ -293,6 +293,15 @@ def test_a_change_that_is_being_made_is_not_made_again(
     assert logs(server) == ["once"]
 
 
+def test_a_change_is_sent_when_it_is_parked(database: PostgresDatabase, server: Postgres) -> None:
+    run(query(database, "select 1"))
+    driver = Driver(query(database, "insert into log(what) values('once')"))
+    assert driver.op.fileno() >= 0, "on a connection that is there"
+    driver.op.close()
+    driver.result = Done(-1)
+    assert run(query(database, "select count(*) from log", "$avp(n)")).outputs == [("$avp(n)", 0)]
+
+
 def test_a_change_that_was_not_made_is_made_by_the_other_process(
     database: PostgresDatabase, taker: Callable[[], Taker], server: Postgres
 ) -> None:
@@ -341,6 +350,15 @@ def test_old_tokens_are_removed(database: PostgresDatabase, server: Postgres, mo
     monkeypatch.setattr(ledger, "sweep", ledger.Sweep())
     run(query(database, "insert into log(what) values('y')"))
     assert server.execute(f"select count(*) from {databases.LEDGER}") == [(1,)]
+
+
+def test_processes_that_make_the_table_for_tokens_at_the_same_time(database: PostgresDatabase, server: Postgres) -> None:
+    for _ in range(5):
+        server.execute(f"drop table {databases.LEDGER}")
+        assert [
+            done.rc for done in drive(*(Driver(query(database, "insert into log(what) values('x')")) for _ in range(20)))
+        ] == [-2] * 20
+    assert len(logs(server)) == 100
 
 
 @pytest.mark.parametrize("text", ["select nextval('log_id_seq')", "select 1; select 2", "vacuum log", "select * into v from kv"])

@@ -246,6 +246,8 @@ def test_a_change_that_was_made_is_not_made_again(
     database: SqliteDatabase, taker: Callable[[], Taker], other: sqlite3.Connection
 ) -> None:
     driver = Driver(query(database, "insert into log(what) values('once') returning id", "$avp(id)"))
+    assert logs(other) == [], "it is begun when it is parked"
+    assert driver.turn(0.1) is None
     while not logs(other):
         time.sleep(0.001)
     heir = taker()  # as if the process had died before it could take the answer

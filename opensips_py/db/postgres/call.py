@@ -51,7 +51,7 @@ class PostgresCall(PooledOperation[PostgresConnection], Call):
         self._types = TYPED if how.typed else UNTYPED
         self._once = how.once
         self._token = ledger.named(how.once)
-        self._lost = self._making_table = False
+        self._lost = self._making_table = self._parking = False
         self._began = 0.0
         self._forget_answer()
 
@@ -66,9 +66,12 @@ class PostgresCall(PooledOperation[PostgresConnection], Call):
         self._limit = self.deadline
         if self.mode == "plain" and self._limit is None:
             self._limit = this.clock.now() + settings.patience
-        if self.mode != "plain" and not self._token and ledger.is_change(self._query):
-            self._token = os.urandom(16).hex()
+        if self.mode != "plain" and ledger.is_change(self._query):
+            # sent when the operation is parked: a change is never made of which the store does not know
+            self._token = self._token or os.urandom(16).hex()
+            self._parking = True
         done = self._begin()
+        self._parking = False
         self.refreeze = False  # it has not been frozen yet, and nothing of it changes
         return done
 
@@ -76,6 +79,8 @@ class PostgresCall(PooledOperation[PostgresConnection], Call):
 
     def _send(self, connection: PostgresConnection) -> Done | None:
         self.deadline = self._limit
+        if self._parking:
+            return None
         connection.uses += 1
         if settings.slow_query:
             self._began = this.clock.now()
@@ -166,10 +171,9 @@ class PostgresCall(PooledOperation[PostgresConnection], Call):
         if self._token and error is not None and error[0] == ledger.NO_TABLE and LEDGER in error[1] and not self._making_table:
             return self._make_table(connection, True)
         if self._making_table:
-            if error is not None:
-                log(ERROR, "db_postgres", "query", f"{self._pool.url.name}: table {LEDGER}: opensips-py-db create makes it")
-            else:
+            if error is None or error[0] in ledger.MADE_BY_ANOTHER:
                 return self._make_table(connection, False)
+            log(ERROR, "db_postgres", "query", f"{self._pool.url.name}: table {LEDGER}: opensips-py-db create makes it")
         self._connection = None
         self._note_slowness()
         self._pool.release(connection)

@@ -19,6 +19,8 @@ CREATE = (
 )
 MADE = b"23505"
 """unique_violation"""
+MADE_BY_ANOTHER = (MADE, b"42P07", b"42710")
+"""What CREATE TABLE IF NOT EXISTS ends with when another process makes the table at the same time."""
 NO_TABLE = b"42P01"
 """undefined_table"""
 _SWEEP = 60.0

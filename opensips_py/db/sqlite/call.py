@@ -7,6 +7,7 @@ It ends with its result, or with -1 for an error, for a file that stays locked a
 
 from __future__ import annotations
 
+import os
 import sqlite3
 
 import msgspec
@@ -18,7 +19,7 @@ from opensips_py.db.sqlite.thread import Abandonable, FileThread, Task, is_chang
 from opensips_py.engine.operation import BUSY, LOST, Done
 from opensips_py.engine.thread_job import QueueFull, ThreadJob
 from opensips_py.server.log import ERROR, log
-from opensips_py.server.process import this
+from opensips_py.server.process import this, unwatch
 
 
 class _Frozen(msgspec.Struct, array_like=True):
@@ -42,6 +43,8 @@ class SqliteCall(Call):
         self._again, self._lost = bool(how.once), False
         self._job: ThreadJob[Result] | None = None
         self._state = Abandonable(0)
+        self._parked = -1
+        """Readable at once: the first advance() comes when the operation is parked."""
 
     def start(self) -> Done | None:
         if self._lost:
@@ -50,8 +53,14 @@ class SqliteCall(Call):
         self._state.until = patience
         if self.mode == "plain" and self.deadline is None:
             self.deadline = patience
-        if self.mode != "plain" and not self._token and is_change(self._text):
-            self._token = drawn()
+        if self.mode != "plain" and is_change(self._text):
+            # begun when the operation is parked: a change is never made of which the store does not know
+            self._token = self._token or drawn()
+            self._parked = os.eventfd(1, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+            return None
+        return self._begin()
+
+    def _begin(self) -> Done | None:
         state, thread, task = self._state, self._thread, Task(self._text, self._how.typed, self._most, self._token, self._again)
         thread.threads.queue = settings.waiting
         try:
@@ -63,9 +72,16 @@ class SqliteCall(Call):
         return None
 
     def fileno(self) -> int:
-        return -1 if self._job is None else self._job.fd
+        return self._parked if self._job is None else self._job.fd
+
+    @property
+    def serial(self) -> int:
+        return 0 if self._parked >= 0 else 1
 
     def advance(self) -> Done | None:
+        if self._parked >= 0:
+            self._forget_parking()
+            return self._begin()
         job = self._job
         if job is None or not job.done:
             return None
@@ -86,7 +102,14 @@ class SqliteCall(Call):
         log(ERROR, "db_sqlite", "query", f"{self._name}: {why} in [{self._text[:200]}]")
         return Done(-1)
 
+    def _forget_parking(self) -> None:
+        fd, self._parked = self._parked, -1
+        if fd >= 0:
+            unwatch(fd)
+            os.close(fd)
+
     def close(self) -> None:
+        self._forget_parking()
         job, self._job = self._job, None
         if job is not None:
             self._thread.stop(self._state)
