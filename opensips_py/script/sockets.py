@@ -23,22 +23,19 @@ SERVED = ("udp", "tcp")
 def resolve(
     given: Settings, modules: Mapping[str, Module], missing: Container[str], extra: list[str], findings: Findings, path: str
 ) -> tuple[list[ListenSocket], list[tuple[str | None, str, int | None]]]:
-    """All sockets in order, and the aliases. ``extra`` are the addresses of ``-l``; ``modules`` are the loaded ones by name,
-    and ``missing`` those that do not exist here, which has been said."""
+    """All sockets in order, and the aliases. ``extra`` are the addresses of ``-l``, which may name a socket of the script
+    again; ``modules`` are the loaded ones by name, and ``missing`` those that do not exist here, which has been said."""
     out: list[ListenSocket] = []
     endpoints: list[ast.Endpoint] = [*given.socket, *given.listen]
-    for text in extra:
-        endpoint = _option(text, findings)
-        if endpoint is not None:
-            endpoints.append(endpoint)
-    if not endpoints:
+    options = [endpoint for text in extra if (endpoint := _option(text, findings)) is not None]
+    if not endpoints and not options:
         for proto in SERVED:
             if f"proto_{proto}" in modules:
                 endpoints.append(ast.Endpoint(proto, "*", None, file=path, line=1, column=1, end=2))
     seen: set[tuple[str, str, int]] = set()
-    for endpoint in endpoints:
+    for endpoint in [*endpoints, *options]:
         if f"proto_{endpoint.proto}" not in missing:
-            _add(endpoint, given, modules, findings, out, seen)
+            _add(endpoint, given, modules, findings, out, seen, again=endpoint in options)
     aliases = [(None if e.proto == "any" else e.proto, e.host, e.port) for e in given.alias]
     return out, aliases
 
@@ -61,6 +58,8 @@ def _add(
     findings: Findings,
     out: list[ListenSocket],
     seen: set[tuple[str, str, int]],
+    *,
+    again: bool,
 ) -> None:
     proto = endpoint.proto or "udp"
     if proto == "any":
@@ -87,6 +86,8 @@ def _add(
     for host in addresses(endpoint.host, endpoint, findings):
         key = (proto, host, port)
         if key in seen:
+            if again:
+                continue
             findings.error(endpoint, f"socket {proto}:{host}:{port} is given twice")
             continue
         seen.add(key)

@@ -272,6 +272,11 @@ def test_sockets(scripts: Scripts) -> None:
     assert program.aliases == [("udp", "example.org", 5060)]
 
 
+def test_a_socket_of_the_command_line_may_be_one_of_the_script(scripts: Scripts) -> None:
+    program = scripts.load("route { exit; }\n", listen=["udp:127.0.0.1:20100", "udp:127.0.0.1:20104", "127.0.0.1:20104"])
+    assert [s.sent_by for s in program.sockets] == ["127.0.0.1:20100", "127.0.0.1:20104"]
+
+
 def test_without_socket_the_server_listens_on_every_address(scripts: Scripts) -> None:
     program = scripts.load("route { exit; }\n", head=HEAD.partition("\n")[2])
     assert ("127.0.0.1", 5060) in [(s.host, s.port) for s in program.sockets]
