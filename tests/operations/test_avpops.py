@@ -89,7 +89,7 @@ def test_an_unknown_database_number_is_an_error_of_the_call(monkeypatch: pytest.
 @pytest.mark.parametrize(
     ("urls", "complaint"),
     [
-        (["text:///etc/db"], "text"),
+        (["cassandra:///etc/db"], "cassandra"),
         (["oracle://u:p@h/d"], "oracle"),
         (["1 mysql://u:p@h/d", "1 mysql://u:p@h/e"], "two databases with number 1"),
     ],

@@ -79,7 +79,7 @@ def test_nothing_but_adding_rows(database: FlatDatabase) -> None:
 def test_a_directory_that_is_not_there(tmp_path: Path) -> None:
     database = FlatDatabase(f"flatstore:{tmp_path}/missing")
     assert put(database, {"a": "x"}) == Done(-1)
-    with pytest.raises(ConfigError, match="no directory"):
+    with pytest.raises(ConfigError, match="not a directory"):
         database.check_version("acc", 7)
     with pytest.raises(ValueError, match="names no directory"):
         FlatDatabase("flatstore:relative")
