@@ -196,6 +196,9 @@ class Query(Operation):
 
     # --- handing over -----------------------------------------------------------------------------------------------
 
+    repeatable = True
+    """A change that may not be made again says so itself: its call is LOST when it is thawed without a connection."""
+
     def fds(self) -> list[int]:
         return [] if self._call is None else self._call.fds()
 

@@ -378,7 +378,8 @@ class Engine:
         op, record = running.op, running.record
         op.refreeze = False
         record.fd_key = op.fd_key
-        record.operation = b"" if record.lost else op.freeze()
+        if not record.lost:  # else what it began with must do, should it be begun again
+            record.operation = op.freeze()
         fds = op.fds() if op.fd_key is None else []
         if fds:
             this.fd_keeper.keep(parking.fd_key(running.token), fds)

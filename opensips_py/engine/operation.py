@@ -94,6 +94,9 @@ class Operation:
     bound: ClassVar[bool] = False
     """It cannot be handed over: while its process lives nobody takes it, however long that is stuck; it is LOST with it."""
 
+    repeatable: bool = False
+    """Doing it twice is doing it once (GET, SELECT, a search): when its descriptors are lost with its process it is begun
+    again (:meth:`thaw` without them), within its old deadline. Another one is LOST then."""
     mode: str = "plain"
     """How the script called: ``plain``, ``async`` or ``launch``. Set by the engine before start()."""
     refreeze: bool = False
@@ -167,7 +170,8 @@ class Operation:
     def thaw(cls, state: bytes, fds: list[int], journal: bytes) -> Operation:
         """The operation in another process. An operation that cannot go on returns one that is Done(LOST) at start().
 
-        ``fds`` is empty when the descriptors were never received. ``start()`` is called on the result too.
+        ``fds`` is empty when the descriptors were never received: what is ``repeatable`` begins again then. ``start()`` is
+        called on the result too.
         """
         raise NotImplementedError  # abstract
 

@@ -28,7 +28,7 @@ from typing import Protocol
 
 from opensips_py.engine import parked as parking
 from opensips_py.engine.lost_operation import LostOperation, close_all
-from opensips_py.engine.operation import Operation
+from opensips_py.engine.operation import Operation, earliest
 from opensips_py.engine.parked import Parked, ParkedHead
 from opensips_py.server.guard import report_error
 from opensips_py.server.process import this
@@ -66,18 +66,27 @@ def may_take(entry: bytes | None, owner: bytes) -> bool:
 
 
 def thawed(record: Parked, fds: list[int], journal: bytes) -> Operation:
-    """The operation as its process has left it; lost, if it cannot be continued: what waits for it must not wait for ever.
+    """The operation as its process has left it. If its descriptors are gone, or what was read of them, it begins again when it
+    is repeatable, and is lost otherwise: what waits for it must not wait for ever.
 
     ``fds`` is emptied when the operation does not have them.
     """
     operation = Operation.registry[record.function]
-    if not record.lost and (fds or not (record.has_fds or record.fd_key is not None)):
-        try:
+    whole = not record.lost and (fds or not (record.has_fds or record.fd_key is not None))
+    try:
+        if whole:
             return operation.thaw(record.operation, fds, journal)
-        except Exception as error:
-            report_error(error, record.where)
-    close_all(fds)
-    fds.clear()
+        close_all(fds)
+        fds.clear()
+        again = operation.thaw(record.operation, fds, b"")
+        if again.repeatable:
+            record.limit = earliest(record.limit, record.deadline)
+            return again
+        again.forget()
+    except Exception as error:
+        report_error(error, record.where)
+        close_all(fds)
+        fds.clear()
     return LostOperation()
 
 

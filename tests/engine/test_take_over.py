@@ -53,6 +53,25 @@ class Waiting(Operation):
         return cls(fds[0])
 
 
+class Search(Waiting):
+    """One that may be done twice: without its descriptor it begins again, with a later deadline of its own."""
+
+    name = "search"
+    repeatable = True
+    begun = 0
+
+    def start(self) -> Done | None:
+        Search.begun += 1
+        return None
+
+    @classmethod
+    def thaw(cls, state: bytes, fds: list[int], journal: bytes) -> Operation:
+        assert not fds or not journal
+        op = cls(fds[0] if fds else _open())
+        op.deadline = this.clock.now() + 60
+        return op
+
+
 class Loop:
     """A reactor in which nothing happens."""
 
@@ -66,6 +85,13 @@ class Loop:
 
     def remove(self, fd: int, callback: object = None) -> None:
         self.watched.remove(fd)
+
+    def call_at(self, when: float, callback: Callable[[], None]) -> float:
+        self.due = when
+        return when
+
+    def cancel(self, handle: object) -> None:
+        pass
 
 
 class Receiver:
@@ -83,8 +109,8 @@ class Receiver:
     def drives(self, token: bytes) -> bool:
         return bool(self.run(lambda: self.engine.drives(token)))
 
-    def take(self, token: bytes, owner: bytes, fd: int) -> None:
-        self.run(lambda: self.engine.take_over(token, owner, [fd]))
+    def take(self, token: bytes, owner: bytes, fd: int | None) -> None:
+        self.run(lambda: self.engine.take_over(token, owner, [] if fd is None else [fd]))
 
     def taken_to_be_stuck(self) -> None:
         """What the attendant does before it looks for the operations of this process."""
@@ -101,6 +127,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LmdbStore
     monkeypatch.setattr(this, "fd_keeper", SimpleNamespace(keep=lambda *_: None, drop=lambda *_: None), raising=False)
     monkeypatch.setattr(engine, "observers", [])
     monkeypatch.setitem(Operation.registry, Waiting.name, Waiting)
+    monkeypatch.setitem(Operation.registry, Search.name, Search)
     yield made
     made.close()
 
@@ -110,8 +137,10 @@ def _open() -> int:
     return os.open(os.devnull, os.O_RDONLY)
 
 
-def _park(receiver: Receiver, fd: int) -> bytes:
-    token: bytes = receiver.run(lambda: receiver.engine._park(None, Waiting(fd), "launch", None, None, None, "here", None)).token
+def _park(receiver: Receiver, fd: int, operation: type[Waiting] = Waiting, deadline: float | None = None) -> bytes:
+    op = operation(fd)
+    op.deadline = deadline
+    token: bytes = receiver.run(lambda: receiver.engine._park(None, op, "launch", None, None, None, "here", None)).token
     return token
 
 
@@ -208,3 +237,19 @@ def test_what_has_read_more_than_the_store_is_to_hold_is_not_handed_over(
     read_before = one.engine._journaled
     one.drives(small)  # it lets go
     assert (read_before, one.engine._journaled) == (400, 0)
+
+
+def test_without_its_descriptor_an_operation_begins_again_where_it_may(store: LmdbStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[int] = []
+    monkeypatch.setattr(engine, "report", lambda result, route, text: done.append(result.rc))
+    one, other = Receiver(1), Receiver(2)
+    old_deadline = this.clock.now() + 5
+    search, change = _park(one, _open(), Search, old_deadline), _park(one, _open())
+    begun = Search.begun
+    one.taken_to_be_stuck()
+    for token in (search, change):
+        other.take(token, _owner(store, token), None)
+    assert Search.begun == begun + 1
+    assert other.drives(search) and not one.drives(search)
+    assert other.loop.due == old_deadline, "it has no more time than it had"
+    assert done == [LOST] and not other.drives(change)

@@ -189,6 +189,8 @@ OFFICE = "20260101T090000|20260101T173000||weekly|||MO,TU,WE,TH,FR"
         ("20260101T000000||P1D|daily|20260110", "2026-01-11 12:00", False),
         ("20260101T000000||P1D|monthly|||-1FR", "2026-11-27 12:00", True),
         ("20260101T000000||P1D|monthly|||-1FR", "2026-11-20 12:00", False),
+        ("20260101||PX", "2026-11-20 12:00", True),  # as in OpenSIPS, what is not a duration has no end
+        ("20260101||PX", "2025-11-20 12:00", False),
         ("20260101T000000||P1D|monthly||||-1", "2026-02-28 12:00", True),
         ("20200704T000000||P1D|yearly", "2026-07-04 12:00", True),
         ("20200704T000000||P1D|yearly", "2026-07-05 12:00", False),
@@ -201,7 +203,7 @@ def test_time_recurrences(recurrence: str, moment: str, within: bool) -> None:
     assert cfgutils.check_time_rec(CTX, recurrence, int(at(moment))) == (1 if within else -1)
 
 
-@pytest.mark.parametrize("text", ["", "yesterday", "20260101|x", "20260101||PX", "20260101|||hourly", "20260101|||weekly|||XX"])
+@pytest.mark.parametrize("text", ["", "yesterday", "20260101|x", "20260101|||hourly", "20260101|||weekly|||XX"])
 def test_bad_time_recurrences(text: str) -> None:
     with pytest.raises(RecurrenceError):
         matches(text, time.time())

@@ -22,7 +22,7 @@ from opensips_py.modules import rest_client
 from opensips_py.modules.rest_client import connection as connections
 from opensips_py.modules.rest_client import pool as pools
 from opensips_py.modules.rest_client.request import Header, request_bytes
-from opensips_py.modules.rest_client.transfer import INTERNAL, RestGet, RestPost, RestPut, Targets, Transfer
+from opensips_py.modules.rest_client.transfer import INTERNAL, RestGet, RestPost, Transfer
 from opensips_py.modules.rest_client.url import Origin, parse_http_url
 from opensips_py.script.declarations import ConfigError
 from opensips_py.server.process import this
@@ -409,12 +409,12 @@ def test_a_request_not_yet_sent_is_sent_by_the_other_process(
     assert server.requests.count("POST /p") == 1
 
 
-def test_over_tls_only_a_get_goes_on_in_another_process(
+def test_over_tls_only_what_may_be_repeated_goes_on_in_another_process(
     certificate: Path, monkeypatch: pytest.MonkeyPatch, servers: tuple[HttpServer, HttpServer]
 ) -> None:
     monkeypatch.setattr(connections.tls_settings, "ca_path", str(certificate))
     base = f"https://127.0.0.1:{TLS_PORT}"
-    op = rest_client.rest_put(context(), f"{base}/never", "x", None, B, None, C)
+    op = rest_client.rest_post(context(), f"{base}/never", "x", None, B, None, C)
     for one, rc in ((get("/delay/50", base), 1), (op, LOST)):
         assert isinstance(one, Transfer)
         driver = Driver(one)
@@ -426,15 +426,19 @@ def test_over_tls_only_a_get_goes_on_in_another_process(
         assert run(heir).rc == rc
 
 
-def test_a_transfer_whose_connection_is_lost_to_the_other_process() -> None:
-    heir = RestPut.thaw(frozen_put(), [], b"")
-    assert heir.start() == Done(LOST, [("$avp(c)", 0)])
-
-
-def frozen_put() -> bytes:
-    op = RestPut(Origin(False, "127.0.0.1", PORT), b"PUT /p HTTP/1.1\r\n\r\n", Targets("$avp(b)", None, "$avp(c)"))
-    op._sent = True
-    return op.freeze()
+def test_a_request_whose_connection_is_lost_is_sent_again_where_that_does_no_harm(
+    server: HttpServer, process: SimpleNamespace
+) -> None:
+    for op, rc in ((get("/delay/50"), 1), (post("/p", "x", "t/x", rest_client.rest_put), 1), (post("/p", "x", "t/x"), LOST)):
+        driver = Driver(op)
+        while not op._sent:
+            driver.turn(0.1)
+        heir = type(op).thaw(op.freeze(), [], b"")
+        process.keeper.drop(op.fd_key or "")
+        op.forget()
+        assert run(heir).rc == rc
+        assert heir.repeatable == (rc == 1)
+    assert server.requests.count("GET /delay/50") == server.requests.count("PUT /p") == 2
 
 
 @pytest.mark.parametrize(

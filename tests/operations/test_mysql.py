@@ -349,10 +349,14 @@ def test_a_query_not_yet_sent_is_sent_by_the_other_process(
 def test_a_query_whose_connection_is_lost_to_the_other_process(db: Pool) -> None:
     assert run(query(db, "select 1")).rc == 1
     driver = Driver(query(db, "select sleep(0.2)"))
-    heir = AvpDbQuery.thaw(driver.op.freeze(), [], b"")
-    assert heir.start() == Done(LOST)
-    heir.close()
+    assert run(AvpDbQuery.thaw(driver.op.freeze(), [], b"")).rc == 1, "what only reads is asked again"
     assert drive(driver)[0].rc == 1
+    for change in ("update log set what = sleep(0.1)", "select 1 into @a"):
+        driver = Driver(query(db, change))
+        heir = AvpDbQuery.thaw(driver.op.freeze(), [], b"")
+        assert heir.start() == Done(LOST), change
+        heir.close()
+        drive(driver)
 
 
 def test_forgetting_disturbs_nothing_that_the_taker_uses(db: Pool, process: SimpleNamespace) -> None:

@@ -7,7 +7,7 @@ that was not sent, or not completely, is sent by it on a connection of its own.
 from __future__ import annotations
 
 import os
-from typing import ClassVar, Protocol
+from typing import Protocol
 
 import msgspec
 
@@ -57,9 +57,6 @@ class ServiceOperation(PooledOperation[Connection]):
     """Subclasses read the answer, and say what it means."""
 
     _pool: Pool
-
-    repeatable: ClassVar[bool] = False
-    """Asking twice does no harm: a question whose connection breaks is asked again."""
 
     def __init__(self, service: Pool, question: bytes, targets: list[str]) -> None:
         described = service.service

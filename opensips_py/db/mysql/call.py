@@ -167,7 +167,7 @@ class MysqlCall(PooledOperation[Connection], Call):
                 os.close(fd)
             return call
         if not fds:
-            return _Lost(pool, query, how)
+            return call if _only_reads(query) else _Lost(pool, query, how)
         call._connection = pool.adopt(fds[0])
         call._sent = True
         for data in (f.received, journal):

@@ -344,9 +344,7 @@ class Transfer(Operation):
             return op
         for fd in fds:
             os.close(fd)
-        if f.sent and (cls.method != "GET" or not f.secure):
-            return _Lost(f.origin, b"", f.targets)
-        return cls(f.origin, f.request, f.targets)
+        return _Lost(f.origin, b"", f.targets) if f.sent and not cls.repeatable else cls(f.origin, f.request, f.targets)
 
 
 class _Lost(Transfer):
@@ -373,6 +371,7 @@ class RestGet(Transfer):
 
     name = "rest_get"
     method = "GET"
+    repeatable = True
 
 
 class RestPost(Transfer):
@@ -387,3 +386,4 @@ class RestPut(Transfer):
 
     name = "rest_put"
     method = "PUT"
+    repeatable = True  # RFC 9110 9.2.2
