@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from opensips_py.script.context import Context, Value
-from opensips_py.script.variables import Registry, Variable, VariableError, scan
+from opensips_py.script.variable import Variable, Variables
+from opensips_py.script.variable_syntax import VariableError
 
 NULL_TEXT = "<null>"
 
 
-def split_format(text: str, registry: Registry) -> list[str | Variable]:
+def split_format(text: str, registry: Variables) -> list[str | Variable]:
     """The literal pieces and the variables of a format string, in order; raises VariableError."""
     pieces: list[str | Variable] = []
     literal = ""
@@ -24,7 +25,7 @@ def split_format(text: str, registry: Registry) -> list[str | Variable]:
             literal += "$"
             at = dollar + 2
             continue
-        variable, at = scan(text, dollar, registry)
+        variable, at = registry.scan(text, dollar)
         if literal:
             pieces.append(literal)
             literal = ""
@@ -35,7 +36,7 @@ def split_format(text: str, registry: Registry) -> list[str | Variable]:
     return pieces
 
 
-def compile_format(text: str, registry: Registry) -> str | Callable[[Context], str]:
+def compile_format(text: str, registry: Variables) -> str | Callable[[Context], str]:
     """``text`` ready to print: a plain ``str`` when there is nothing to expand; raises VariableError."""
     if "$" not in text:
         return text
@@ -45,7 +46,7 @@ def compile_format(text: str, registry: Registry) -> str | Callable[[Context], s
     return _join(pieces)
 
 
-def compile_string(text: str, registry: Registry) -> str | Callable[[Context], str | None]:
+def compile_string(text: str, registry: Variables) -> str | Callable[[Context], str | None]:
     """As :func:`compile_format`, for a function parameter: one variable alone that is NULL gives None."""
     if "$" not in text:
         return text

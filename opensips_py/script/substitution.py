@@ -8,14 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from opensips_py.script.context import Context, Value
 from opensips_py.script.posix_regex import Match, Regex, RegexError, compile_regex
+from opensips_py.script.variable import Variables
 from opensips_py.script.variable_syntax import VariableError
-
-if TYPE_CHECKING:
-    from opensips_py.script.variables import Registry
 
 Part = str | int | Callable[[Context], Value]
 """Of a replacement: text, number of a group, or a variable's getter."""
@@ -80,7 +78,7 @@ class Substitution:
         return "".join(out)
 
 
-def parse_substitution(text: str, registry: Registry) -> Substitution:
+def parse_substitution(text: str, registry: Variables) -> Substitution:
     """Read an expression; raises SubstitutionError."""
     if len(text) < 3:
         raise SubstitutionError(f"{text!r} is not of the form /regular expression/replacement/flags")
@@ -107,7 +105,7 @@ def parse_substitution(text: str, registry: Registry) -> Substitution:
     return Substitution(pattern, _parts(text[middle + 1 : last], delimiter, registry), every)
 
 
-def fault(text: str, registry: Registry) -> str | None:
+def fault(text: str, registry: Variables) -> str | None:
     """What is wrong with an expression, for the check of a script; None: nothing."""
     try:
         parse_substitution(text, registry)
@@ -128,7 +126,7 @@ def _find(text: str, delimiter: str, at: int) -> int:
     raise SubstitutionError(f"{text!r} has fewer than three {delimiter!r}")
 
 
-def parse_replacement(text: str, registry: Registry) -> list[Part]:
+def parse_replacement(text: str, registry: Variables) -> list[Part]:
     """Read a replacement that stands alone; raises SubstitutionError."""
     return _parts(text, "\\", registry)
 
@@ -136,9 +134,7 @@ def parse_replacement(text: str, registry: Registry) -> list[Part]:
 _ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "\\": "\\"}
 
 
-def _parts(text: str, delimiter: str, registry: Registry) -> list[Part]:
-    from opensips_py.script.variables import scan
-
+def _parts(text: str, delimiter: str, registry: Variables) -> list[Part]:
     parts: list[Part] = []
     literal = ""
     i = 0
@@ -157,7 +153,7 @@ def _parts(text: str, delimiter: str, registry: Registry) -> list[Part]:
             i += 2
         elif c == "$":
             try:
-                variable, i = scan(text, i, registry)
+                variable, i = registry.scan(text, i)
             except VariableError as error:
                 raise SubstitutionError(error.message) from None
             parts += [literal, variable.get] if literal else [variable.get]

@@ -11,16 +11,14 @@ import difflib
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from opensips_py.script.context import Context, Value
+from opensips_py.script.variable import Variables
 from opensips_py.script.variable_syntax import NAME_CHARACTERS, TransformationText, VariableError, closing
 
-if TYPE_CHECKING:
-    from opensips_py.script.variables import Registry
-
 Step = Callable[[Context, Value], Value]
-Factory = Callable[[TransformationText, "Registry"], Step]
+Factory = Callable[[TransformationText, Variables], Step]
 
 
 class Fixed(str):
@@ -68,7 +66,7 @@ def transformation(
     needed = len(parameters) if required is None else required
 
     def declare(call: Callable[..., Value]) -> Callable[..., Value]:
-        def factory(text: TransformationText, registry: Registry) -> Step:
+        def factory(text: TransformationText, registry: Variables) -> Step:
             pieces: list[str] = []
             if text.parameters is not None and parameters:  # what follows a transformation without parameters means nothing
                 pieces = split_parameters(text.parameters, len(parameters) if rest else 0)
@@ -100,7 +98,7 @@ def of_value(name: str) -> Callable[[Callable[[Value], Value]], Callable[[Value]
     """Declare a transformation without parameters that gets the value as it is, number or text."""
 
     def declare(call: Callable[[Value], Value]) -> Callable[[Value], Value]:
-        def factory(text: TransformationText, registry: Registry) -> Step:
+        def factory(text: TransformationText, registry: Variables) -> Step:
             return lambda ctx, value: call(value)
 
         TRANSFORMATIONS[name] = factory
@@ -114,7 +112,7 @@ _MODULES = {"rest.escape": "rest_client", "rest.unescape": "rest_client"}
 """Transformations that modules bring."""
 
 
-def compile_transformation(text: TransformationText, registry: Registry) -> Step:
+def compile_transformation(text: TransformationText, registry: Variables) -> Step:
     """The function of one transformation; raises VariableError for an unknown one or wrong parameters."""
     name = text.name.lower()
     factory = TRANSFORMATIONS.get(name)
@@ -164,15 +162,13 @@ def is_variable(text: str) -> bool:
     return len(text) > 1 and text[0] == "$" and (text[1] in NAME_CHARACTERS or text[1] == "(")
 
 
-def _parameter(piece: str, kind: type, name: str, text: TransformationText, registry: Registry) -> Any:
+def _parameter(piece: str, kind: type, name: str, text: TransformationText, registry: Variables) -> Any:
     if kind is Fixed:
         return piece
     stripped = piece.strip()
     if is_variable(stripped):
-        from opensips_py.script.variables import compile_variable
-
         try:
-            return compile_variable(stripped, registry).get
+            return registry.variable(stripped).get
         except VariableError as error:
             raise VariableError(error.message, text.offset) from None
     if kind is int:
@@ -197,11 +193,3 @@ def _dynamic(call: Callable[..., Value], values: list[Any], kinds: tuple[type, .
         return call(str(value), *arguments)
 
     return step
-
-
-from opensips_py.script import (  # noqa: E402, F401  (they declare themselves here)
-    transformations_address,
-    transformations_list,
-    transformations_sdp,
-    transformations_string,
-)

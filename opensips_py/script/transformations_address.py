@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from typing import TYPE_CHECKING
 
 from opensips_py.script import names
 from opensips_py.script.context import Context, Value
 from opensips_py.script.transformations import Fixed, Step, declare_factory, transformation
 from opensips_py.script.transformations_list import parameter
+from opensips_py.script.variable import Variables
 from opensips_py.script.variable_syntax import TransformationText, VariableError
 from opensips_py.sip.errors import ParseError
 from opensips_py.sip.headers import LWS as BLANKS
@@ -19,9 +19,6 @@ from opensips_py.sip.params import unquote
 from opensips_py.sip.remembered import remembered
 from opensips_py.sip.uri import loose_uri
 from opensips_py.sip.via import Via, parse_via
-
-if TYPE_CHECKING:
-    from opensips_py.script.variables import Registry
 
 
 def _part(name: str, attribute: str, doc: str) -> None:
@@ -253,7 +250,7 @@ def _ip_isip6(text: str) -> Value:
     return int(isinstance(_address(text), ipaddress.IPv6Address)) if text else None
 
 
-def _resolve(text: TransformationText, registry: Registry) -> Step:
+def _resolve(text: TransformationText, registry: Variables) -> Step:
     """The first address of a name. Other requests are served while it is looked up."""
     if text.parameters is not None:
         raise VariableError("{ip.resolve} takes no parameter", text.offset)

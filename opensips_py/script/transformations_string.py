@@ -8,9 +8,10 @@ import hashlib
 import re
 import zlib
 
-from opensips_py.script.context import Value
+from opensips_py.script.context import Context, Value
 from opensips_py.script.substitution import Substitution, SubstitutionError, parse_substitution
-from opensips_py.script.transformations import Step, declare_factory, of_value, transformation
+from opensips_py.script.transformations import Step, declare_factory, is_variable, of_value, transformation
+from opensips_py.script.variable import Variables
 from opensips_py.script.variable_kinds import Number
 from opensips_py.script.variable_syntax import TransformationText, VariableError
 
@@ -339,22 +340,17 @@ def _reverse(text: str) -> Value:
 _ENDS = BLANKS + "{}"
 
 
-def _re_subst(text: TransformationText, registry: object) -> Step:
+def _re_subst(text: TransformationText, registry: Variables) -> Step:
     """``{re.subst,/expression/replacement/flags}``; no match leaves the value, an empty match gives NULL.
 
     A blank and a brace end the parameter, as they end every text parameter of a transformation in OpenSIPS; an expression that is
     cut short so is invalid, and the result is NULL. So it is with a comma as delimiter, and for an empty value.
     """
-    from opensips_py.script.context import Context
-    from opensips_py.script.transformations import is_variable
-    from opensips_py.script.variables import Registry, compile_variable
-
     given = (text.parameters or "").strip()
     if not given:
         raise VariableError("{re.subst} needs an expression: /regular expression/replacement/flags", text.offset)
-    assert isinstance(registry, Registry)
     if is_variable(given):
-        get = compile_variable(given, registry).get
+        get = registry.variable(given).get
         cache: dict[str, Substitution | None] = {}
 
         def step(ctx: Context, value: Value) -> Value:

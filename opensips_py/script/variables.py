@@ -8,27 +8,34 @@ from __future__ import annotations
 
 import copy
 import difflib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
-from opensips_py.script import pseudo_variables
-from opensips_py.script.context import Context, Value, ValueRefused
+from opensips_py.script import (
+    pseudo_variables,
+    transformations_address,  # noqa: F401  (these four declare transformations)
+    transformations_list,  # noqa: F401
+    transformations_sdp,  # noqa: F401
+    transformations_string,  # noqa: F401
+)
+from opensips_py.script.context import Context, Value
 from opensips_py.script.declarations import Module, ModuleTransformation
+from opensips_py.script.formats import compile_string
 from opensips_py.script.pseudo_variables_process import constants
 from opensips_py.script.transformations import compile_transformation
+from opensips_py.script.variable import Variable
 from opensips_py.script.variable_kinds import (
     CORE,
     Access,
     Getter,
     Index,
     Number,
-    Setter,
     Text,
     VariableKind,
     kind_of_class,
 )
 from opensips_py.script.variable_syntax import VariableError, VariableText, scan_variable
 
-__all__ = ["Number", "Registry", "Variable", "VariableError", "by_text", "compile_variable", "current", "scan", "use"]
+__all__ = ["Number", "Registry", "Variable", "VariableError", "by_text", "compile_variable", "current", "use"]
 
 CONTEXTS = {
     "branch": pseudo_variables.in_branch,
@@ -36,47 +43,6 @@ CONTEXTS = {
     "request": pseudo_variables.in_request,
 }
 """``$(<name>…)``: what reads a variable from another message than the current one."""
-
-
-class Variable:
-    """A variable as it stands in a script. ``get(ctx)`` reads it; ``set(ctx, value)`` is the operator ``=``."""
-
-    __slots__ = ("assign", "each", "get", "name", "number", "set", "takes_text", "text", "values", "writable")
-
-    def __init__(self, text: str, name: str, access: Access) -> None:
-        self.text = text
-        """Source text; the same text gives an equal variable in every process."""
-        self.name = name
-        self.writable = access.set is not None
-        self.takes_text = access.takes_text
-        self.get: Getter = access.get
-        self.number = access.number
-        self.set: Setter = access.set or self._refuse
-        self.assign: Setter = access.assign or self.set
-        """The operator ``:=``: replaces the value instead of adding one (``$avp``), parses it (``$json``)."""
-        self.values: Callable[[Context], Sequence[Value]] = access.values or self._single
-        """Every value."""
-        self.each: Callable[[Context], Iterable[Value]] = access.each or self._snapshot
-        """Every value, for ``for ($var(i) in $(…[*]))``: what the body of the loop changes is seen, where it can change."""
-
-    def __repr__(self) -> str:
-        return f"Variable({self.text!r})"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Variable) and other.text == self.text
-
-    def __hash__(self) -> int:
-        return hash(self.text)
-
-    def _single(self, ctx: Context) -> Sequence[Value]:
-        value = self.get(ctx)
-        return () if value is None else (value,)
-
-    def _snapshot(self, ctx: Context) -> Iterable[Value]:
-        return tuple(self.values(ctx))
-
-    def _refuse(self, ctx: Context, value: Value) -> None:
-        raise ValueRefused(f"{self.text} cannot be written")
 
 
 class Registry:
@@ -114,6 +80,11 @@ class Registry:
             found = self._compiled[text] = compile_variable(text, self)
         return found
 
+    def scan(self, text: str, start: int) -> tuple[Variable, int]:
+        """Compile the variable that starts at ``text[start]``; also gives the offset after it."""
+        parts, end = scan_variable(text, start, self.argument)
+        return Variable(parts.text, parts.name, _compile(parts, self)), end
+
 
 _registry = Registry()
 
@@ -138,7 +109,7 @@ def compile_variable(text: str, registry: Registry) -> Variable:
     """Compile one variable; raises VariableError with the offset of what is wrong in ``text``."""
     if not text.startswith("$"):
         raise VariableError(f"a variable starts with $, not with {text[:1]!r}")
-    variable, end = scan(text, 0, registry)
+    variable, end = registry.scan(text, 0)
     if end != len(text):
         raise VariableError(f"{text[end:]!r} does not belong into a variable", end)
     parts, _ = scan_variable(text, 0, registry.argument)
@@ -152,12 +123,6 @@ def compile_variable(text: str, registry: Registry) -> Variable:
     if parts.index is not None and not registry.kinds[parts.name].indexed:
         raise VariableError(f"${parts.name} has one value and takes no index", parts.index_offset)
     return variable
-
-
-def scan(text: str, start: int, registry: Registry) -> tuple[Variable, int]:
-    """Compile the variable that starts at ``text[start]``; also gives the offset after it."""
-    parts, end = scan_variable(text, start, registry.argument)
-    return Variable(parts.text, parts.name, _compile(parts, registry)), end
 
 
 def _compile(parts: VariableText, registry: Registry) -> Access:
@@ -185,8 +150,6 @@ def _compile(parts: VariableText, registry: Registry) -> Access:
 
 
 def _argument(parts: VariableText, registry: Registry) -> Text:
-    from opensips_py.script.formats import compile_string
-
     assert parts.argument is not None
     if "$" not in parts.argument:
         return parts.argument

@@ -59,7 +59,7 @@ def _parse(text: str, registry: Registry) -> tuple[str, Elements]:
         try:
             if text[start : start + 1] != "$":
                 raise VariableError("a variable is expected")
-            variable, position = variables.scan(text, start, registry)
+            variable, position = registry.scan(text, start)
         except VariableError as error:
             raise ConfigError(f'tm: tw_append "{text}", at "{text[start : start + 20]}": {error.message}') from None
         if title is not None:
