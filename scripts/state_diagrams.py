@@ -23,6 +23,9 @@ _EVENTS = {
     Event.TIMEOUT: "timer",
     Event.TRANSPORT_ERROR: "send error",
     Event.NEXT_SERVER: "next server",
+    Event.RELEASED: "released",
+    Event.ENDED_HERE: "ended here",
+    Event.GIVEN_UP: "given up",
 }
 
 
@@ -31,7 +34,9 @@ def page(note: str) -> Iterator[str]:
     yield f"# Transaction state machines\n{note}"
     yield (
         "\nA server transaction is driven by the replies that are sent upstream, a client transaction (a branch) by those that"
-        " are received. An event without an arrow changes nothing. Every arrow names the RFC section that asks for it.\n"
+        " are received. An event without an arrow changes no state, and is counted (`tm:ignored_events`); most of them are"
+        " repeated or late messages."
+        " Every arrow names the RFC section that asks for it, or says that no RFC has such an event (ours).\n"
     )
     for machine in MACHINES:
         yield f"\n## {machine.title}\n\n```mermaid\nstateDiagram-v2\n    [*] --> {_name(machine.start)}\n"

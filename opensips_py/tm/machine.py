@@ -29,7 +29,7 @@ from opensips_py.tm.record import (
     UacBranch,
 )
 from opensips_py.tm.settings import settings
-from opensips_py.tm.states import EVENT_OF_CLASS, UAC_INVITE, UAC_NON_INVITE, UAS_INVITE, UAS_NON_INVITE, Event, Uac, Uas
+from opensips_py.tm.states import EVENT_OF_CLASS, UAC_INVITE, UAC_NON_INVITE, UAS_INVITE, UAS_NON_INVITE, Event, Ignored, Uac, Uas
 
 Send = tuple[int, bytes, str, int]
 """(socket index, datagram, host, port)"""
@@ -51,13 +51,31 @@ CHALLENGES = (401, 407)
 """Relayed without being repeated until the ACK comes: who floods us with INVITEs is not to be helped (RFC 3261 26.3.2.4)."""
 
 
+def _move(rec: Record, event: Event) -> bool:
+    """Bring the server transaction into the state that follows; False, and counted, when this one does not allow the event."""
+    state = (UAS_INVITE if rec.method == "INVITE" else UAS_NON_INVITE).get((rec.state, event))
+    if state is None:
+        Ignored.count(event)
+        return False
+    rec.state = state
+    return True
+
+
+def _move_branch(rec: Record, branch: UacBranch, event: Event) -> bool:
+    """The same for a client transaction."""
+    state = (UAC_INVITE if rec.method == "INVITE" else UAC_NON_INVITE).get((branch.state, event))
+    if state is None:
+        Ignored.count(event)
+        return False
+    branch.state = state
+    return True
+
+
 def replied(rec: Record, code: int, data: bytes, now: float, *, local: bool) -> None:
     """``data`` goes upstream as the reply to the request (RFC 3261 17.2). ``local``: made here, not relayed."""
     invite = rec.method == "INVITE"
     before = rec.state
-    state = (UAS_INVITE if invite else UAS_NON_INVITE).get((before, EVENT_OF_CLASS[code // 100]))
-    if state is not None:
-        rec.state = state
+    _move(rec, EVENT_OF_CLASS[code // 100])
     rec.code = code
     rec.reply = data
     rec.repeated_at = 0.0
@@ -79,7 +97,7 @@ def replied(rec: Record, code: int, data: bytes, now: float, *, local: bool) -> 
 
 def ended_here(rec: Record, code: int, now: float) -> None:
     """The final reply to a request made here has come, or has been made up: nobody upstream gets it."""
-    rec.state = Uas.CONFIRMED if rec.method == "INVITE" else Uas.COMPLETED
+    _move(rec, Event.ENDED_HERE)
     rec.code = code
     rec.end_at = now + settings.wt_timer
     end_waiting(rec)
@@ -87,10 +105,8 @@ def ended_here(rec: Record, code: int, now: float) -> None:
 
 def acknowledged(rec: Record, now: float) -> None:
     """The ACK for our final reply to an INVITE has arrived (17.2.1; 13.3.1.4 for a 2xx made here)."""
-    state = UAS_INVITE.get((rec.state, Event.ACK))
-    if state is None:
+    if not _move(rec, Event.ACK):
         return
-    rec.state = state
     rec.retransmit_at = NEVER
     rec.end_at = now + _linger(rec)
 
@@ -111,13 +127,12 @@ def _linger(rec: Record) -> float:
 
 def released(rec: Record, now: float) -> None:
     """The script has ended without replying or relaying: absorb retransmissions for a while, then forget."""
-    rec.state = Uas.TERMINATED
+    _move(rec, Event.RELEASED)
     rec.end_at = now + settings.wt_timer
 
 
 def branch_started(rec: Record, branch: UacBranch, now: float) -> None:
     """A copy of the request is sent: timers A/E and B/F start (17.1.1.2, 17.1.2.2)."""
-    branch.state = Uac.CALLING
     if not branch.flags & OVER_STREAM:
         branch.interval = settings.t1
         branch.retransmit_at = now + settings.t1
@@ -135,7 +150,7 @@ def end_waiting(rec: Record) -> None:
     """Nothing is waited for any more: a final reply has gone upstream, or nobody will add a branch."""
     for branch in rec.branches:
         if branch.flags & PHONY and branch.state < Uac.COMPLETED:
-            branch.state = Uac.COMPLETED
+            _move_branch(rec, branch, Event.GIVEN_UP)
             _stop(branch)
 
 
@@ -147,10 +162,8 @@ def reply_received(rec: Record, n: int, code: int, reply: SipMessage, relayed: b
     branch = rec.branches[n]
     invite = rec.method == "INVITE"
     before = branch.state
-    state = (UAC_INVITE if invite else UAC_NON_INVITE).get((before, EVENT_OF_CLASS[code // 100]))
-    if state is None:
+    if not _move_branch(rec, branch, EVENT_OF_CLASS[code // 100]):
         return ABSORB
-    branch.state = state
     branch.flags |= RECEIVED
     if code < 200:
         return _provisional(rec, branch, code, invite, now, out)
@@ -224,14 +237,15 @@ def finish_minor(rec: Record, now: float, out: list[Send]) -> None:
 def send_failed(rec: Record, n: int, now: float, out: list[Send]) -> int:
     """Branch ``n`` could not be sent (17.1.4): to the next server of its name, else it counts as answered with 477 here."""
     branch = rec.branches[n]
-    table = UAC_INVITE if rec.method == "INVITE" else UAC_NON_INVITE
     wanted = rec.code < 200 and not (rec.flags & CANCELLED or branch.flags & CANCEL_WANTED)
-    if branch.further and wanted and (branch.state, Event.NEXT_SERVER) in table:
+    if branch.further and wanted and branch.state == Uac.CALLING:
+        _move_branch(rec, branch, Event.NEXT_SERVER)
         failover.redirect(branch)
         branch_started(rec, branch, now)
         out.append((branch.socket, branch.sent, branch.host, branch.port))
         return ABSORB
-    branch.state = table.get((branch.state, Event.TRANSPORT_ERROR), Uac.TERMINATED)
+    if not _move_branch(rec, branch, Event.TRANSPORT_ERROR):
+        return ABSORB
     branch.code = SEND_FAILED
     branch.flags |= LOCAL_REPLY
     _stop(branch)
@@ -253,7 +267,8 @@ def cancel_received(rec: Record, reason: str | None, now: float, out: list[Send]
     if rec.failing >= 0 or not pending or not all(rec.branches[n].flags & PHONY for n in pending):
         return ABSORB
     last = rec.branches[pending[-1]]
-    last.state, last.code = Uac.COMPLETED, CANCELLED_CODE
+    _move_branch(rec, last, Event.GIVEN_UP)
+    last.code = CANCELLED_CODE
     last.flags |= LOCAL_REPLY
     _stop(last)
     return _negative(rec, pending[-1], now, out)
@@ -284,7 +299,7 @@ def abandon(rec: Record, branch: UacBranch, now: float, out: list[Send]) -> None
     branch.held = 0
     branch.further = None
     if branch.state < Uac.COMPLETED:
-        branch.state = Uac.COMPLETED
+        _move_branch(rec, branch, Event.GIVEN_UP)
         branch.code = SERVER_ERROR
         branch.flags |= LOCAL_REPLY
     _stop(branch)
@@ -355,24 +370,20 @@ def timer_fired(rec: Record, now: float, out: list[Send]) -> int:
             rec.end_at = limit  # a cancelled branch still owes its final reply, which must be acknowledged
             rec.retransmit_at = NEVER
         else:
-            table = UAS_INVITE if rec.method == "INVITE" else UAS_NON_INVITE
-            rec.state = table.get((rec.state, Event.TIMEOUT), Uas.TERMINATED)
+            if rec.state != Uas.TERMINATED:
+                _move(rec, Event.TIMEOUT)
             rec.retransmit_at = NEVER
     return winner
 
 
 def _timed_out(rec: Record, n: int, branch: UacBranch, now: float, out: list[Send]) -> int:
     """Timers B, C and F: as if a 408 had come (16.8, 8.1.3.1)."""
-    invite = rec.method == "INVITE"
     rings = branch.state == Uac.PROCEEDING
-    state = (UAC_INVITE if invite else UAC_NON_INVITE).get((branch.state, Event.TIMEOUT))
-    cancelled = branch.cancel
-    if state is None:
+    if not _move_branch(rec, branch, Event.TIMEOUT):
         branch.fr_at = NEVER
         return ABSORB
-    if invite and rings and not cancelled:
+    if rec.method == "INVITE" and rings and not branch.cancel:
         _cancel(rec, branch, NO_ANSWER, now, out)
-    branch.state = state
     branch.fr_at = branch.retransmit_at = NEVER
     branch.code = TIMEOUT_CODE
     branch.flags |= LOCAL_REPLY if rings or branch.flags & CANCEL_WANTED else LOCAL_REPLY | SILENT

@@ -1,11 +1,13 @@
 """The state machines of RFC 3261 section 17 with the Accepted state of RFC 6026, as tables.
 
 Everything that says which state follows which lives in this file; ``docs/reference/transactions.md`` is drawn from it.
-A pair of state and event that is not in a table means: the event changes nothing.
+A pair of state and event that is not in a table means: the event changes no state, and is counted (statistic
+``tm:ignored_events``). Most of them are what the network repeats or brings late.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Generic, TypeVar
@@ -43,9 +45,21 @@ class Event(IntEnum):
     TRANSPORT_ERROR = 5
     NEXT_SERVER = 6
     """The request could not be sent, and its target's name has another server."""
+    RELEASED = 7
+    """The script has ended, and has neither answered nor relayed."""
+    ENDED_HERE = 8
+    """The final reply to a request made here has come, or has been made up."""
+    GIVEN_UP = 9
+    """The branch is ended here whatever becomes of it, or what it waits for will not come."""
 
 
 State = TypeVar("State", Uas, Uac)
+
+OURS = "ours"
+_RELEASED = "the script has neither answered nor relayed"
+_ENDED_HERE = "a request made here: its final reply goes to nobody upstream"
+_GIVEN_UP = "ended here, or a wait for branches that is over"
+_NOBODY = "nobody has answered"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +70,7 @@ class Transition(Generic[State]):
     event: Event
     next: State
     rfc: str
-    """Where it stands: RFC and section."""
+    """Where it stands: RFC and section; :data:`OURS` where no RFC has such an event."""
     note: str = ""
     """What the section leaves open, or is worth knowing."""
 
@@ -84,6 +98,13 @@ UAS_INVITE_MACHINE = Machine(
         Transition(Uas.PROCEEDING, Event.PROVISIONAL, Uas.PROCEEDING, "RFC 3261 17.2.1"),
         Transition(Uas.PROCEEDING, Event.SUCCESS, Uas.ACCEPTED, "RFC 6026 7.1"),
         Transition(Uas.PROCEEDING, Event.FAILURE, Uas.COMPLETED, "RFC 3261 17.2.1"),
+        Transition(Uas.TRYING, Event.RELEASED, Uas.TERMINATED, OURS, _RELEASED),
+        Transition(Uas.TRYING, Event.ENDED_HERE, Uas.CONFIRMED, OURS, _ENDED_HERE),
+        Transition(Uas.TRYING, Event.TIMEOUT, Uas.TERMINATED, OURS, _NOBODY),
+        Transition(Uas.PROCEEDING, Event.RELEASED, Uas.TERMINATED, OURS, _RELEASED),
+        Transition(Uas.PROCEEDING, Event.ENDED_HERE, Uas.CONFIRMED, OURS, _ENDED_HERE),
+        Transition(Uas.PROCEEDING, Event.TIMEOUT, Uas.TERMINATED, OURS, _NOBODY),
+        Transition(Uas.COMPLETED, Event.SUCCESS, Uas.COMPLETED, "RFC 3261 16.7", "a 2xx passes after all"),
         Transition(Uas.COMPLETED, Event.ACK, Uas.CONFIRMED, "RFC 3261 17.2.1"),
         Transition(Uas.COMPLETED, Event.TIMEOUT, Uas.TERMINATED, "RFC 3261 17.2.1", "timer H"),
         Transition(Uas.CONFIRMED, Event.TIMEOUT, Uas.TERMINATED, "RFC 3261 17.2.1", "timer I"),
@@ -103,6 +124,12 @@ UAS_NON_INVITE_MACHINE = Machine(
         Transition(Uas.PROCEEDING, Event.PROVISIONAL, Uas.PROCEEDING, "RFC 3261 17.2.2"),
         Transition(Uas.PROCEEDING, Event.SUCCESS, Uas.COMPLETED, "RFC 3261 17.2.2"),
         Transition(Uas.PROCEEDING, Event.FAILURE, Uas.COMPLETED, "RFC 3261 17.2.2"),
+        Transition(Uas.TRYING, Event.RELEASED, Uas.TERMINATED, OURS, _RELEASED),
+        Transition(Uas.TRYING, Event.ENDED_HERE, Uas.COMPLETED, OURS, _ENDED_HERE),
+        Transition(Uas.TRYING, Event.TIMEOUT, Uas.TERMINATED, OURS, _NOBODY),
+        Transition(Uas.PROCEEDING, Event.RELEASED, Uas.TERMINATED, OURS, _RELEASED),
+        Transition(Uas.PROCEEDING, Event.ENDED_HERE, Uas.COMPLETED, OURS, _ENDED_HERE),
+        Transition(Uas.PROCEEDING, Event.TIMEOUT, Uas.TERMINATED, OURS, _NOBODY),
         Transition(Uas.COMPLETED, Event.TIMEOUT, Uas.TERMINATED, "RFC 3261 17.2.2", "timer J"),
     ),
 )
@@ -127,7 +154,11 @@ UAC_INVITE_MACHINE = Machine(
             "RFC 3261 16.8",
             "timer C: cancelled, and the 487 that follows is acknowledged",
         ),
+        Transition(Uac.CALLING, Event.GIVEN_UP, Uac.COMPLETED, OURS, _GIVEN_UP),
+        Transition(Uac.PROCEEDING, Event.TRANSPORT_ERROR, Uac.TERMINATED, "RFC 3261 17.1.4"),
+        Transition(Uac.PROCEEDING, Event.GIVEN_UP, Uac.COMPLETED, OURS, _GIVEN_UP),
         Transition(Uac.COMPLETED, Event.FAILURE, Uac.COMPLETED, "RFC 3261 17.1.1.2", "acknowledged again"),
+        Transition(Uac.COMPLETED, Event.TRANSPORT_ERROR, Uac.TERMINATED, "RFC 3261 17.1.1.2", "the ACK could not be sent"),
         Transition(
             Uac.COMPLETED,
             Event.SUCCESS,
@@ -153,6 +184,9 @@ UAC_NON_INVITE_MACHINE = Machine(
         Transition(Uac.PROCEEDING, Event.SUCCESS, Uac.COMPLETED, "RFC 3261 17.1.2.2"),
         Transition(Uac.PROCEEDING, Event.FAILURE, Uac.COMPLETED, "RFC 3261 17.1.2.2"),
         Transition(Uac.PROCEEDING, Event.TIMEOUT, Uac.COMPLETED, "RFC 3261 17.1.2.2", "timer F"),
+        Transition(Uac.CALLING, Event.GIVEN_UP, Uac.COMPLETED, OURS, _GIVEN_UP),
+        Transition(Uac.PROCEEDING, Event.TRANSPORT_ERROR, Uac.TERMINATED, "RFC 3261 17.1.4"),
+        Transition(Uac.PROCEEDING, Event.GIVEN_UP, Uac.COMPLETED, OURS, _GIVEN_UP),
     ),
 )
 
@@ -164,3 +198,9 @@ UAC_NON_INVITE = UAC_NON_INVITE_MACHINE.table()
 
 EVENT_OF_CLASS = (Event.PROVISIONAL, Event.PROVISIONAL, Event.SUCCESS, *[Event.FAILURE] * 7)
 """The event that a reply is, by the first digit of its status."""
+
+
+class Ignored:
+    """What is told of an event that the state of its transaction does not allow."""
+
+    count: Callable[[Event], object] = staticmethod(lambda event: None)

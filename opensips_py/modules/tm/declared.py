@@ -10,6 +10,7 @@ from opensips_py.server.process import this
 from opensips_py.tm import identity, server_transaction
 from opensips_py.tm.server_transaction import hooks
 from opensips_py.tm.settings import settings
+from opensips_py.tm.states import Ignored
 
 module = Module("tm", doc="Transactions (OpenSIPS module tm)")
 
@@ -87,6 +88,9 @@ _relayed = module.statistic("relayed_replies", doc="replies passed upstream")
 _local = module.statistic("local_replies", doc="replies made here")
 _uas = module.statistic("UAS_transactions", doc="transactions made for received requests")
 _uac = module.statistic("UAC_transactions", doc="transactions of requests made here")
+_ignored = module.statistic(
+    "ignored_events", doc="events that the state of their transaction does not allow: repeated or late replies, mostly"
+)
 _classes = {n: module.statistic(f"{n}xx_transactions", doc=f"transactions ended with {n}xx") for n in range(2, 7)}
 
 
@@ -174,3 +178,4 @@ def _configure() -> None:
     if enable_stats.value:
         hooks.created, hooks.created_here = _Counting.created, _Counting.created_here  # type: ignore[method-assign]
         hooks.answered, hooks.received = _Counting.answered, _Counting.received  # type: ignore[method-assign]
+        Ignored.count = staticmethod(lambda event: _ignored.add())
