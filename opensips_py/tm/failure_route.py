@@ -120,14 +120,12 @@ class FailureRoute(TransactionRoute):
     def resume(self, ctx: Context) -> bool:
         server_transaction.resume(ctx)
         tx: Transaction = ctx.tx
-        rec = hold(tx)
-        if rec is None:
-            return False
-        if rec.failing != self.winner:  # answered meanwhile, by interrupted()
-            release(tx)
-            return False
-        self.unmark(ctx, rec)
-        _show_winner(ctx, rec, self.winner)
+        with tx as rec:
+            if rec is None or rec.failing != self.winner:  # answered meanwhile, by interrupted()
+                return False
+            self.unmark(ctx, rec)
+            _show_winner(ctx, rec, self.winner)
+            hold(tx)  # until leave() or end()
         return True
 
     def leave(self, ctx: Context) -> None:
@@ -141,7 +139,7 @@ class FailureRoute(TransactionRoute):
                 _ended(ctx, tx, rec, self, this.clock.now())
                 commit(tx)
         finally:
-            release(tx)
+            self.leave(ctx)
 
 
 def try_next_server(tx: Transaction, refused: list[bytes]) -> None:
@@ -149,10 +147,9 @@ def try_next_server(tx: Transaction, refused: list[bytes]) -> None:
 
     Without one, a request that was never sent has failed; a retransmission will be made again.
     """
-    rec = hold(tx)
-    if rec is None:
-        return
-    try:
+    with tx as rec:
+        if rec is None:
+            return
         now = this.clock.now()
         for n, branch in enumerate(rec.branches):
             if branch.state == Uac.CALLING and branch.sent in refused and (branch.further or branch.interval <= settings.t1):
@@ -161,8 +158,6 @@ def try_next_server(tx: Transaction, refused: list[bytes]) -> None:
                     all_failed(tx, rec, winner, now)
                 commit(tx)
                 unsettled.clear()  # set if a failure route has waited in line
-    finally:
-        release(tx)
 
 
 def answer(tx: Transaction, rec: Record, winner: int, now: float) -> None:
@@ -234,10 +229,9 @@ def interrupted(key: bytes) -> None:
     if any(parking.decode(raw).transaction == key for _, raw in this.store.scan(parking.PREFIX)):
         return
     tx = Transaction(key)
-    rec = hold(tx)
-    if rec is None:
-        return
-    try:
+    with tx as rec:
+        if rec is None:
+            return
         now = this.clock.now()
         for n, branch in enumerate(rec.branches):
             if branch.held:  # its onreply route: the reply will come again, or time out
@@ -253,8 +247,6 @@ def interrupted(key: bytes) -> None:
             else:
                 server_transaction.send_reply(request_context(rec), tx, rec, 500, "Server Internal Error")
         commit(tx)
-    finally:
-        release(tx)
 
 
 def _request_view(ctx: Context) -> Context | None:

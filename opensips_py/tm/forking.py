@@ -53,7 +53,7 @@ from opensips_py.tm.server_transaction import (
     hooks,
 )
 from opensips_py.tm.states import Uac
-from opensips_py.tm.transaction import Transaction, commit, hold, release
+from opensips_py.tm.transaction import Transaction, commit, hold
 
 NO_ERROR_REPLY = 0x02
 NO_DNS_FAILOVER = 0x04
@@ -331,10 +331,9 @@ def _send(tx: Transaction, rec: Record, first: int) -> int:
         return -1
     refused = _unsent(tx, rec, range(first, len(rec.branches)))
     while refused:
-        held = hold(tx)
-        if held is None:
-            return E_SEND
-        try:
+        with tx as held:
+            if held is None:
+                return E_SEND
             for n in refused:
                 machine.send_failed(held, n, this.clock.now(), [])
             again = [n for n in refused if held.branches[n].state == Uac.CALLING]
@@ -345,8 +344,6 @@ def _send(tx: Transaction, rec: Record, first: int) -> int:
                 return E_SEND
             commit(tx)
             refused = _unsent(tx, held, again)
-        finally:
-            release(tx)
     return 0
 
 
@@ -399,16 +396,13 @@ class Relay(TransactionRoute):
 
     def end(self, ctx: Context) -> None:
         tx: Transaction = ctx.tx
-        rec = hold(tx)
-        ctx.continuation = self
         code = RETURN_CODES[E_NO_DESTINATION]
-        if rec is not None:
-            try:
+        with tx as rec:
+            ctx.continuation = self
+            if rec is not None:
                 self.outer.unmark(ctx, rec)
                 _add_branches(ctx, tx, rec, self.work)
                 code = outcome(ctx, tx, self.work, _forwarded(ctx, tx, self.work))
-            finally:
-                release(tx)
         ctx.continuation = self.outer
         if code < 0:
             self.outer.give_up(ctx, 500, "Server Internal Error")
@@ -446,12 +440,9 @@ class BranchRoute(Relay):
 
     def end(self, ctx: Context) -> None:
         tx: Transaction = ctx.tx
-        rec = hold(tx)
-        if rec is not None:
-            try:
+        with tx as rec:
+            if rec is not None:
                 ctx.continuation = self
                 _add(self.work, _branch_of_route(ctx, tx, rec, self.work))
-            finally:
-                release(tx)
         self.run.end()
         super().end(ctx)

@@ -19,7 +19,7 @@ from opensips_py.tm.record import (
     REPLICATED,
 )
 from opensips_py.tm.server_transaction import E_BAD_ADDRESS, E_BAD_URI, E_NO_DESTINATION, E_SEND, hooks
-from opensips_py.tm.transaction import Transaction, commit, hold, release
+from opensips_py.tm.transaction import Transaction, commit
 
 
 def relay(ctx: Context, flags: int = 0, proxy: Hop | None = None) -> int:
@@ -36,14 +36,11 @@ def relay(ctx: Context, flags: int = 0, proxy: Hop | None = None) -> int:
     if made <= 0:
         return 0 if made == 0 else -2
     tx: Transaction = ctx.tx
-    rec = hold(tx)
-    if rec is None:  # answered and gone while the script was suspended
-        return RETURN_CODES[E_NO_DESTINATION]
-    try:
+    with tx as rec:
+        if rec is None:  # answered and gone while the script was suspended
+            return RETURN_CODES[E_NO_DESTINATION]
         work = Forwarding(flags, proxy, [], made_here=made_here)
         return outcome(ctx, tx, work, forward_all(ctx, tx, rec, work))
-    finally:
-        release(tx)
 
 
 def replicate(ctx: Context, uri: str, flags: int = 0) -> int:
@@ -63,23 +60,19 @@ def replicate(ctx: Context, uri: str, flags: int = 0) -> int:
     if made <= 0:
         return 0 if made == 0 else -2
     tx: Transaction = ctx.tx
-    rec = hold(tx)
-    if rec is None:
-        return RETURN_CODES[E_NO_DESTINATION]
-    try:
+    with tx as rec:
+        if rec is None:
+            return RETURN_CODES[E_NO_DESTINATION]
         rec.flags |= REPLICATED
         work = Forwarding(flags, None, [], made_here=False)
         return outcome(ctx, tx, work, forward_all(ctx, tx, rec, work))
-    finally:
-        release(tx)
 
 
 def cancel(ctx: Context, invite: Transaction) -> int:
     """A CANCEL for a known INVITE: 200 at once, and CANCELs downstream (RFC 3261 9.2, 16.10)."""
-    rec = hold(invite)
-    if rec is None:
-        return -1
-    try:
+    with invite as rec:
+        if rec is None:
+            return -1
         reason = machine.ORIGINATOR_CANCEL
         if rec.flags & PASS_REASON:
             reason = (ctx.msg.value("reason") or reason).strip()
@@ -108,8 +101,6 @@ def cancel(ctx: Context, invite: Transaction) -> int:
         commit(invite)
         if winner >= 0:
             unsettled.clear()  # set if a failure route has waited in line
-    finally:
-        release(invite)
     if early:
         this.engine.cancel_waiting(invite.key)
     if ctx.tx is not None:

@@ -63,16 +63,18 @@ def _to_transaction(
             return stray(ctx, msg)
         if n < len(rec.branches) and method == rec.method and (rec.on_reply or rec.branches[n].on_reply):
             if rec.branches[n].held != msg.status:  # else it is a retransmission of what is held back
-                _through_routes(tx, rec, n, msg, source, socket, dropped)
+                if not hooks.keep_avps_for_replies:
+                    _through_routes(tx, rec, n, msg, source, socket, dropped)
+                else:
+                    with tx as held:
+                        if held is not None:
+                            _through_routes(tx, held, n, msg, source, socket, dropped)
             return True
         tx.record = None
-    rec = hold(tx)
-    if rec is None:
-        return stray(ctx, msg)
-    try:
+    with tx as rec:
+        if rec is None:
+            return stray(ctx, msg)
         _received(tx, rec, n, method, msg, dropped)
-    finally:
-        release(tx)
     return True
 
 
@@ -85,24 +87,14 @@ def _is_held(name: tuple[bytes, int], msg: SipMessage) -> bool:
 def _through_routes(
     tx: Transaction, rec: Record, n: int, msg: SipMessage, source: Source, socket: ListenSocket, dropped: bool
 ) -> None:
-    """Run the branch's onreply route, then the transaction's; under the lock, with its AVPs, if onreply_avp_mode=1."""
-    locked = hooks.keep_avps_for_replies
-    if locked:
-        held = hold(tx)
-        if held is None:
-            return
-        rec = held
-    try:
-        ctx = Context(msg, source, socket, RouteKind.ONREPLY)
-        ctx.tx, ctx.tx_key, ctx.branch_index = tx, tx.key, n
-        ctx.flags, ctx.branch_flags = rec.script_flags, rec.branches[n].script_flags
-        if locked:
-            _take_avps(ctx, rec)
-        names = [name for name in (rec.branches[n].on_reply, rec.on_reply) if name]
-        _run_named(ctx, OnreplyRoute(n, names, dropped))
-    finally:
-        if locked:
-            release(tx)
+    """Run the branch's onreply route, then the transaction's: of a held one, with its AVPs, if onreply_avp_mode=1."""
+    ctx = Context(msg, source, socket, RouteKind.ONREPLY)
+    ctx.tx, ctx.tx_key, ctx.branch_index = tx, tx.key, n
+    ctx.flags, ctx.branch_flags = rec.script_flags, rec.branches[n].script_flags
+    if hooks.keep_avps_for_replies:
+        _take_avps(ctx, rec)
+    names = [name for name in (rec.branches[n].on_reply, rec.on_reply) if name]
+    _run_named(ctx, OnreplyRoute(n, names, dropped))
 
 
 def _take_avps(ctx: Context, rec: Record) -> None:
@@ -132,22 +124,21 @@ def _run_named(ctx: Context, follow: OnreplyRoute) -> None:
             if ctx.suspended:
                 return
     tx: Transaction = ctx.tx
-    rec = hold(tx)
-    if rec is None:
-        return
-    try:
-        server_transaction.take_over_routes(ctx, rec)
-        if follow.branch < len(rec.branches):
-            branch = rec.branches[follow.branch]
-            branch.script_flags = ctx.branch_flags
-            if "tm.bavp" in ctx.slots:
-                branch.avps = ctx.slots["tm.bavp"]
-        if hooks.keep_avps_for_replies:
-            _keep_avps(ctx, rec)
-        _received(tx, rec, follow.branch, rec.method, ctx.msg, follow.dropped or ctx.dropped)
-    finally:
-        unsettled.clear()  # set if a route has waited in line
-        release(tx)
+    with tx as rec:
+        if rec is None:
+            return
+        try:
+            server_transaction.take_over_routes(ctx, rec)
+            if follow.branch < len(rec.branches):
+                branch = rec.branches[follow.branch]
+                branch.script_flags = ctx.branch_flags
+                if "tm.bavp" in ctx.slots:
+                    branch.avps = ctx.slots["tm.bavp"]
+            if hooks.keep_avps_for_replies:
+                _keep_avps(ctx, rec)
+            _received(tx, rec, follow.branch, rec.method, ctx.msg, follow.dropped or ctx.dropped)
+        finally:
+            unsettled.clear()  # set if a route has waited in line
 
 
 class OnreplyRoute(TransactionRoute):
@@ -194,18 +185,16 @@ class OnreplyRoute(TransactionRoute):
         ctx.branch_index = self.branch
         if ctx.tx is None:
             return True
-        rec = hold(ctx.tx)
-        if rec is None:
-            return True
-        try:
+        tx: Transaction = ctx.tx
+        with tx as rec:
+            if rec is None:
+                return True
             self.unmark(ctx, rec)
             if self._locked:
                 _take_avps(ctx, rec)
-                hold(ctx.tx)  # until leave() or end()
+                hold(tx)  # until leave() or end()
             else:
-                commit(ctx.tx)
-        finally:
-            release(ctx.tx)
+                commit(tx)
         return True
 
     def leave(self, ctx: Context) -> None:

@@ -15,7 +15,7 @@ from opensips_py.script.context import Context
 from opensips_py.server.process import this
 from opensips_py.tm import server_transaction, stateless
 from opensips_py.tm.record import PARKED, Record
-from opensips_py.tm.transaction import Transaction, commit, hold, let_go, release, take_back
+from opensips_py.tm.transaction import Transaction, commit, let_go, release, take_back
 
 
 class TransactionRoute(Continuation):
@@ -32,16 +32,14 @@ class TransactionRoute(Continuation):
 
     def park(self, ctx: Context, entry: Callable[[], tuple[bytes, bytes]] | None = None) -> bool:
         tx = ctx.tx
-        rec = None if tx is None else hold(tx)
-        if rec is None:
-            if entry is not None:
-                this.store.put(*entry())
-            return True
-        try:
-            self.mark(ctx, rec)
-            return commit(tx, also=None if entry is None else entry())
-        finally:
-            release(tx)
+        if tx is not None:
+            with tx as rec:
+                if rec is not None:
+                    self.mark(ctx, rec)
+                    return commit(tx, also=None if entry is None else entry())
+        if entry is not None:
+            this.store.put(*entry())
+        return True
 
     def pause(self, ctx: Context) -> Paused:
         return NOTHING_HELD if ctx.tx is None else _Waiting(ctx, self)
@@ -135,9 +133,10 @@ class _Waiting(Paused):
         rec = take_back(tx, max(self._depth, 1))
         if rec is None:
             return
-        self._continuation.unmark(self._ctx, rec)
-        if not self._depth:
-            try:
+        try:
+            self._continuation.unmark(self._ctx, rec)
+            if not self._depth:
                 commit(tx)
-            finally:
+        finally:
+            if not self._depth:
                 release(tx)

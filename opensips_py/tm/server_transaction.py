@@ -19,7 +19,7 @@ from opensips_py.tm.address_headers import set_cseq
 from opensips_py.tm.record import CANCELLED, LOCAL, LOCAL_SUCCESS, NEVER, OPEN_ONLY, PARKED, RELIABLE, Record, peek
 from opensips_py.tm.settings import settings
 from opensips_py.tm.states import Uas
-from opensips_py.tm.transaction import ANSWERED, RENUMBERED, Transaction, answer_retransmission, commit, hold, look, release
+from opensips_py.tm.transaction import ANSWERED, RENUMBERED, Transaction, answer_retransmission, commit, look
 
 E_LOOP, E_BREADTH = 482, 440
 E_UNSPEC, E_BAD_URI, E_SEND, E_BAD_ADDRESS, E_BAD_REQ, E_NO_DESTINATION, E_TOO_MANY_BRANCHES = 1, 475, 477, 476, 400, 3, 4
@@ -235,10 +235,9 @@ def _acknowledge(msg: SipMessage) -> int:
             return -2
         key = entry[1:]
     tx = Transaction(key)
-    rec = hold(tx)
-    if rec is None:
-        return -1
-    try:
+    with tx as rec:
+        if rec is None:
+            return -1
         if rec.code // 100 == 2 and not rec.flags & LOCAL_SUCCESS:
             return -2
         before = rec.retransmit_at
@@ -247,8 +246,6 @@ def _acknowledge(msg: SipMessage) -> int:
         if told or rec.retransmit_at != before:
             commit(tx)
         return 1
-    finally:
-        release(tx)
 
 
 def _ends_soon(key: bytes, index: bytes) -> None:
@@ -296,18 +293,15 @@ def reply(ctx: Context, code: int, reason: str, headers: str = "", body: str = "
         if made <= 0:
             return 0 if made == 0 else -1
         tx = ctx.tx
-    rec = hold(tx)
-    if rec is None:
-        return -1
-    try:
+    with tx as rec:
+        if rec is None:
+            return -1
         if rec.code >= 200 or rec.flags & LOCAL:
             return -1
         rec.flags &= ~PARKED
         take_over_routes(ctx, rec)
         send_reply(ctx, tx, rec, code, reason, headers, body)
         return 1 if commit(tx) else 0
-    finally:
-        release(tx)
 
 
 def send_reply(
@@ -368,10 +362,9 @@ def _settle(ctx: Context, tx: Transaction) -> None:
         if rec.context and rec.code < 200:
             _keep_context(ctx, tx, rec.context)
         return
-    rec = hold(tx)
-    if rec is None:
-        return
-    try:
+    with tx as rec:
+        if rec is None:
+            return
         if rec.code >= 200 or rec.branches:
             return
         take_over_routes(ctx, rec)
@@ -382,8 +375,6 @@ def _settle(ctx: Context, tx: Transaction) -> None:
         else:
             machine.released(rec, now)
         commit(tx)
-    finally:
-        release(tx)
 
 
 def _keep_context(ctx: Context, tx: Transaction, before: bytes) -> None:
@@ -391,15 +382,12 @@ def _keep_context(ctx: Context, tx: Transaction, before: bytes) -> None:
     after = ctx.freeze()
     if after == before:
         return
-    rec = hold(tx)
-    if rec is None:
-        return
-    try:
+    with tx as rec:
+        if rec is None:
+            return
         if rec.context == before:  # no failure route has run meanwhile
             rec.context = after
             commit(tx)
-    finally:
-        release(tx)
 
 
 def keep_rport(ctx: Context) -> None:

@@ -17,7 +17,7 @@ from opensips_py.server.process import this
 from opensips_py.tm import callbacks, failure_route, identity, machine, rows, server_transaction
 from opensips_py.tm.record import NEVER, Record, peek
 from opensips_py.tm.states import Uas
-from opensips_py.tm.transaction import Transaction, commit, release, remove, try_hold
+from opensips_py.tm.transaction import Transaction, commit, remove, try_lock
 
 AT_ONCE = 1000
 """Rows taken from the store at a time."""
@@ -163,15 +163,14 @@ def _fire_one(name: bytes, now: float) -> None:
 def fire(name: bytes, now: float) -> None:
     """Let the transaction of timer row ``name`` do what is due."""
     tx = Transaction(rows.of_row(name)[1])
-    if not try_hold(tx):
+    if not try_lock(tx):
         # its holder may be stopped: the others' timers must not wait for it
         _move(name, now + HELD_SECONDS)
         return
-    rec = tx.record
-    if rec is None:
-        _drop(name)
-        return
-    try:
+    with tx as rec:
+        if rec is None:
+            _drop(name)
+            return
         # when somebody else was faster nothing is due any more, and only the row moves
         outcome = machine.timer_fired(rec, now, tx.out)
         if outcome >= 0:
@@ -181,8 +180,6 @@ def fire(name: bytes, now: float) -> None:
         else:
             commit(tx, fired=name)
         unsettled.clear()  # set if a failure route has waited in line
-    finally:
-        release(tx)
 
 
 def _fire_entry(name: bytes, now: float) -> None:
@@ -225,21 +222,17 @@ def _end(name: bytes, now: float) -> None:
     key = rows.of_row(name)[1]
     tx = Transaction(key)
     try:
-        if not try_hold(tx):
+        if not try_lock(tx):
             _move(name, now + HELD_SECONDS)
             return
-        rec = tx.record
-        if rec is None:
-            _drop(name)
-            return
-        try:
-            if rec.code < 200:
+        with tx as rec:
+            if rec is None:
+                _drop(name)
+            elif rec.code < 200:
                 failure_route.give_up(tx, rec, now)
                 commit(tx, fired=name)
             else:
                 _delete(tx, rec, name)
-        finally:
-            release(tx)
     except StoreError:
         raise
     except Exception as error:  # not even that is possible with what is stored

@@ -3,10 +3,14 @@
 ``Context.tx`` is a :class:`Transaction`. Its record is the truth in three cases: it is *new* (nobody else can see it
 yet), or it is *held* (this process has its lock), or it was only looked at. Every change follows one pattern::
 
-    rec = hold(tx)          # lock and load; at once for a new one
-    ... change rec, append to tx.out ...
-    commit(tx)              # one batch: record, timer row, index; then send tx.out
-    release(tx)             # unlock
+    with tx as rec:                 # lock and load; at once for a new one
+        if rec is None:             # it is gone
+            return
+        ... change rec, append to tx.out ...
+        commit(tx)                  # one batch: record, timer row, index; then send tx.out
+
+The lock is let go at the end of the outermost block, also by an exception. A transaction that stays held between two calls (a
+failure route that goes on until it waits again) is held with :func:`hold` and :func:`release`.
 
 so a killed process leaves either the old or the new state, and a message is never sent from a state that is not stored.
 """
@@ -40,6 +44,7 @@ class Transaction:
         "done",
         "indexed",
         "key",
+        "locked",
         "new",
         "out",
         "record",
@@ -54,6 +59,8 @@ class Transaction:
         self.new = new
         self.depth = 0
         """How many times it is held; > 0: this process has the lock."""
+        self.locked = False
+        """:func:`try_lock` has locked it, and nobody has held it since."""
         self.deadline = NEVER
         """Deadline of the stored record."""
         self.done = False
@@ -71,6 +78,38 @@ class Transaction:
         """onreply_route that the running branch route asks for."""
         self.view: Any = None
         """Its request as a context, once ``$(<request>…)`` has asked for it."""
+
+    def __enter__(self) -> Record | None:
+        if self.new:
+            return self.record
+        if self.depth:
+            self.depth += 1
+            return self.record
+        store = this.store
+        if self.locked:
+            self.locked = False
+        elif not store.try_lock(self.key):
+            store.lock(self.key).__enter__()
+        self.record = rec = None
+        try:
+            data = store.get(self.key)
+            if data is not None:
+                self.record = rec = decode(data)
+        finally:
+            if rec is None:
+                store.unlock(self.key)
+        if rec is not None:
+            self.depth = 1
+            self.deadline, self.done, self.indexed = rec.deadline, rec.done, bool(rec.index)
+        return rec
+
+    def __exit__(self, *exc: object) -> None:
+        if self.depth:
+            self.depth -= 1
+            if not self.depth:
+                this.store.unlock(self.key)
+                if self.stored:
+                    _tell(self)
 
     @property
     def request(self) -> SipMessage | None:
@@ -99,52 +138,18 @@ def look(tx: Transaction) -> Record | None:
 
 def hold(tx: Transaction) -> Record | None:
     """Lock and load it for changing; None (and not held) when it is gone."""
-    if tx.new:
-        return tx.record
-    if tx.depth:
-        tx.depth += 1
-        return tx.record
-    store = this.store
-    if not store.try_lock(tx.key):
-        store.lock(tx.key).__enter__()
-    return _load(tx)
-
-
-def try_hold(tx: Transaction) -> bool:
-    """:func:`hold` one that is not held here yet, unless another process holds it: False. Its record is None when it is gone."""
-    if not this.store.try_lock(tx.key):
-        return False
-    _load(tx)
-    return True
-
-
-def _load(tx: Transaction) -> Record | None:
-    """Load a transaction of which this process has the lock; None, and the lock released, when it is gone."""
-    store = this.store
-    tx.record = None
-    try:
-        data = store.get(tx.key)
-        if data is not None:
-            tx.record = decode(data)
-    finally:
-        if tx.record is None:
-            store.unlock(tx.key)
-    rec = tx.record
-    if rec is None:
-        return None
-    tx.depth = 1
-    tx.deadline, tx.done, tx.indexed = rec.deadline, rec.done, bool(rec.index)
-    return rec
+    return tx.__enter__()
 
 
 def release(tx: Transaction) -> None:
     """Undo one :func:`hold`."""
-    if tx.depth:
-        tx.depth -= 1
-        if not tx.depth:
-            this.store.unlock(tx.key)
-            if tx.stored:
-                _tell(tx)
+    tx.__exit__()
+
+
+def try_lock(tx: Transaction) -> bool:
+    """Lock one that is not held here, for the ``with tx`` that must follow; False while another process holds it."""
+    tx.locked = this.store.try_lock(tx.key)
+    return tx.locked
 
 
 tellers: dict[bytes, Callable[[bytes, bytes], None]] = {}
@@ -326,15 +331,10 @@ def answer_retransmission(key: bytes, size: int) -> bool:
 def _note_repetition(key: bytes, now: float) -> bool:
     """Whether the reply of a transaction may be repeated now: nobody else has just done so."""
     tx = Transaction(key)
-    if not try_hold(tx):  # somebody works on it, and will be asked again
+    if not try_lock(tx):  # somebody works on it, and will be asked again
         return False
-    rec = tx.record
-    if rec is None:
-        return False
-    try:
-        if now < rec.repeated_at + settings.t1 / 2:
+    with tx as rec:
+        if rec is None or now < rec.repeated_at + settings.t1 / 2:
             return False
         rec.repeated_at = now
         return commit(tx)
-    finally:
-        release(tx)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Generic, TypeVar
 
 import msgspec
@@ -11,7 +11,7 @@ import msgspec
 from opensips_py.script.context import Context
 from opensips_py.script.declarations import Module
 from opensips_py.tm.callbacks import KEPT, Moment, Subscriber, When, declared, with_data
-from opensips_py.tm.transaction import Transaction, commit, hold, look, release
+from opensips_py.tm.transaction import Transaction, commit, look
 
 T = TypeVar("T")
 Callback = Callable[[Moment, T], object]
@@ -80,8 +80,7 @@ class TransactionData(Subscriber, Generic[T]):
         """
         tx: Transaction | None = ctx.tx
         ours = tx is None or tx.new or tx.depth > 0
-        rec = None if tx is None else hold(tx)
-        try:
+        with nullcontext() if tx is None else tx as rec:
             value = self.get(ctx)
             value = self.kind() if value is None else value
             yield value
@@ -89,9 +88,6 @@ class TransactionData(Subscriber, Generic[T]):
                 self.set(ctx, value)
             if tx is not None and rec is not None and not ours:
                 commit(tx)
-        finally:
-            if tx is not None and rec is not None:
-                release(tx)
 
     def _put(self, ctx: Context, data: bytes | None) -> bool:
         tx: Transaction | None = ctx.tx
@@ -99,13 +95,10 @@ class TransactionData(Subscriber, Generic[T]):
             ctx.slots[KEPT] = with_data(ctx.slots.get(KEPT), self.name, data) or {}
             return True
         ours = tx.new or tx.depth > 0
-        rec = hold(tx)
-        if rec is None:
-            return False
-        try:
+        with tx as rec:
+            if rec is None:
+                return False
             rec.kept = with_data(rec.kept, self.name, data)
             if not ours:  # else whoever holds it commits
                 commit(tx)
             return True
-        finally:
-            release(tx)

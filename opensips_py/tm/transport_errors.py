@@ -15,7 +15,7 @@ from opensips_py.server.process import this
 from opensips_py.sip.message import reread
 from opensips_py.tm import failure_route, identity, machine
 from opensips_py.tm.states import Uac
-from opensips_py.tm.transaction import Transaction, commit, hold, release
+from opensips_py.tm.transaction import Transaction, commit
 
 
 def not_sent(data: bytes) -> None:
@@ -42,10 +42,9 @@ def _shown(data: bytes) -> str:
 
 def _end_branch(key: bytes, n: int, method: str, via: str) -> None:
     tx = Transaction(key)
-    rec = hold(tx)
-    if rec is None:
-        return
-    try:
+    with tx as rec:
+        if rec is None:
+            return
         if rec.method != method or n >= len(rec.branches) or rec.branches[n].state != Uac.CALLING:
             return
         if rec.branches[n].via != via:  # it has gone on to another server of its name
@@ -56,5 +55,3 @@ def _end_branch(key: bytes, n: int, method: str, via: str) -> None:
             failure_route.all_failed(tx, rec, outcome, now)
         commit(tx)
         unsettled.clear()  # set if a failure route has waited in line
-    finally:
-        release(tx)

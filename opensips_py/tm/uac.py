@@ -27,7 +27,7 @@ from opensips_py.tm.request_script import RequestScript
 from opensips_py.tm.server_transaction import MAIN, hooks
 from opensips_py.tm.settings import settings
 from opensips_py.tm.states import Uas
-from opensips_py.tm.transaction import Transaction, commit, hold, release
+from opensips_py.tm.transaction import Transaction, commit
 from opensips_py.tm.uac_reply import Outcome
 
 
@@ -135,14 +135,11 @@ def _go(ctx: Context, tx: Transaction) -> None:
         if relay.forward(ctx) != 1:
             raise NotSent(int(ctx.slots.get("tm.error", server_transaction.E_UNSPEC)), "the ACK could not be sent")
         return
-    rec = hold(tx)
-    if rec is None:
-        raise NotSent(server_transaction.E_UNSPEC, "its transaction is gone")
-    try:
+    with tx as rec:
+        if rec is None:
+            raise NotSent(server_transaction.E_UNSPEC, "its transaction is gone")
         error = forking.start(ctx, tx, rec)
         unsettled.clear()
-    finally:
-        release(tx)
     if error:
         raise NotSent(error, f"{ctx.dst_uri or ctx.ruri} cannot be reached")
     hooks.created_here(tx.key)
@@ -171,17 +168,16 @@ class LocalRoute(RequestScript):
 
     def give_up(self, ctx: Context, code: int, reason: str) -> None:
         tx: Transaction = ctx.tx
-        rec = hold(tx)
-        if rec is None:
-            return
-        try:
-            if rec.code < 200:
-                rec.flags &= ~PARKED
-                uac_reply.local_reply(tx, rec, code, b"", this.clock.now())
-                commit(tx)
-        finally:
-            unsettled.clear()
-            release(tx)
+        with tx as rec:
+            if rec is None:
+                return
+            try:
+                if rec.code < 200:
+                    rec.flags &= ~PARKED
+                    uac_reply.local_reply(tx, rec, code, b"", this.clock.now())
+                    commit(tx)
+            finally:
+                unsettled.clear()
 
 
 def _forget(tx: Transaction) -> None:

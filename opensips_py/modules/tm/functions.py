@@ -15,7 +15,7 @@ from opensips_py.server.log import ERROR, log
 from opensips_py.server.process import this
 from opensips_py.tm import machine, relay, server_transaction
 from opensips_py.tm.record import LOCAL_REPLY, RECEIVED, REPLIED_HERE, Record
-from opensips_py.tm.transaction import Transaction, answer_retransmission, commit, hold, look, release
+from opensips_py.tm.transaction import Transaction, answer_retransmission, commit, look
 from opensips_py.user_modules.python_function import script_place
 
 # --- requests --------------------------------------------------------------------------------------------------------
@@ -153,15 +153,12 @@ def change_record(ctx: Context, change: server_transaction.Change) -> int:
     tx: Transaction | None = ctx.tx
     if tx is None:
         return -1
-    rec = hold(tx)
-    if rec is None:
-        return -1
-    try:
+    with tx as rec:
+        if rec is None:
+            return -1
         change(rec)
         if not tx.new:
             commit(tx)
-    finally:
-        release(tx)
     return 1
 
 
@@ -281,11 +278,10 @@ def t_cancel_branch(ctx: Context, which: Annotated[str, "str", _branches_fault] 
     The branch that this reply ends, if it is a final one, is not cancelled.
     """
     tx: Transaction | None = ctx.tx
-    rec = None if tx is None or _branches_fault(which or "", None) is not None else hold(tx)
-    if tx is None or rec is None:
+    if tx is None or _branches_fault(which or "", None) is not None:
         return -1
-    try:
-        if rec.method != "INVITE":
+    with tx as rec:
+        if rec is None or rec.method != "INVITE":
             return -1
         now = this.clock.now()
         n = ctx.branch_index
@@ -296,6 +292,4 @@ def t_cancel_branch(ctx: Context, which: Annotated[str, "str", _branches_fault] 
         elif 0 <= n < len(rec.branches) and not ended:
             machine.cancel_branch(rec, rec.branches[n], None, now, tx.out)
         commit(tx)
-    finally:
-        release(tx)
     return 1

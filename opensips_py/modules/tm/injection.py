@@ -18,7 +18,7 @@ from opensips_py.sip.nameaddr import parse_nameaddrs
 from opensips_py.tm import forking, machine, server_transaction
 from opensips_py.tm.failure_route import request_context
 from opensips_py.tm.record import MAX_BRANCHES, Record
-from opensips_py.tm.transaction import Transaction, commit, hold, release
+from opensips_py.tm.transaction import Transaction, commit
 
 
 @module.function(routes=R)
@@ -38,10 +38,9 @@ def t_wait_for_new_branches(ctx: Context) -> int:
 
 def add_waiting_branch(ctx: Context, tx: Transaction, seconds: Callable[[Record], float]) -> int:
     """Add a branch that waits. 1 done, 0 the request was a retransmission after all, -1 there are too many branches."""
-    rec: Record | None = hold(tx)
-    if rec is None:
-        return -1
-    try:
+    with tx as rec:
+        if rec is None:
+            return -1
         if len(rec.branches) >= MAX_BRANCHES or rec.code >= 200:
             return -1
         rec.branches.append(machine.waiting(this.clock.now(), seconds(rec), rec.socket))
@@ -49,19 +48,14 @@ def add_waiting_branch(ctx: Context, tx: Transaction, seconds: Callable[[Record]
         server_transaction.keep_rport(ctx)
         rec.context = ctx.freeze()
         return 1 if commit(tx) else 0
-    finally:
-        release(tx)
 
 
 def end_waiting(tx: Transaction) -> None:
     """Nothing will come: branches that wait hold nothing back any more."""
-    rec = hold(tx)
-    if rec is not None:
-        try:
+    with tx as rec:
+        if rec is not None:
             machine.end_waiting(rec)
             commit(tx)
-        finally:
-            release(tx)
 
 
 def _source_fault(text: str, registry: Any) -> str | None:
@@ -103,10 +97,9 @@ def t_inject_branches(
         if key is None:
             return -1
         tx = Transaction(key)
-    rec = hold(tx)
-    if rec is None:
-        return -1
-    try:
+    with tx as rec:
+        if rec is None:
+            return -1
         request = Context.thaw(ctx.freeze(), this.sockets) if tx.new else request_context(rec)
         request.tx, request.tx_key = tx, tx.key
         request.route_kind = RouteKind.REQUEST
@@ -116,8 +109,6 @@ def t_inject_branches(
             return -1
         _aim(request, targets)
         return forking.inject(request, tx, rec, flags is not None)
-    finally:
-        release(tx)
 
 
 def _destinations(ctx: Context) -> list[Branch]:

@@ -20,7 +20,7 @@ from opensips_py.tm import identity, machine, server_transaction, uac
 from opensips_py.tm.errors import error_reply
 from opensips_py.tm.failure_route import request_context
 from opensips_py.tm.record import LOCAL, NO_NEW_BRANCHES, decode
-from opensips_py.tm.transaction import Transaction, commit, everyone, hold, release
+from opensips_py.tm.transaction import Transaction, commit, everyone
 from opensips_py.tm.uac import LocalRequest, NotSent
 from opensips_py.tm.uac_reply import Outcome
 
@@ -184,16 +184,13 @@ def t_uac_cancel(callid: str, cseq: str) -> str:
 
 def _cancel(key: bytes) -> None:
     tx = Transaction(key)
-    rec = hold(tx)
-    if rec is None:
-        raise MIError(481, "No such transaction")
-    try:
+    with tx as rec:
+        if rec is None:
+            raise MIError(481, "No such transaction")
         if rec.flags & LOCAL:
             rec.flags |= NO_NEW_BRANCHES  # nobody else would stop a failure route that tries again
         machine.cancel_branches(rec, -1, None, this.clock.now(), tx.out)
         commit(tx)
-    finally:
-        release(tx)
 
 
 @module.mi("t_hash")
@@ -223,16 +220,13 @@ def t_reply(code: int, reason: str, trans_id: str, to_tag: str, new_headers: str
         raise MIError(400, str(error)) from None
     server_transaction.prepare()
     tx = Transaction(key)
-    rec = hold(tx)
-    if rec is None:
-        raise MIError(404, "Transaction not found")
-    try:
+    with tx as rec:
+        if rec is None:
+            raise MIError(404, "Transaction not found")
         if rec.code >= 200 or rec.flags & LOCAL:
             raise MIError(500, "Reply failed")
         headers = new_headers if not new_headers or new_headers.endswith("\n") else new_headers + "\r\n"
         ctx = request_context(rec)
         server_transaction.send_reply(ctx, tx, rec, code, reason, headers, body, to_tag=to_tag or None)
         commit(tx)
-    finally:
-        release(tx)
     return "OK"
