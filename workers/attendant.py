@@ -347,7 +347,7 @@ class Attendant:
             token = parking.token_of_fd_key(key)
             if token is not None:
                 # somebody died between handing descriptors over and storing what they are for, or between the two at the end
-                if parking.maker_of(token) not in alive and self.store.get(parking.PREFIX + token) is None:
+                if parking.maker_of(token)[1:] not in alive and self.store.get(parking.PREFIX + token) is None:
                     self.fd_store.drop(key)
             elif of_dead in key and not key.startswith(FD_KEY):
                 self.fd_store.drop(key)

@@ -19,6 +19,8 @@ from opensips_py.script.diagnostics import ScriptErrors, render
 from opensips_py.script.program import Program, load
 from opensips_py.server import log as logging
 from opensips_py.server.log import CRITICAL, NOTICE, WARNING, log
+from opensips_py.server.secret import SecretError, given_secret
+from opensips_py.tm import identity
 from workers import observation
 from workers.daemon import (
     FAILED,
@@ -52,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"opensips-py: {notice}\n")
     try:
         return _start(options)
-    except (DaemonError, PrivilegeError) as error:
+    except (DaemonError, PrivilegeError, SecretError) as error:
         log(CRITICAL, "core", "main", str(error))
     log(NOTICE, "core", "main", "Exiting....")
     return FAILED
@@ -74,6 +76,7 @@ def _start(options: Options) -> int:
     if program is None:
         log(NOTICE, "core", "main", "Exiting....")
         return FAILED
+    identity.derive_secrets(given_secret(program.settings))
     if options.check:
         sys.stdout.write(_listening(program))
         sys.stdout.flush()

@@ -12,7 +12,6 @@ from opensips_py.script.declarations import ConfigError
 from opensips_py.script.program import Program
 from opensips_py.server.log import CRITICAL, WARNING, log
 from opensips_py.server.process import this
-from opensips_py.tm import identity
 from workers.attendant import Attendant
 from workers.options import Options
 from workers.privileges import PrivilegeError, drop_privileges
@@ -25,7 +24,7 @@ def run(program: Program, options: Options, ready: Callable[[int], None]) -> int
     ``ready(status)`` is called once: 0 when all processes work, 255 when the server could not start.
     """
     this.clock.start()
-    identity.draw_secrets()
+    this.node = program.settings.node_id
     core_statistics.begin()
     try:
         handles = open_sockets(program.sockets, program.settings)

@@ -57,7 +57,7 @@ class Engine:
         self._running: dict[bytes, Running] = {}
         self._by_transaction: dict[bytes, bytes] = {}
         """The operation that the script of a transaction waits for."""
-        self._tokens = parking.Tokens(this.slot, this.incarnation)
+        self._tokens = parking.Tokens(this.node, this.slot, this.incarnation)
         self.tenure = Tenure(status)
         self._journaled = 0
         """Bytes of all journals of this process' operations."""
@@ -250,6 +250,7 @@ class Engine:
             limit=limit,
             transaction=b"" if ctx is None else ctx.tx_key or b"",
             bound=op.bound,
+            node=this.node,
         )
         running = Running(self._tokens.next(), op, record, ctx, epoch)
         running.continuation = continuation

@@ -58,6 +58,8 @@ class ParkedHead(msgspec.Struct, array_like=True):
     """What has been read since is not in the store: another process could not go on, and ends it with LOST."""
     outers: list[tuple[bytes, bytes]] = []
     """Scripts that wait in line for this one to go on: the context of each, and what follows it."""
+    node: int = 0
+    """Core parameter node_id of the owner's server."""
 
 
 class Parked(ParkedHead, array_like=True):
@@ -99,31 +101,32 @@ def every(store: Store) -> Iterator[tuple[bytes, ParkedHead]]:
         start = rows[-1][0] + b"\0"
 
 
-_TOKEN = struct.Struct(">HIQ")
+_TOKEN = struct.Struct(">HHIQ")
 TOKEN_SIZE = _TOKEN.size
 """Bytes of a token."""
 
 
 class Tokens:
-    """Makes tokens that are unique for the life of the server: slot, incarnation, running number."""
+    """Makes tokens that no other process makes, on no machine: node, slot, incarnation, running number."""
 
-    def __init__(self, slot: int, incarnation: int) -> None:
+    def __init__(self, node: int, slot: int, incarnation: int) -> None:
+        self._node = node
         self._slot, self._incarnation = slot, incarnation
         self._numbers = itertools.count(1)
 
     def next(self) -> bytes:
-        """A new token (14 bytes), without key prefix."""
-        return _TOKEN.pack(self._slot, self._incarnation, next(self._numbers))
+        """A new token (16 bytes), without key prefix."""
+        return _TOKEN.pack(self._node, self._slot, self._incarnation, next(self._numbers))
 
 
-_OWNER = struct.Struct(">HIQ")
+_OWNER = struct.Struct(">HHIQ")
 OWNER_SIZE = _OWNER.size
 """Bytes of a packed owner."""
 
 
 def pack_owner(record: ParkedHead) -> bytes:
-    """Who drives an operation: slot, incarnation and take-over epoch. One that gets it back has another epoch."""
-    return _OWNER.pack(record.owner, record.incarnation, record.epoch)
+    """Who drives an operation: node, slot, incarnation and take-over epoch. One that gets it back has another epoch."""
+    return _OWNER.pack(record.node, record.owner, record.incarnation, record.epoch)
 
 
 _FD_KEY = "p:"
@@ -134,10 +137,10 @@ def fd_key(token: bytes) -> str:
     return _FD_KEY + token.hex()
 
 
-def maker_of(token: bytes) -> tuple[int, int]:
-    """(slot, incarnation) of the process that made a token."""
-    slot, incarnation, _ = _TOKEN.unpack(token)
-    return slot, incarnation
+def maker_of(token: bytes) -> tuple[int, int, int]:
+    """(node, slot, incarnation) of the process that made a token."""
+    node, slot, incarnation, _ = _TOKEN.unpack(token)
+    return node, slot, incarnation
 
 
 def token_of_fd_key(name: str) -> bytes | None:

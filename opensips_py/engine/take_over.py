@@ -120,6 +120,7 @@ class Tenure:
         key = parking.PREFIX + token
         # should the attendant be about to take it from this process too, it sees this entry or this process sees its epoch
         with self.lock():
+            record.node = this.node
             record.owner, record.incarnation, record.epoch = this.slot, this.incarnation, self._status.epoch
             with this.store.batch() as batch:
                 mine = may_take(batch.get(key), owner)

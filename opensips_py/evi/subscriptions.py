@@ -210,14 +210,14 @@ def withdraw(at: bytes) -> list[tuple[str, str | int]] | None:
 
 def new_token() -> bytes:
     """A token for a subscription made by this process."""
-    maker = (this.slot, this.incarnation)
+    maker = (this.node, this.slot, this.incarnation)
     if maker not in _tokens:
         _tokens.clear()  # the process has forked since
         _tokens[maker] = Tokens(*maker)
     return _tokens[maker].next()
 
 
-_tokens: dict[tuple[int, int], Tokens] = {}
+_tokens: dict[tuple[int, int, int], Tokens] = {}
 
 
 # --- subscriptions by name -------------------------------------------------------------------------------------------------

@@ -49,6 +49,9 @@ TYPES_OF_SERVICE = {
 }
 """RFC 1349 3."""
 
+SHORTEST_SECRET = 16
+"""Characters that a server_secret has at least."""
+
 _PYTHON_MEMORY = "Python manages memory by itself"
 
 
@@ -201,6 +204,14 @@ PARAMETERS: dict[str, CoreParameter] = {
         _p("mcast_ttl", "int", -1, "time to live of multicast", "multicast is not used"),
         _p("mhomed", "bool", 0, "send from the socket on the interface that the kernel would take; it is asked each time"),
         _p("mpath", "str", None, "directory of modules; a module file there wins over one of the same name here"),
+        _p(
+            "node_id",
+            "int",
+            0,
+            "number of this server among those that share what they do: no two have the same (ours)",
+            low=0,
+            high=65535,
+        ),
         _p("open_files_limit", "int", None, "limit of open files per process", low=1),
         _p("poll_method", "word", None, "how events are waited for", "epoll is always used"),
         _p("pv_print_buf_size", "int", 20000, "longest expanded string", "strings have no limit"),
@@ -211,6 +222,14 @@ PARAMETERS: dict[str, CoreParameter] = {
         ),
         _p("restart_persistency_size", "int", None, "size of that file", "nothing is kept over a restart"),
         _p("server_header", "str", None, "the whole Server header of replies"),
+        _p(
+            "server_secret",
+            "str",
+            None,
+            "what branches, tags, nonces and sealed URIs are made with, 16 characters or more; servers with the same one make "
+            "and know the same, also after a restart; without it each start draws a new one (ours)",
+        ),
+        _p("server_secret_file", "str", None, "file with the server_secret, which only the server's user should read (ours)"),
         _p("server_signature", "bool", 1, "put a Server header into replies"),
         _p("user_agent_header", "str", None, "the whole User-Agent header of own requests"),
         _p("shm_hash_split_percentage", "int", 1, "tuning of an allocator", _PYTHON_MEMORY),
@@ -393,6 +412,9 @@ def _value(parameter: CoreParameter, node: ast.Setting, findings: Findings) -> A
         if isinstance(value, ast.String):
             if parameter.name == "dns_servers":
                 _check_servers(value, findings)
+            if parameter.name == "server_secret" and len(value.value) < SHORTEST_SECRET:
+                findings.error(value, "server_secret is too short", f"{SHORTEST_SECRET} characters or more, drawn at random")
+                return None
             return value.value
         if parameter.name == "advertised_address" and isinstance(value, ast.Network | ast.Word):
             return value.text

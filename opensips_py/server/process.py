@@ -199,6 +199,8 @@ class Process:
 
     clock: Clock = clock
     """What time it is: whatever asks for time asks it."""
+    node: int = 0
+    """Core parameter node_id: which server, among those that share what they do."""
     slot: int = 0
     """Number of the process, its ID in MI ``ps``; a replacement of a dead worker gets the same slot."""
     incarnation: int = 0

@@ -25,14 +25,17 @@ _secret: bytes
 _sl_tag_prefix: str
 
 
-def draw_secrets() -> None:
-    """New secrets behind keys, branches and tags: before the fork, one set for all processes of a server."""
+def derive_secrets(given: bytes | None) -> None:
+    """The secrets behind keys, branches and tags: before the fork, one set for all processes of a server.
+
+    They come from the server's secret, so that servers with the same one make and know the same; without one they are random.
+    """
     global _secret, _sl_tag_prefix
-    _secret = os.urandom(16)
-    _sl_tag_prefix = os.urandom(5).hex()
+    _secret = os.urandom(16) if given is None else blake2b(given, digest_size=16, person=b"server secret").digest()
+    _sl_tag_prefix = blake2b(key=_secret, digest_size=5, person=b"stateless tag").hexdigest()
 
 
-draw_secrets()
+derive_secrets(None)
 
 
 def server_key(branch: str, sent_by: str, method: str) -> bytes:
@@ -48,7 +51,7 @@ def rfc2543_key(call_id: str, cseq: int, method: str, from_tag: str, ruri: str, 
 
 def success_ack_key(call_id: str, cseq: str) -> bytes:
     """Store key under which the ACK for a 2xx finds the INVITE transaction (it has a branch of its own, RFC 3261 13.2.2.4)."""
-    return INDEX_PREFIX + blake2b(f"{cseq} {call_id}".encode("latin-1"), digest_size=8, key=_secret).digest()
+    return INDEX_PREFIX + blake2b(f"{cseq} {call_id}".encode("latin-1"), digest_size=8, key=_secret, person=b"2xx").digest()
 
 
 def new_key() -> bytes:
@@ -120,7 +123,7 @@ def stateless_branch_id(branch: str, sent_by: str, method: str) -> str:
 
 
 def derived_key(person: bytes) -> bytes:
-    """A key of this run of the server for another purpose."""
+    """The server's key for another purpose."""
     return blake2b(key=_secret, digest_size=32, person=person).digest()
 
 

@@ -72,7 +72,7 @@ class World:
     def parks(self, slot: int, **told: Any) -> bytes:
         """The worker in ``slot`` parks an operation; its token."""
         worker = self.worker(slot)
-        token = self.tokens.setdefault(slot, parking.Tokens(*worker.name)).next()
+        token = self.tokens.setdefault(slot, parking.Tokens(0, *worker.name)).next()
         values: dict[str, Any] = {
             "function": "f", "route": None, "mode": "launch", "started": 0.0, "deadline": None, "fd_key": None, "has_fds": False,
             "owner": slot, "incarnation": worker.name[1], "epoch": worker.status.epoch,
