@@ -12,7 +12,7 @@ from opensips_py.modules.registrar import declared as registrar
 from opensips_py.modules.registrar.lookup import is_contact_registered, is_ip_registered, is_registered, lookup, remove
 from opensips_py.modules.registrar.save import save
 from opensips_py.modules.usrloc import declared as usrloc
-from opensips_py.modules.usrloc import location, management, ordering
+from opensips_py.modules.usrloc import location, management, ordering, tables
 from opensips_py.modules.usrloc.contact import Contact, q_of
 from opensips_py.script.context import Branch, Context, ListenSocket, Source, Value
 from opensips_py.script.declarations import ConfigError, MIError
@@ -40,6 +40,7 @@ def sent(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Sent]:
     monkeypatch.setattr(this, "store", store, raising=False)
     monkeypatch.setattr(this, "sockets", [FIRST, SECOND], raising=False)
     monkeypatch.setattr(this, "send", send)
+    tables.add(T)
     yield messages
     store.close()
 
@@ -130,11 +131,11 @@ def test_an_expired_contact_is_not_found_and_then_removed(register: Register, cl
     assert found() == ["sip:alice@10.0.0.1", "sip:alice@10.0.0.2"]
     clock.now += 2
     assert found() == ["sip:alice@10.0.0.2"]
-    assert location.remove_expired() == 1
+    assert location.remove_expired() == {T: 1}
     clock.now += 100
     assert lookup(call(), T) == -1
     assert location.users() == 1
-    assert location.remove_expired() == 1
+    assert location.remove_expired() == {T: 1}
     assert location.users() == 0
 
 
@@ -183,9 +184,9 @@ def test_a_star_removes_all(register: Register) -> None:
         (["Contact: *", "Expires: 60"], "* used in contact and expires is not zero"),
         (["Contact: *"], "* used in contact and expires is not zero"),
         (["Contact: *", "Contact: <sip:a@h>", "Expires: 0"], "* used in contact and more than 1 contact"),
-        (["Contact: <sip:a@h>, *", "Expires: 0"], "* used in contact and more than 1 contact"),
+        (["Contact: <sip:a@h>, *", "Expires: 0"], "Contact parse error"),
         (["Contact: <sip:a@h>;q=2"], "Invalid q parameter"),
-        (["Contact: <sip:a@h"], "Error while parsing Contact"),
+        (["Contact: <sip:a@h"], "Contact parse error"),
     ],
 )
 def test_a_wrong_request_is_answered_400_and_changes_nothing(register: Register, headers: list[str], why: str) -> None:
@@ -311,6 +312,27 @@ def test_too_many_contacts_are_refused(register: Register, monkeypatch: pytest.M
     assert found() == ["sip:alice@10.0.0.2"]
 
 
+def test_what_fits_under_the_limit_stays_and_the_rest_is_refused(register: Register) -> None:
+    register(contact("10.0.0.1", ";expires=100"), call_id="x", cseq=1)
+    reply = register(contact("10.0.0.2"), contact("10.0.0.1"), contact("10.0.0.3"), call_id="x", cseq=2, flags="c2", rc=-2)
+    assert (reply.status, reply.value("p-registrar-error")) == (503, "Too many registered contacts")
+    both = "<sip:alice@10.0.0.1>;expires=3600, <sip:alice@10.0.0.2>;expires=3600"
+    assert reply.value("contact") == both
+    assert found() == ["sip:alice@10.0.0.1", "sip:alice@10.0.0.2"]
+
+
+def test_what_is_registered_may_be_refreshed_above_a_limit_that_was_lowered(register: Register) -> None:
+    register(contact("10.0.0.1"), contact("10.0.0.2"))
+    assert register(contact("10.0.0.2"), flags="c1").status == 200
+    assert register(contact("10.0.0.3"), flags="c1", rc=-2).status == 503
+    assert found() == ["sip:alice@10.0.0.1", "sip:alice@10.0.0.2"]
+
+
+def test_an_expires_that_is_no_number_means_the_default(register: Register, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registrar.default_expires, "value", 300)
+    assert register(contact("10.0.0.1", ";expires=junk"), "Expires: 600").value("contact") == "<sip:alice@10.0.0.1>;expires=300"
+
+
 def test_the_oldest_contact_makes_room_by_force(register: Register, clock: DrivenClock) -> None:
     for host in ("10.0.0.1", "10.0.0.2"):
         register(contact(host), flags="c2f")
@@ -366,8 +388,9 @@ def test_path_is_kept_and_given_back_when_supported(register: Register) -> None:
     path = "Path: <sip:edge.example;lr;received=sip:192.0.2.9:5060>"
     assert register(contact("10.0.0.1"), path, "Supported: outbound, path", flags="p2").value("path") == path[6:]
     assert register(contact("10.0.0.2"), path, flags="p1").value("path") is None
-    refused = register(contact("10.0.0.3"), path, flags="p2", rc=-2)
-    assert (refused.status, refused.value("unsupported")) == (420, "path")
+    refused = register(contact("10.0.0.3"), path, flags="p2")
+    assert (refused.status, refused.value("unsupported"), refused.value("path")) == (420, "path", path[6:])
+    assert "sip:alice@10.0.0.3" in found()
     ctx = call()
     assert lookup(ctx, T) == 1
     assert (ctx.path, ctx.dst_uri) == (path[6:], "sip:edge.example;lr;received=sip:192.0.2.9:5060")
@@ -555,7 +578,7 @@ def test_management_shows_contacts(register: Register) -> None:
         "Socket": "udp:127.0.0.1:20700",
     }
     assert management.ul_dump()["Domains"][0]["AORs"] == [{"AOR": "alice", "Contacts": [shown]}]
-    assert management.ul_dump("brief")["Domains"] == [{"name": T, "hash_size": 0, "AORs": [{"AOR": "alice"}]}]
+    assert management.ul_dump("brief")["Domains"] == [{"name": T, "hash_size": 512, "AORs": [{"AOR": "alice"}]}]
 
 
 def test_management_adds_and_removes(sent: Sent, clock: DrivenClock) -> None:
@@ -577,6 +600,35 @@ def test_management_adds_and_removes(sent: Sent, clock: DrivenClock) -> None:
         management.ul_add(T, "bob", "sip:bob@10.0.0.5", "soon", "", "0", "0", "0")
     with pytest.raises(MIError, match="Invalid contact"):
         management.ul_add(T, "bob", "bob", "0", "", "0", "0", "0")
+
+
+def test_management_knows_the_tables_that_the_script_names(register: Register) -> None:
+    assert management.ul_dump() == {"Domains": [{"name": T, "hash_size": 512, "AORs": []}]}
+    register(contact("10.0.0.1"))
+    for command in (management.ul_show_contact, management.ul_rm, management.ul_sync):
+        with pytest.raises(MIError, match="Table not found"):
+            command("elsewhere", "alice")
+    with pytest.raises(MIError, match="Contacts already synced"):
+        management.ul_sync(T, "alice")
+    with pytest.raises(MIError, match="AOR not found"):
+        management.ul_sync(T, "nobody")
+    with pytest.raises(MIError, match="Clustering not enabled"):
+        management.ul_cluster_sync()
+
+
+@pytest.mark.parametrize("count", [1, 15, 16, 300])
+def test_each_table_has_its_statistics(register: Register, clock: DrivenClock, count: int) -> None:
+    def read() -> list[int]:
+        figures = (usrloc.module.statistics[f"{T}-{what}"] for what in ("users", "contacts", "expires"))
+        return [one.cells[one.index] if one.gauge is None else one.gauge() for one in figures]
+
+    before = read()[2]
+    register(many(count), flags="c0")
+    register(contact("10.0.0.1"), to="<sip:bob@x>")
+    assert read() == [2, count + 1, before]
+    clock.now += 4000
+    tables.remove_expired()
+    assert read() == [0, 0, before + count + 1]
 
 
 # --- configuration -----------------------------------------------------------------------------------------------------

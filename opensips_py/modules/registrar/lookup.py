@@ -9,8 +9,9 @@ from typing import Annotated, NamedTuple
 from opensips_py.modules.registrar.declared import AvpNames, aor_of, module, registered_uri
 from opensips_py.modules.usrloc import location
 from opensips_py.modules.usrloc.contact import Contact
+from opensips_py.modules.usrloc.tables import Table
 from opensips_py.script.context import Branch, Context
-from opensips_py.script.declarations import B, F, L, Line, O, R, ReadVar, Static
+from opensips_py.script.declarations import B, F, L, Line, O, R, ReadVar
 from opensips_py.script.flag_words import FlagWord, FlagWords
 from opensips_py.script.posix_regex import Regex, RegexError, compile_regex
 from opensips_py.server.log import ERROR, WARNING, log
@@ -74,7 +75,7 @@ def read_flags(text: str) -> Flags | None:
 
 @module.function(routes=R | O | F)
 def lookup(
-    ctx: Context, domain: Static, flags: Annotated[str, "letters", LOOKUP_FLAGS] | None = None, aor: str | None = None
+    ctx: Context, domain: Table, flags: Annotated[str, "letters", LOOKUP_FLAGS] | None = None, aor: str | None = None
 ) -> int:
     """Replace the R-URI by the contact with the highest q that is registered for it (or for ``aor``, a URI).
 
@@ -160,7 +161,7 @@ def _branch(contact: Contact) -> Branch:
 
 
 @module.function(routes=R | F | O | B | L)
-def is_registered(ctx: Context, domain: Static, aor: str | None = None) -> int:
+def is_registered(ctx: Context, domain: Table, aor: str | None = None) -> int:
     """Whether a user has a contact: 1 yes, -1 no. Without ``aor`` (a URI): To of a REGISTER, From of other requests."""
     found = _contacts(ctx, domain, aor)
     if not found:
@@ -174,7 +175,7 @@ def is_registered(ctx: Context, domain: Static, aor: str | None = None) -> int:
 
 @module.function(routes=R | F | O | B | L)
 def is_contact_registered(
-    ctx: Context, domain: Static, aor: str | None = None, contact: str | None = None, callid: str | None = None
+    ctx: Context, domain: Table, aor: str | None = None, contact: str | None = None, callid: str | None = None
 ) -> int:
     """Whether a user has this contact, or one with this Call-ID: 1 yes, -1 no. Neither: the first Contact of the message."""
     if contact is None and callid is None:
@@ -189,7 +190,7 @@ def is_contact_registered(
 
 
 @module.function(routes=R | F | O | B | L)
-def is_ip_registered(ctx: Context, domain: Static, aor: str | None, ip: ReadVar) -> int:
+def is_ip_registered(ctx: Context, domain: Table, aor: str | None, ip: ReadVar) -> int:
     """Whether a contact of a user came from this address (from one of an AVP's values): 1 yes, -1 no, -2 ``aor`` is not a URI."""
     if aor is not None and aor_of(aor) is None:
         return -2
@@ -206,7 +207,7 @@ def is_ip_registered(ctx: Context, domain: Static, aor: str | None, ip: ReadVar)
 @module.function(routes=R | O)
 def remove(
     ctx: Context,
-    domain: Static,
+    domain: Table,
     aor: str,
     contact: str | None = None,
     next_hop: str | None = None,

@@ -1,6 +1,7 @@
 """save(): a REGISTER request, or the reply to one (RFC 3261 10.3).
 
-The contacts of one request are taken all or none. How much there is to do is for the request to say: it is done before the
+The contacts of one request are taken all or none, but for those that ``max_contacts`` has no room for: as in OpenSIPS they are
+refused, and the others stay. How much there is to do is for the request to say: it is done before the
 shared store is written, and limits come first.
 """
 
@@ -19,9 +20,10 @@ from opensips_py.modules.usrloc import location
 from opensips_py.modules.usrloc.contact import ALL_METHODS, Contact, methods_of, q_of, q_text
 from opensips_py.modules.usrloc.declared import cseq_delay, matching_mode, nat_mask
 from opensips_py.modules.usrloc.ordering import Contacts, TooManyAlike
+from opensips_py.modules.usrloc.tables import Table
 from opensips_py.net import tcp
 from opensips_py.script.context import Q_UNSPECIFIED, Context
-from opensips_py.script.declarations import O, R, Static
+from opensips_py.script.declarations import O, R
 from opensips_py.script.flag_words import FlagWord, FlagWords
 from opensips_py.server.log import ERROR, WARNING, log
 from opensips_py.server.process import this
@@ -37,9 +39,6 @@ from opensips_py.tm.msg_translator import REPLY_HEADERS
 REFUSED = -2
 """Return code: an error has been answered (with flag ``r``: there was one)."""
 
-MALFORMED_EXPIRES = 3600
-"""What an Expires that is not a number means (RFC 3261 10.3 step 7)."""
-
 MAX_USER_AGENT = 255
 """Characters of User-Agent that are kept: as many as OpenSIPS' table has room for."""
 
@@ -53,7 +52,9 @@ SAVE_FLAGS = FlagWords(
     FlagWord("matching-mode", "M", "contacts are the same by URI (0), or by URI and Call-ID (1)", "N"),
     FlagWord("path-off", "p0", "Path is stored, and never given back"),
     FlagWord("path-lazy", "p1", "Path is stored, and given back if the user agent supports it"),
-    FlagWord("path-strict", "p2", "with a Path that the user agent does not support: 420"),
+    FlagWord(
+        "path-strict", "p2", "as path-lazy, but a user agent that does not support it is answered 420; its contacts are stored"
+    ),
     FlagWord("path-received", "v", "take `received` of Path"),
     FlagWord("socket-header", "s", "the socket is that of the header `sock_hdr_name`"),
     FlagWord("only-request-contacts", "o", "the reply lists only the contacts of the request"),
@@ -116,7 +117,7 @@ def _bad(why: str) -> _Refusal:
 @module.function(routes=R | O)
 def save(
     ctx: Context,
-    domain: Static,
+    domain: Table,
     flags: Annotated[str, "letters", SAVE_FLAGS] | None = None,
     aor: str | None = None,
     ownership_tag: str | None = None,
@@ -132,7 +133,7 @@ def save(
     options = read_flags(flags) if flags else _NO_FLAGS
     msg = ctx.msg
     try:
-        requested, found, headers = _register(ctx, domain, options, aor)
+        requested, found, path_header = _register(ctx, domain, options, aor)
     except _Refusal as refusal:
         declared.rejected.add()
         headers = _contact_header(refusal.contacts) + refusal.headers
@@ -149,7 +150,10 @@ def save(
     if options.only_own:
         own = Contacts(requested)
         found = [contact for contact in found if own.first(contact.uri) is not None]
-    return _answer(ctx, 200, "OK", headers + _contact_header(found))
+    if options.path == 2 and ctx.msg.has("path") and not path_header:
+        headers = _contact_header(found) + "Unsupported: path\r\n" + _path_header(msg)
+        return _answer(ctx, 420, "Bad Extension", headers + "P-Registrar-Error: No support for found Path indicated\r\n")
+    return _answer(ctx, 200, "OK", _contact_header(found) + path_header)
 
 
 _NO_FLAGS = Flags()
@@ -202,7 +206,12 @@ def _register(ctx: Context, table: str, flags: Flags, aor_uri: str | None) -> tu
             found = location.change(table, aor, lambda old: _without_all(old, msg.call_id or "", number))
             return [], found, path_header
         requested = _requested(ctx, flags, addresses, number, path, path_received)
-        found = location.change(table, aor, lambda old: _updated(old, requested, flags))
+        left_out: list[Contact] = []
+        found = location.change(table, aor, lambda old: _updated(old, requested, flags, left_out))
+        if left_out:
+            refusal = _too_many()
+            refusal.contacts = found
+            raise refusal
         return requested, found, path_header
     except location.AorTooLong:
         raise _bad("Address of record too long") from None
@@ -217,7 +226,7 @@ def _addresses(msg: SipMessage) -> list[NameAddr]:
     try:
         return current(msg)
     except ParseError:
-        raise _bad("Error while parsing Contact") from None
+        raise _bad("Contact parse error") from None
 
 
 def _check_star(msg: SipMessage, addresses: list[NameAddr]) -> None:
@@ -228,11 +237,13 @@ def _check_star(msg: SipMessage, addresses: list[NameAddr]) -> None:
 
 
 def _seconds(text: str | None) -> int | None:
-    """The number in an Expires header or parameter; None when there is none."""
+    """The number in an Expires header or parameter; ``default_expires`` when it is none, None when there is no text."""
     if text is None:
         return None
     text = text.strip(' \t\r\n"')
-    return min(int(text), 0xFFFFFFFF) if text.isascii() and text.isdigit() and len(text) < 20 else MALFORMED_EXPIRES
+    if not (text.isascii() and text.isdigit() and len(text) < 20):
+        return int(declared.default_expires.value)
+    return min(int(text), 0xFFFFFFFF)
 
 
 def _requested(
@@ -255,8 +266,8 @@ def _requested(
     found = []
     for address in addresses:
         uri = address.uri
-        if uri == "*":
-            raise _bad("* used in contact and more than 1 contact")
+        if uri == "*":  # it may only be alone
+            raise _bad("Contact parse error")
         if len(uri) > declared.max_contact_len.value or len(received or "") > declared.max_contact_len.value:
             raise _bad("Contact/Received too long")
         if uri_or_none(uri) is None:
@@ -344,10 +355,10 @@ def _without_all(old: list[Contact], call_id: str, cseq: int) -> list[Contact]:
     return []
 
 
-def _updated(old: list[Contact], requested: list[Contact], flags: Flags) -> list[Contact] | None:
-    """What the contacts become; None when nothing changes (a retransmission)."""
-    by_call_id = bool(matching_mode.value if flags.matching is None else flags.matching)
-    contacts = Contacts(old, by_call_id)
+def _updated(old: list[Contact], requested: list[Contact], flags: Flags, left_out: list[Contact]) -> list[Contact] | None:
+    """What the contacts become; None when nothing changes (a retransmission). ``left_out``: those that there is no room for."""
+    left_out.clear()
+    contacts = Contacts(old, _by_call_id(flags))
     try:
         for new in requested:
             one = contacts.first(new.uri, new.call_id)
@@ -358,12 +369,18 @@ def _updated(old: list[Contact], requested: list[Contact], flags: Flags) -> list
                 contacts.remove(new.uri, new.call_id)
             else:
                 contacts.put(new)
-        return _limited(contacts.in_order(), requested, flags)
+        fitting = _limited(contacts.in_order(), old, requested, flags, left_out)
+        return None if left_out and len(fitting) == len(old) and not set(map(id, fitting)) - set(map(id, old)) else fitting
     except TooManyAlike:
         raise _too_many() from None
     except _Refusal as refusal:
         refusal.contacts = old
         raise
+
+
+def _by_call_id(flags: Flags) -> bool:
+    """Whether contacts are the same by URI and Call-ID."""
+    return bool(matching_mode.value if flags.matching is None else flags.matching)
 
 
 def _too_many() -> _Refusal:
@@ -375,8 +392,10 @@ def _limit(flags: Flags) -> int:
     return int(declared.max_contacts.value) if flags.max_contacts is None else flags.max_contacts
 
 
-def _limited(contacts: list[Contact], requested: list[Contact], flags: Flags) -> list[Contact]:
-    """Hold the number of contacts below the limit: refuse, or with flag ``f`` drop the oldest."""
+def _limited(
+    contacts: list[Contact], old: list[Contact], requested: list[Contact], flags: Flags, left_out: list[Contact]
+) -> list[Contact]:
+    """Hold the number of contacts below the limit: leave out the last of the new ones, or with flag ``f`` the oldest of all."""
     limit = _limit(flags)
     excess = len(contacts) - limit
     if not limit or excess <= 0:
@@ -387,7 +406,13 @@ def _limited(contacts: list[Contact], requested: list[Contact], flags: Flags) ->
         if len(oldest) == excess:
             dropped = set(map(id, oldest))
             return [one for one in contacts if id(one) not in dropped]
-    raise _too_many()
+        raise _too_many()
+    known = Contacts(old, _by_call_id(flags))
+    there = set(map(id, contacts))
+    added = [one for one in requested if id(one) in there and known.first(one.uri, one.call_id) is None]
+    left_out += added[-excess:]
+    without = set(map(id, left_out))
+    return [one for one in contacts if id(one) not in without]
 
 
 def _contact_header(contacts: list[Contact]) -> str:
@@ -412,10 +437,7 @@ def _path(msg: SipMessage, flags: Flags) -> tuple[str | None, str, str | None]:
     if flags.path is None or not msg.has("path"):
         return None, "", None
     path = ", ".join(msg.values("path"))
-    header = f"Path: {path}\r\n"
     supported = any(option.lower() == "path" for option in msg.values("supported"))
-    if flags.path == 2 and not supported:
-        raise _Refusal(420, "Bad Extension", "No support for found Path indicated", f"Unsupported: path\r\n{header}")
     received = None
     if flags.path_received:
         try:
@@ -424,7 +446,11 @@ def _path(msg: SipMessage, flags: Flags) -> tuple[str | None, str, str | None]:
             raise _bad("Error while parsing Path") from None
         m = _RECEIVED(first.uri)
         received = None if m is None else unquote(m[1])
-    return path, header if flags.path > 0 and supported else "", received
+    return path, _path_header(msg) if flags.path > 0 and supported else "", received
+
+
+def _path_header(msg: SipMessage) -> str:
+    return f"Path: {', '.join(msg.values('path'))}\r\n"
 
 
 _RECEIVED = re.compile(r';received=("[^"]*"|[^;?]+)', re.IGNORECASE).search

@@ -6,7 +6,7 @@ Contacts live in the shared store, so every worker sees every registration. They
 
 from __future__ import annotations
 
-from opensips_py.modules.usrloc import location, management  # noqa: F401  (its commands declare themselves)
+from opensips_py.modules.usrloc import management, tables  # noqa: F401  (its commands declare themselves)
 from opensips_py.modules.usrloc.declared import module, timer_interval
 from opensips_py.server.guard import report_error
 from opensips_py.server.process import this
@@ -22,7 +22,7 @@ def _start() -> None:
 
     def tick() -> None:
         try:
-            location.remove_expired()
+            tables.remove_expired()
         except Exception as error:  # the next turn may succeed
             report_error(error, "usrloc")
         this.reactor.call_at(this.clock.now() + timer_interval.value, tick)

@@ -22,6 +22,10 @@ ALL_METHODS = 0xFFFFFFFF
 _BITS = {name: 1 << i for i, name in enumerate(METHODS)}
 
 
+NO_SOCKET = 1 << 16
+"""``socket`` of a contact that did not come with a REGISTER."""
+
+
 class Contact(msgspec.Struct, array_like=True):
     """One contact as it is kept in the shared store."""
 

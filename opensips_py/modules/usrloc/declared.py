@@ -26,7 +26,9 @@ max_aor_size = module.param(
     65536,
     doc="bytes that all that is stored of one user's contacts may take (ours)",
 )
-module.param("hash_size", int, 9, doc="logarithm of the size of the hash table", no_effect="the shared store has none")
+hash_size = module.param(
+    "hash_size", int, 9, doc="logarithm of what ul_dump shows", no_effect="the shared store has no hash table"
+)
 
 for _name in (
     *("contact_id_column", "user_column", "domain_column", "contact_column", "expires_column", "q_column", "callid_column"),
@@ -67,6 +69,8 @@ def _configure() -> None:
         raise ConfigError(f"usrloc: db_mode {db_mode.value} is not supported yet: {_NO_DATABASE} (0)")
     if matching_mode.value not in (0, 1):
         raise ConfigError(f"usrloc: matching_mode is 0 or 1, not {matching_mode.value}")
+    if not 0 <= hash_size.value <= 31:
+        raise ConfigError(f"usrloc: hash_size is a number from 0 to 31, not {hash_size.value}")
     if timer_interval.value < 1:
         raise ConfigError(f"usrloc: timer_interval is at least 1 second, not {timer_interval.value}")
     if max_aor_size.value < 1024:

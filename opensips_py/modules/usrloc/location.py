@@ -133,13 +133,34 @@ def users(table: str | None = None) -> int:
     return this.store.count(PREFIX if table is None else f"c{table}\0".encode("latin-1"))
 
 
-def remove_expired() -> int:
-    """Remove contacts that have expired; gives their number."""
+def contacts(table: str) -> int:
+    """How many contacts there are; only their numbers are read."""
+    prefix = f"c{table}\0".encode("latin-1")
+    start = b""
+    total = 0
+    while True:
+        rows = this.store.scan(prefix, start, _AT_ONCE)
+        total += sum(map(_number_of, rows))
+        if len(rows) < _AT_ONCE:
+            return total
+        start = rows[-1][0] + b"\0"
+
+
+def _number_of(row: tuple[bytes, bytes]) -> int:
+    """How many contacts an entry holds, by the head of its MessagePack array."""
+    head = row[1][0]
+    if head < 0xDC:
+        return head & 0x0F
+    return int.from_bytes(row[1][1:3] if head == 0xDC else row[1][1:5], "big")
+
+
+def remove_expired() -> dict[str, int]:
+    """Remove contacts that have expired; gives their number by table."""
     now = this.clock.now()
-    removed = 0
-    for table, aor, contacts in entries():
-        expired = sum(not contact.valid(now) for contact in contacts)
+    removed: dict[str, int] = {}
+    for table, aor, found in entries():
+        expired = sum(not contact.valid(now) for contact in found)
         if expired:
             change(table, aor, lambda valid: valid)
-            removed += expired
+            removed[table] = removed.get(table, 0) + expired
     return removed

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from ipc.store import StoreFull
-from opensips_py.modules.usrloc import location
-from opensips_py.modules.usrloc.contact import ALL_METHODS, PERMANENT, Contact, q_of, q_text
-from opensips_py.modules.usrloc.declared import module
+from opensips_py.modules.usrloc import location, tables
+from opensips_py.modules.usrloc.contact import ALL_METHODS, NO_SOCKET, PERMANENT, Contact, q_of, q_text
+from opensips_py.modules.usrloc.declared import hash_size, module
 from opensips_py.modules.usrloc.ordering import Contacts, TooManyAlike
 from opensips_py.script.context import Q_UNSPECIFIED
 from opensips_py.script.declarations import MIError
@@ -22,19 +22,20 @@ _MI_CALL_ID = "dfjrewr12386fd6-343@opensips.mi"
 @module.mi("ul_dump", (), ("brief",))
 def ul_dump(brief: str | None = None) -> dict[str, Any]:
     """All contacts of all tables; with any value of ``brief`` the addresses of record only."""
-    domains: dict[str, list[dict[str, Any]]] = {}
+    domains: dict[str, list[dict[str, Any]]] = {table: [] for table in tables.names()}
     now = this.clock.now()
     for table, aor, contacts in location.entries():
         entry: dict[str, Any] = {"AOR": aor}
         if brief is None:
             entry["Contacts"] = [_shown(aor, contact, now) for contact in contacts]
         domains.setdefault(table, []).append(entry)
-    return {"Domains": [{"name": table, "hash_size": 0, "AORs": aors} for table, aors in domains.items()]}
+    return {"Domains": [{"name": table, "hash_size": 1 << hash_size.value, "AORs": aors} for table, aors in domains.items()]}
 
 
 @module.mi("ul_show_contact", ("table_name", "aor"))
 def ul_show_contact(table_name: str, aor: str) -> dict[str, Any]:
     """The contacts of one address of record."""
+    _check(table_name)
     found = location.find(table_name, aor)
     if not found:
         raise MIError(404, "AOR not found")
@@ -45,6 +46,7 @@ def ul_show_contact(table_name: str, aor: str) -> dict[str, Any]:
 @module.mi("ul_rm", ("table_name", "aor"))
 def ul_rm(table_name: str, aor: str) -> str:
     """Remove an address of record with all its contacts. OK also when there is none."""
+    _check(table_name)
     location.remove(table_name, aor)
     return "OK"
 
@@ -52,6 +54,7 @@ def ul_rm(table_name: str, aor: str) -> str:
 @module.mi("ul_rm_contact", ("table_name", "aor", "contact"))
 def ul_rm_contact(table_name: str, aor: str, contact: str) -> str:
     """Remove one contact."""
+    _check(table_name)
     if not location.find(table_name, aor):
         raise MIError(404, "AOR not found")
     removed: list[Contact] = []
@@ -83,6 +86,7 @@ def ul_add(
     unsused: str = "",  # (the name is OpenSIPS')
 ) -> str:
     """Add or replace a contact. ``expires``: seconds, 0 for ever; ``q``: 0 to 1, or anything else for none; ``methods``: bits."""
+    _check(table_name)
     if uri_or_none(contact) is None:
         raise MIError(400, "Invalid contact")
     seconds = _number("expires", expires)
@@ -94,7 +98,8 @@ def ul_add(
         call_id=_MI_CALL_ID,
         cseq=1,
         q=Q_UNSPECIFIED if quality is None else quality,
-        user_agent="SIP Router MI Server",
+        user_agent="OpenSIPS MI Server",
+        socket=NO_SOCKET,
         methods=_number("methods", methods) or ALL_METHODS,
         flags=_number("flags", flags),
         branch_flags=_number("cflags", cflags),
@@ -120,8 +125,29 @@ def ul_add(
 @module.mi("ul_flush")
 def ul_flush() -> str:
     """Remove what has expired now, instead of at the next turn of the timer."""
-    location.remove_expired()
+    tables.remove_expired()
     return "OK"
+
+
+@module.mi("ul_sync", ("table_name",), ("table_name", "aor"))
+def ul_sync(table_name: str, aor: str | None = None) -> str:
+    """Write contacts into the database again: there is nothing to write when they are in memory only."""
+    _check(table_name)
+    if aor is not None and not location.find(table_name, aor):
+        raise MIError(404, "AOR not found")
+    raise MIError(200, "Contacts already synced")
+
+
+@module.mi("ul_cluster_sync")
+def ul_cluster_sync() -> str:
+    """Ask another server of the cluster for its contacts: there is no cluster."""
+    raise MIError(400, "Clustering not enabled")
+
+
+def _check(table: str) -> None:
+    """Refuse a table that the script does not name."""
+    if table not in tables.names():
+        raise MIError(404, "Table not found")
 
 
 def _number(name: str, value: str) -> int:
