@@ -35,7 +35,7 @@ def page(note: str) -> Iterator[str]:
     yield (
         "\nA server transaction is driven by the replies that are sent upstream, a client transaction (a branch) by those that"
         " are received. An event without an arrow changes no state, and is counted (`tm:ignored_events`); most of them are"
-        " repeated or late messages."
+        " repeated or late messages. After the final reply nothing goes upstream for one."
         " Every arrow names the RFC section that asks for it, or says that no RFC has such an event (ours).\n"
     )
     for machine in MACHINES:

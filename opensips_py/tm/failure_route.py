@@ -31,8 +31,8 @@ def relay_upstream(tx: Transaction, rec: Record, code: int, data: bytes, now: fl
         return
     if rec.kept is not None:
         data = callbacks.reply_out(tx, rec, code, data, local=False, received=received)
-    if rec.code < 300:
-        machine.replied(rec, code, data, now, local=False)
+    if rec.code < 300 and not machine.replied(rec, code, data, now, local=False):
+        return
     # else a 2xx that comes after a negative reply passes, which goes on being repeated until the ACK (RFC 3261 16.7 step 5)
     tx.out.append((rec.socket, data, rec.reply_host, rec.reply_port))
     hooks.answered(code, False)
@@ -172,9 +172,9 @@ def answer(tx: Transaction, rec: Record, winner: int, now: float) -> None:
         data = msg_translator.reply(ctx, code, PHRASES[code], to_tag=rec.to_tag)
         if rec.kept is not None:
             data = callbacks.reply_out(tx, rec, code, data, local=True, branch=winner)
-        machine.replied(rec, code, data, now, local=True)
-        tx.out.append((rec.socket, data, rec.reply_host, rec.reply_port))
-        hooks.answered(code, True)
+        if machine.replied(rec, code, data, now, local=True):
+            tx.out.append((rec.socket, data, rec.reply_host, rec.reply_port))
+            hooks.answered(code, True)
         return
     code, data = branch.code, branch.reply
     if code == 503 and not this.program.settings.disable_503_translation:

@@ -71,28 +71,38 @@ def _move_branch(rec: Record, branch: UacBranch, event: Event) -> bool:
     return True
 
 
-def replied(rec: Record, code: int, data: bytes, now: float, *, local: bool) -> None:
-    """``data`` goes upstream as the reply to the request (RFC 3261 17.2). ``local``: made here, not relayed."""
+def replied(rec: Record, code: int, data: bytes, now: float, *, local: bool) -> bool:
+    """``data`` goes upstream as the reply to the request (RFC 3261 17.2). ``local``: made here, not relayed.
+
+    False, and nothing changes, when a final reply has gone upstream and the state allows no other: then it must not be sent.
+    """
     invite = rec.method == "INVITE"
-    before = rec.state
-    _move(rec, EVENT_OF_CLASS[code // 100])
+    before, event = rec.state, EVENT_OF_CLASS[code // 100]
+    state = (UAS_INVITE if invite else UAS_NON_INVITE).get((before, event))  # as _move(), without a call
+    if state is None:
+        Ignored.count(event)
+        if rec.code >= 200:
+            return False
+    else:
+        rec.state = state
     rec.code = code
     rec.reply = data
     rec.repeated_at = 0.0
     rec.flags = rec.flags | REPLIED_HERE if local else rec.flags & ~REPLIED_HERE
     if code < 200:
-        return
+        return True
     end_waiting(rec)
     if not invite or (not local and (code < 300 or code in CHALLENGES)):
         if before != Uas.ACCEPTED or rec.end_at == NEVER:  # a repeated 2xx does not start timer L again
             rec.end_at = now + _linger(rec)
-        return
+        return True
     if code < 300:
         rec.flags |= LOCAL_SUCCESS  # 13.3.1.4: repeated until its ACK arrives over whatever transport
     if code < 300 or not rec.flags & RELIABLE:
         rec.interval = settings.t1
         rec.retransmit_at = now + settings.t1
     rec.end_at = now + settings.fr_timeout
+    return True
 
 
 def ended_here(rec: Record, code: int, now: float) -> None:
@@ -161,9 +171,12 @@ def reply_received(rec: Record, n: int, code: int, reply: SipMessage, relayed: b
     """
     branch = rec.branches[n]
     invite = rec.method == "INVITE"
-    before = branch.state
-    if not _move_branch(rec, branch, EVENT_OF_CLASS[code // 100]):
+    before, event = branch.state, EVENT_OF_CLASS[code // 100]
+    state = (UAC_INVITE if invite else UAC_NON_INVITE).get((before, event))  # as _move_branch(), without a call
+    if state is None:
+        Ignored.count(event)
         return ABSORB
+    branch.state = state
     branch.flags |= RECEIVED
     if code < 200:
         return _provisional(rec, branch, code, invite, now, out)

@@ -323,7 +323,8 @@ def send_reply(
     if rec.kept is not None:
         data = callbacks.reply_out(tx, rec, code, data, local=True)
     now = this.clock.now()
-    machine.replied(rec, code, data, now, local=True)
+    if not machine.replied(rec, code, data, now, local=True):
+        return
     if code >= 200:
         if rec.branches:
             machine.cancel_branches(rec, -1, None, now, tx.out)

@@ -2,7 +2,8 @@
 
 Everything that says which state follows which lives in this file; ``docs/reference/transactions.md`` is drawn from it.
 A pair of state and event that is not in a table means: the event changes no state, and is counted (statistic
-``tm:ignored_events``). Most of them are what the network repeats or brings late.
+``tm:ignored_events``). Most of them are what the network repeats or brings late. After the final reply nothing
+goes upstream for one.
 """
 
 from __future__ import annotations
@@ -107,6 +108,8 @@ UAS_INVITE_MACHINE = Machine(
         Transition(Uas.COMPLETED, Event.SUCCESS, Uas.COMPLETED, "RFC 3261 16.7", "a 2xx passes after all"),
         Transition(Uas.COMPLETED, Event.ACK, Uas.CONFIRMED, "RFC 3261 17.2.1"),
         Transition(Uas.COMPLETED, Event.TIMEOUT, Uas.TERMINATED, "RFC 3261 17.2.1", "timer H"),
+        Transition(Uas.CONFIRMED, Event.SUCCESS, Uas.CONFIRMED, "RFC 3261 16.7", "a 2xx passes after all"),
+        Transition(Uas.CONFIRMED, Event.ENDED_HERE, Uas.CONFIRMED, OURS, "a further 2xx to a request made here"),
         Transition(Uas.CONFIRMED, Event.TIMEOUT, Uas.TERMINATED, "RFC 3261 17.2.1", "timer I"),
         Transition(Uas.ACCEPTED, Event.SUCCESS, Uas.ACCEPTED, "RFC 6026 7.1", "further 2xx pass"),
         Transition(Uas.ACCEPTED, Event.ACK, Uas.ACCEPTED, "RFC 3261 13.3.1.4", "ends the retransmission of a 2xx made here"),

@@ -8,8 +8,20 @@ from typing import Any
 
 import pytest
 
-from opensips_py.tm import record, relay
-from opensips_py.tm.states import OURS, UAC_INVITE_MACHINE, UAS_INVITE_MACHINE, Event, Ignored, Machine, Uac, Uas
+from opensips_py.tm import record, relay, server_transaction
+from opensips_py.tm.machine import replied
+from opensips_py.tm.states import (
+    EVENT_OF_CLASS,
+    OURS,
+    UAC_INVITE_MACHINE,
+    UAS_INVITE_MACHINE,
+    UAS_NON_INVITE_MACHINE,
+    Event,
+    Ignored,
+    Machine,
+    Uac,
+    Uas,
+)
 from scripts.state_diagrams import MACHINES, page
 from tests.tm.world import UAC, UAS1, World, find, reply_to, request, summary
 
@@ -86,14 +98,14 @@ def test_no_two_flags_of_a_record_share_a_bit() -> None:
 
 
 def test_states_change_nowhere_but_by_the_tables() -> None:
-    """Whoever makes a record gives it the first state; after that only the two functions that look into a table change it."""
+    """Whoever makes a record gives it the first state; after that only the four functions that look into a table change it."""
     package = Path(record.__file__).parent
     found = {}
     for file in [*package.glob("*.py"), *(package.parent / "modules" / "tm").glob("*.py")]:
         count = len(re.findall(r"^ +\w+\.state\b(?:, [\w.]+)* = ", file.read_text(), re.M))
         if count:
             found[file.name] = count
-    assert found == {"machine.py": 2}
+    assert found == {"machine.py": 4}
 
 
 def test_an_event_that_the_state_does_not_allow_is_counted(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,3 +117,18 @@ def test_an_event_that_the_state_does_not_allow_is_counted(world: World, monkeyp
     assert ignored == []
     assert world.receive(reply_to(sent, 200), UAS1) == world.receive(reply_to(sent, 100), UAS1) == []
     assert ignored == [Event.SUCCESS, Event.PROVISIONAL]
+
+
+@pytest.mark.parametrize(("method", "final"), [("INVITE", 200), ("INVITE", 486), ("MESSAGE", 200), ("MESSAGE", 486)])
+def test_after_the_final_reply_one_that_the_state_does_not_allow_changes_nothing(world: World, method: str, final: int) -> None:
+    world.script(lambda ctx: server_transaction.reply(ctx, final, "Reason"))
+    world.receive(request(method), UAC)
+    (rec,) = world.records()
+    table = (UAS_INVITE_MACHINE if method == "INVITE" else UAS_NON_INVITE_MACHINE).table()
+    for state in (rec.state, *(Uas.CONFIRMED,) * (method == "INVITE"), Uas.TERMINATED):
+        rec.state = state
+        before = record.encode(rec)
+        for code in (180, 200, 404, 603):
+            if (state, EVENT_OF_CLASS[code // 100]) not in table:
+                assert not replied(rec, code, b"another", world.now, local=True)
+                assert record.encode(rec) == before
