@@ -1,12 +1,12 @@
 """OpenSIPS module usrloc: where users can be reached. Module registrar fills it and asks it.
 
-Contacts live in the shared store, so every worker sees every registration. They are those of one run of the server
-(``working_mode_preset`` ``single-instance-no-db``).
+Contacts live in the shared store, so every worker sees every registration. With a database they are read from it at the start,
+and written to it at once or every ``timer_interval`` (``working_mode_preset``).
 """
 
 from __future__ import annotations
 
-from opensips_py.modules.usrloc import management, tables  # noqa: F401  (its commands declare themselves)
+from opensips_py.modules.usrloc import management, persistence, tables  # noqa: F401  (its commands declare themselves)
 from opensips_py.modules.usrloc.declared import module, timer_interval
 from opensips_py.server.guard import report_error
 from opensips_py.server.process import this
@@ -17,8 +17,10 @@ __all__ = ["module"]
 @module.on_process
 def _start() -> None:
     """The timer process removes what has expired."""
+    persistence.fill_store()
     if this.kind != "timer":
         return
+    persistence.sweep_now_and_then()
 
     def tick() -> None:
         try:

@@ -13,7 +13,7 @@ PERMANENT = 0.0
 """``expires`` of a contact that stays until it is removed."""
 
 METHODS = (
-    *("INVITE", "CANCEL", "ACK", "BYE", "INFO", "REGISTER", "SUBSCRIBE", "NOTIFY", "MESSAGE", "OPTIONS", "PRACK", "UPDATE"),
+    *("INVITE", "CANCEL", "ACK", "BYE", "INFO", "OPTIONS", "UPDATE", "REGISTER", "MESSAGE", "SUBSCRIBE", "NOTIFY", "PRACK"),
     *("REFER", "PUBLISH"),
 )
 """Methods by bit, from the lowest on, as in OpenSIPS; the next bit stands for any other."""
@@ -71,7 +71,7 @@ class Contact(msgspec.Struct, array_like=True):
     def contact_id(self, aor: str) -> int:
         """The number that stands for the contact of ``aor`` in management commands."""
         text = f"{aor}\0{self.uri}\0{self.call_id}".encode("latin-1")
-        return zlib.crc32(text) << 32 | zlib.crc32(text, 1)
+        return (zlib.crc32(text) << 32 | zlib.crc32(text, 1)) & 0x7FFFFFFFFFFFFFFF
 
 
 def methods_of(text: str) -> int:

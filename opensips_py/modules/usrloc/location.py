@@ -8,11 +8,12 @@ process, cleans them up.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Protocol
 
 import msgspec
 
 from ipc.prefixes import prefix
-from ipc.store import StoreFull
+from ipc.store import Batch, StoreFull
 from opensips_py.modules.usrloc import contact_events
 from opensips_py.modules.usrloc.contact import Contact
 from opensips_py.server.process import this
@@ -29,6 +30,22 @@ class Bounds:
 
     aor_size = 65536
     """Bytes that the contacts of one address of record may take."""
+
+
+class Writer(Protocol):
+    """Who writes contacts into a database."""
+
+    def mark(self, batch: Batch, name: bytes, aor: str, before: list[Contact], after: list[Contact]) -> bool:
+        """Note a change with it; tells whether :meth:`write` is to be called."""
+
+    def write(self, name: bytes) -> None:
+        """The change is stored."""
+
+
+class Kept:
+    """Where contacts are kept beside the store."""
+
+    by: Writer | None = None
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -48,6 +65,11 @@ def _key(table: str, aor: str) -> bytes:
     if len(key) > MAX_KEY:
         raise AorTooLong
     return key
+
+
+def fits(table: str, aor: str) -> bool:
+    """Whether table and AOR fit into a key."""
+    return len(table) + len(aor) + 2 <= MAX_KEY
 
 
 def find(table: str, aor: str) -> list[Contact]:
@@ -78,14 +100,14 @@ def change(table: str, aor: str, update: Callable[[list[Contact]], list[Contact]
         changed = update(list(found))
         if changed is None:
             return found
-        if _put(key, data, _encode(changed) if changed else None):
+        if _put(key, data, _encode(changed) if changed else None, aor, stored, changed):
             break
     if contact_events.wanted():
         contact_events.raise_for(table, aor, stored, changed)
     return changed
 
 
-def _put(key: bytes, before: bytes | None, after: bytes | None) -> bool:
+def _put(key: bytes, before: bytes | None, after: bytes | None, aor: str, old: list[Contact], new: list[Contact]) -> bool:
     """Replace the entry; False when it is not as it was."""
     size = 0 if after is None else len(after)
     if before is None or size > len(before):
@@ -100,15 +122,39 @@ def _put(key: bytes, before: bytes | None, after: bytes | None) -> bool:
             batch.put(key, after)
         elif before is not None:
             batch.delete(key)
+        begin = Kept.by is not None and before != after and Kept.by.mark(batch, key[1:], aor, old, new)
+    if begin and Kept.by is not None:
+        Kept.by.write(key[1:])
     return True
+
+
+def named(name: bytes) -> tuple[str, str, list[Contact]]:
+    """Table, AOR and all contacts of an entry, by its key without the prefix."""
+    table, _, aor = name.decode("latin-1").partition("\0")
+    data = this.store.get(PREFIX + name)
+    return table, aor, [] if data is None else _decode(data)
+
+
+def fill(users: dict[tuple[str, str], list[Contact]]) -> None:
+    """Put contacts that have been read from a database, where there is no entry yet."""
+    with this.store.batch() as batch:
+        for (table, aor), contacts in users.items():
+            batch.put_new(_key(table, aor), _encode(contacts))
 
 
 def remove(table: str, aor: str) -> bool:
     """Remove all contacts; tells whether there was an entry."""
     try:
-        data = this.store.take(_key(table, aor))
+        key = _key(table, aor)
     except AorTooLong:
         return False
+    begin = False
+    with this.store.batch() as batch:
+        data = batch.take(key)
+        if data is not None and Kept.by is not None:
+            begin = Kept.by.mark(batch, key[1:], aor, _decode(data), [])
+    if begin and Kept.by is not None:
+        Kept.by.write(key[1:])
     if data is not None and contact_events.wanted():
         contact_events.raise_for(table, aor, _decode(data), [])
     return data is not None

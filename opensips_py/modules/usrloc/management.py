@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from ipc.store import StoreFull
-from opensips_py.modules.usrloc import location, tables
+from opensips_py.mi.dispatcher import Later
+from opensips_py.modules.usrloc import location, tables, unwritten
 from opensips_py.modules.usrloc.contact import ALL_METHODS, NO_SOCKET, PERMANENT, Contact, q_of, q_text
 from opensips_py.modules.usrloc.declared import hash_size, module
 from opensips_py.modules.usrloc.ordering import Contacts, TooManyAlike
@@ -27,7 +28,7 @@ def ul_dump(brief: str | None = None) -> dict[str, Any]:
     for table, aor, contacts in location.entries():
         entry: dict[str, Any] = {"AOR": aor}
         if brief is None:
-            entry["Contacts"] = [_shown(aor, contact, now) for contact in contacts]
+            entry["Contacts"] = _all_shown(table, aor, contacts, now)
         domains.setdefault(table, []).append(entry)
     return {"Domains": [{"name": table, "hash_size": 1 << hash_size.value, "AORs": aors} for table, aors in domains.items()]}
 
@@ -40,7 +41,7 @@ def ul_show_contact(table_name: str, aor: str) -> dict[str, Any]:
     if not found:
         raise MIError(404, "AOR not found")
     now = this.clock.now()
-    return {"AOR": aor, "Contacts": [_shown(aor, contact, now) for contact in found]}
+    return {"AOR": aor, "Contacts": _all_shown(table_name, aor, found, now)}
 
 
 @module.mi("ul_rm", ("table_name", "aor"))
@@ -123,19 +124,29 @@ def ul_add(
 
 
 @module.mi("ul_flush")
-def ul_flush() -> str:
-    """Remove what has expired now, instead of at the next turn of the timer."""
+def ul_flush() -> Later | str:
+    """Remove what has expired and write what has changed now, instead of at the next turn of the timer."""
     tables.remove_expired()
-    return "OK"
+    return _write_all()
+
+
+def _write_all() -> Later | str:
+    if location.Kept.by is None:
+        return "OK"
+    later = Later()
+    unwritten.Sweep(lambda: later.done("OK"), again=True)
+    return later
 
 
 @module.mi("ul_sync", ("table_name",), ("table_name", "aor"))
-def ul_sync(table_name: str, aor: str | None = None) -> str:
-    """Write contacts into the database again: there is nothing to write when they are in memory only."""
+def ul_sync(table_name: str, aor: str | None = None) -> Later | str:
+    """Write into the database now what has changed; there is nothing to write when contacts are in memory only."""
     _check(table_name)
     if aor is not None and not location.find(table_name, aor):
         raise MIError(404, "AOR not found")
-    raise MIError(200, "Contacts already synced")
+    if location.Kept.by is None:
+        raise MIError(200, "Contacts already synced")
+    return _write_all()
 
 
 @module.mi("ul_cluster_sync")
@@ -157,7 +168,14 @@ def _number(name: str, value: str) -> int:
     return int(text)
 
 
-def _shown(aor: str, contact: Contact, now: float) -> dict[str, Any]:
+def _all_shown(table: str, aor: str, contacts: list[Contact], now: float) -> list[dict[str, Any]]:
+    """The contacts of one address; they are in sync when the database has them as they are."""
+    in_sync = location.Kept.by is not None and not unwritten.pending(f"{table}\0{aor}".encode("latin-1"))
+    state = "CS_SYNC" if in_sync else "CS_NEW"
+    return [_shown(aor, contact, now, state) for contact in contacts]
+
+
+def _shown(aor: str, contact: Contact, now: float, state: str) -> dict[str, Any]:
     expires: int | str = contact.remaining(now)
     if contact.expires == PERMANENT:
         expires = "permanent"
@@ -176,7 +194,7 @@ def _shown(aor: str, contact: Contact, now: float) -> dict[str, Any]:
         shown["Received"] = contact.received
     if contact.path is not None:
         shown["Path"] = contact.path
-    shown |= {"State": "CS_NEW", "Flags": contact.flags, "Cflags": branch_flags.text(contact.branch_flags)}
+    shown |= {"State": state, "Flags": contact.flags, "Cflags": branch_flags.text(contact.branch_flags)}
     if contact.socket < len(this.sockets):
         socket = this.sockets[contact.socket]
         host = f"[{socket.host}]" if ":" in socket.host else socket.host
