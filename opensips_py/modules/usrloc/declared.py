@@ -42,6 +42,9 @@ database = DatabaseParameter.declared(module)
 rows.declare(module)
 module.param("kv_store_column", str, "kv_store", doc="column", no_effect="contacts have no stored values")
 module.param("sql_write_mode", str, "", doc="when contacts are written", no_effect="working_mode_preset says so")
+module.param(
+    "regen_broken_contactid", int, 0, doc="1: rows of other servers get new numbers", not_yet="such rows are passed over"
+)
 for _name in ("skip_replicated_db_ops", "max_contact_delete"):
     module.param(_name, int, 0, doc="database", no_effect=_NO_DATABASE)
 for _name in ("location_cluster", "shared_pinging"):

@@ -13,7 +13,7 @@ VERSION = 1013
 _MAX_CSEQ = 2**31 - 1
 """What the column has room for, in every kind of database."""
 _COLUMNS = {
-    "contactid_column": "contact_id",
+    "contact_id_column": "contact_id",
     "user_column": "username",
     "domain_column": "domain",
     "contact_column": "contact",
