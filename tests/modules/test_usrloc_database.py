@@ -101,6 +101,15 @@ def test_contacts_are_there_after_a_restart(file: Path, mode: str) -> None:
         ]
 
 
+@pytest.mark.parametrize("parameter", ['"db_mode", 1', '"sql_write_mode", "write-through"'])
+def test_write_through_has_three_names(file: Path, parameter: str) -> None:
+    preset = '"working_mode_preset", "single-instance-sql-write-through"'
+    with Script(SCRIPT.format(file=file, mode="write-through").replace(preset, parameter)) as script:
+        register(script, "<sip:a@10.0.0.1>")
+        written(script)
+    assert table(file) == [("sip:a@10.0.0.1",)]
+
+
 def test_with_write_back_rows_are_written_by_the_timer_or_on_demand(file: Path) -> None:
     with Script(SCRIPT.format(file=file, mode="write-back")) as script:
         register(script, "<sip:a@10.0.0.1>")

@@ -16,6 +16,7 @@ _ONE_SERVER = "contacts are those of one server"
 _MEMORY_MODE = "single-instance-no-db"
 _PRESETS = {_MEMORY_MODE: 0, "single-instance-sql-write-through": 1, "single-instance-sql-write-back": 2}
 """The working modes, and the db_mode of each."""
+_WRITE_MODES = {"none": 0, "write-through": 1, "write-back": 2}
 _NOT_YET = ("sql-only", "federation-cachedb-cluster", "full-sharing-cluster", "full-sharing-cachedb-cluster")
 
 preset = module.param("working_mode_preset", str, _MEMORY_MODE, doc=f"how contacts are kept: {', '.join(_PRESETS)}")
@@ -41,7 +42,9 @@ hash_size = module.param(
 database = DatabaseParameter.declared(module)
 rows.declare(module)
 module.param("kv_store_column", str, "kv_store", doc="column", no_effect="contacts have no stored values")
-module.param("sql_write_mode", str, "", doc="when contacts are written", no_effect="working_mode_preset says so")
+sql_write_mode = module.param(
+    "sql_write_mode", str, "none", doc="none, write-through or write-back: as the presets of these names"
+)
 module.param(
     "regen_broken_contactid", int, 0, doc="1: rows of other servers get new numbers", not_yet="such rows are passed over"
 )
@@ -76,7 +79,7 @@ def nat_mask() -> int:
 
 def mode() -> int:
     """How contacts are written: 0 never, 1 at once, 2 by the timer. A preset that is given counts more than db_mode."""
-    return _PRESETS.get(preset.value, 0) or int(db_mode.value)
+    return _PRESETS.get(preset.value, 0) or _WRITE_MODES.get(sql_write_mode.value, 0) or int(db_mode.value)
 
 
 @module.on_check
@@ -89,6 +92,8 @@ def _configure() -> None:
         raise ConfigError(f"usrloc: invalid working_mode_preset: '{preset.value}': it is one of {', '.join(_PRESETS)}")
     if db_mode.value not in (0, 1, 2):
         raise ConfigError(f"usrloc: db_mode is 0, 1 or 2, not {db_mode.value}")
+    if sql_write_mode.value not in _WRITE_MODES:
+        raise ConfigError(f"usrloc: sql_write_mode is none, write-through or write-back, not {sql_write_mode.value}")
     if restart_persistency.value not in ("", "none", "load-from-sql"):
         raise ConfigError(f"usrloc: restart_persistency is none or load-from-sql, not {restart_persistency.value}")
     if mode():
