@@ -42,6 +42,7 @@ def sent(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Sent]:
     monkeypatch.setattr(this, "send", send)
     tables.add(T)
     yield messages
+    tables.forget()
     store.close()
 
 
@@ -622,6 +623,7 @@ def test_each_table_has_its_statistics(register: Register, clock: DrivenClock, c
         figures = (usrloc.module.statistics[f"{T}-{what}"] for what in ("users", "contacts", "expires"))
         return [one.cells[one.index] if one.gauge is None else one.gauge() for one in figures]
 
+    tables.declare_statistics()
     before = read()[2]
     register(many(count), flags="c0")
     register(contact("10.0.0.1"), to="<sip:bob@x>")
@@ -638,7 +640,7 @@ def test_each_table_has_its_statistics(register: Register, clock: DrivenClock, c
     ("param", "value"),
     [
         (usrloc.preset, "full-sharing-cluster"),
-        (usrloc.db_mode, 2),
+        (usrloc.db_mode, 3),
         (usrloc.matching_mode, 7),
         (usrloc.timer_interval, 0),
         (registrar.disable_gruu, 0),
