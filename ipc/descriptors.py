@@ -32,6 +32,8 @@ MAX_FDS = 16
 """Descriptors in one message."""
 MAX_PACKET = 1024
 """Bytes in one message."""
+LONGEST = MAX_PACKET - 1
+"""Bytes in what is handed over with one: the first byte says what it is."""
 _SPARE = 256
 """Descriptors that the attendant keeps free for its own work."""
 
@@ -91,7 +93,12 @@ class _Line:
         reactor.add(self.socket.fileno(), WRITE | READ if self._waiting else READ, on_event)
 
     def send(self, data: bytes, fds: list[int]) -> None:
-        """Send now if possible, else queue (with duplicates of ``fds``, which the caller may close)."""
+        """Send now if possible, else queue (with duplicates of ``fds``, which the caller may close).
+
+        Raises ValueError for what is longer than a message: the other end would get a piece of it.
+        """
+        if len(data) > MAX_PACKET:
+            raise ValueError(f"a message of {len(data)} bytes, the longest has {MAX_PACKET}")
         if not self._waiting:
             if self._transmit(data, fds):
                 return

@@ -11,9 +11,10 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 from typing import Generic, Protocol, TypeVar
 
+from ipc.descriptors import LONGEST
 from ipc.store import Store
 from opensips_py.engine import parked as parking
-from opensips_py.engine.parked import ParkedHead
+from opensips_py.engine.parked import OWNER_SIZE, TOKEN_SIZE, ParkedHead
 from opensips_py.engine.take_over import Name, leaves, owner_of, stuck_key
 from opensips_py.server.log import NOTICE, WARNING, log
 from opensips_py.server.process import this
@@ -29,7 +30,7 @@ TOLD_SECONDS = 5.0
 """How long a receiver may take to answer transactions of a dead one, at most."""
 STOPPED_LOOKS = 2
 """How often in a row a process must be found stopped: a profiler stops processes for moments."""
-OPERATIONS = 36
+OPERATIONS = (LONGEST - 1) // (TOKEN_SIZE + OWNER_SIZE)
 """Operations without descriptors that are given away in one message."""
 
 

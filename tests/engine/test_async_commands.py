@@ -203,7 +203,7 @@ def test_deadlines_and_take_overs_raise_events(server: StartServer, client: Make
     assert _ask(running, client, "late").final().header("X-Rc") == "-3"
     place = next(n for n, text in enumerate(running.config.read_text().splitlines(), 1) if "sleep(63), resume, 0.1" in text)
     (line,) = running.wait_log("@@timeout")
-    found = re.search(r"sleep route=resume where=(\S+) token=[0-9a-f]{28} age=(\d+)", line)
+    found = re.search(r"sleep route=resume where=(\S+) token=[0-9a-f]{32} age=(\d+)", line)
     assert found is not None, line
     assert found[1].endswith(f"opensips.cfg:{place}")
     assert 100 <= int(found[2]) < 2000

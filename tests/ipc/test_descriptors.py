@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from ipc.descriptors import FdLine, FdStore
+from ipc.descriptors import LONGEST, FdLine, FdStore
 from opensips_py.server.process import this
 from tests.ipc.processes import die, fork, killed, succeeded
 from workers.reactor import EpollReactor
@@ -67,6 +67,17 @@ def test_draining_tells_whether_anything_had_come(pair: Pair) -> None:
     pair.line.close()
     assert pair.store.drain(), "the end of a line is something"
     assert not pair.store.drain()
+
+
+def test_a_message_arrives_whole_or_is_refused(pair: Pair) -> None:
+    came: list[bytes] = []
+    pair.line.on_hand_over = lambda message, fds: came.append(message)
+    longest = b"M" + bytes(LONGEST - 1)
+    pair.store.hand_over(1, longest, [])
+    pair.turn()
+    assert came == [longest]
+    with pytest.raises(ValueError, match="the longest has"):
+        pair.store.hand_over(1, longest + b"x", [])
 
 
 def test_the_attendant_holds_what_a_worker_keeps_until_it_drops_it(pair: Pair) -> None:

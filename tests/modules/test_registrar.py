@@ -40,6 +40,7 @@ def sent(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Sent]:
     monkeypatch.setattr(this, "store", store, raising=False)
     monkeypatch.setattr(this, "sockets", [FIRST, SECOND], raising=False)
     monkeypatch.setattr(this, "send", send)
+    tables.forget()
     tables.add(T)
     yield messages
     tables.forget()
