@@ -92,6 +92,7 @@ def test_contacts_are_there_after_a_restart(file: Path, mode: str) -> None:
     with Script(text) as script:
         register(script, "<sip:a@10.0.0.1>;q=0.2", "<sip:b@10.0.0.2>;q=0.7")
         assert script.mi("ul_flush") == {"result": "OK"}
+        written(script)
     with Script(text) as script:
         assert script.request("OPTIONS", "sip:alice@example.org").replies == ["200 sip:b@10.0.0.2"]
         shown = script.mi("ul_show_contact", {"table_name": "location", "aor": "alice"})["result"]["Contacts"]

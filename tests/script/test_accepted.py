@@ -32,7 +32,6 @@ def test_an_owner_is_a_number_or_a_name(scripts: Scripts, name: str, value: str)
 @pytest.mark.parametrize(
     ("module", "name", "value"),
     [
-        ("usrloc", "restart_persistency", '"load-from-sql"'),
         ("usrloc", "cluster_mode", '"federation"'),
         ("usrloc", "cachedb_url", '"mongodb://x"'),
         ("usrloc", "contact_refresh_timer", "1"),

@@ -230,7 +230,7 @@ loadmodule "usrloc.so"
 loadmodule "cachedb_local.so"
 modparam("tm", "wt_timer", 3)
 modparam("tm", "fr_timeout", -3)
-modparam("usrloc", "db_mode", 2)
+modparam("usrloc", "db_mode", 3)
 modparam("cachedb_local", "cachedb_url", "local:///")
 modparam("cachedb_local", "cachedb_url", "local:calls:///calls")
 route { exit; }

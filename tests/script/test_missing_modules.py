@@ -83,7 +83,7 @@ def test_parameters_that_take_numbers_and_texts_take_both(scripts: Scripts) -> N
 
 def test_all_that_is_wrong_is_found_at_once(scripts: Scripts) -> None:
     text = (
-        'loadmodule "ratelimit.so"\nloadmodule "usrloc.so"\nmodparam("usrloc", "db_mode", 2)\n'
+        'loadmodule "ratelimit.so"\nloadmodule "usrloc.so"\nmodparam("usrloc", "db_mode", 3)\n'
         'route {\nnoet("x");\nxlog("$nothing");\n}\n'
     )
     assert [line for line, _, _ in scripts.say(text)] == [1, 3, 5, 6]
