@@ -1,4 +1,4 @@
-"""The one clock of a server: seconds since the epoch that never step.
+"""The one clock of a server: seconds since the epoch that step by no more than 20 ms, and only when the wall clock is set.
 
 It reads CLOCK_REALTIME when the server starts and goes on with CLOCK_MONOTONIC, so that a time in a stored record means the
 same in every process, after a restart and on another machine. When the wall clock is stepped meanwhile, nothing ends or

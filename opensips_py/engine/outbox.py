@@ -156,7 +156,11 @@ def deliver(key: bytes, value: bytes) -> None:
         under_way.add(key)
         if outcome.deadline is None:
             outcome.deadline = this.clock.now() + TRY_SECONDS
-        Background(outcome, lambda done: _delivered(box, key, item, done))
+        try:
+            Background(outcome, lambda done: _delivered(box, key, item, done))
+        except Exception as error:
+            report_error(error, f"outbox of {item.box}")
+            _delivered(box, key, item, Done(-1))
     else:
         _delivered(box, key, item, Done(1 if outcome is None else outcome))
 
@@ -219,13 +223,12 @@ def sweep() -> None:
     for key, value in found:
         try:
             item = _decode(value)
-            if item.not_before <= now and (item.runner is None or not _lives(item.runner)):
-                take(key)
-        except StoreError:
-            raise
-        except Exception as error:  # of one item: the others wait behind it
-            report_error(error, "outbox")
+        except msgspec.MsgspecError as error:
+            report_error(error, "outbox: an item that cannot be read is deleted")
             this.store.delete(key)
+            continue
+        if item.not_before <= now and (item.runner is None or not _lives(item.runner)):
+            take(key)
 
 
 def finish(seconds: float, then: Callable[[], None]) -> None:
@@ -238,16 +241,21 @@ def finish(seconds: float, then: Callable[[], None]) -> None:
         if key not in under_way:
             try:
                 take(key, last=True)
-            except StoreError as error:
+            except Exception as error:  # of one item: the others wait behind it
                 report_error(error, "outbox")
 
     def look() -> None:
         if under_way and this.clock.now() < deadline:
             this.reactor.call_at(this.clock.now() + 0.02, look)
             return
-        for key, value in this.store.scan(PREFIX):
-            _lose(key, _decode(value))
-        then()
+        try:
+            for key, value in this.store.scan(PREFIX):
+                try:
+                    _lose(key, _decode(value))
+                except msgspec.MsgspecError as error:
+                    report_error(error, "outbox: an item that cannot be read is lost")
+        finally:
+            then()
 
     look()
 

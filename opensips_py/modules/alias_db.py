@@ -53,6 +53,9 @@ FlagText = Annotated[str, "str", _flags_fault]
 class _AliasQuery(db.Query):
     """The addresses that an alias stands for."""
 
+    def failed(self, done: Done) -> Done:
+        return Done(-1)
+
     @staticmethod
     def addresses(result: db.Result) -> list[str]:
         """As URIs; a row without a user or domain is none."""

@@ -42,6 +42,9 @@ class SpeedDial(db.Query):
 
     name = "sd_lookup"
 
+    def failed(self, done: Done) -> Done:
+        return Done(-1)
+
     def answer(self, result: db.Result) -> Done:
         uri = result.rows[0][0] if result.rows else None
         return Done(1, [("$ru", str(uri))]) if uri else Done(-1)

@@ -36,5 +36,6 @@ def _read(path: str) -> bytes:
     if not SHORTEST_SECRET <= len(text) <= _MOST:
         raise SecretError(f"server_secret_file {path}: the secret has {SHORTEST_SECRET} to {_MOST} characters")
     if mode & (stat.S_IWGRP | stat.S_IRWXO):
-        log(WARNING, "core", "main", f"server_secret_file {path} is open to others than its owner and group: chmod o= {path}")
+        warning = f"server_secret_file {path} can be written by its group, or used by others: chmod g-w,o= {path}"
+        log(WARNING, "core", "main", warning)
     return text

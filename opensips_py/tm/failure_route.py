@@ -19,7 +19,7 @@ from opensips_py.tm.request_script import TransactionRoute
 from opensips_py.tm.server_transaction import hooks
 from opensips_py.tm.settings import settings
 from opensips_py.tm.states import Uac
-from opensips_py.tm.transaction import Transaction, commit, hold, look, release
+from opensips_py.tm.transaction import Transaction, commit, forget_changes, hold, look, release
 from opensips_py.tm.uac_reply import PHRASES, local_reply
 
 
@@ -186,7 +186,7 @@ def answer(tx: Transaction, rec: Record, winner: int, now: float) -> None:
 
 def give_up(tx: Transaction, rec: Record, now: float) -> None:
     """Answer 500, after a fault of this server, and end all branches (held transaction; the caller commits)."""
-    tx.out.clear()
+    forget_changes(tx)
     rec.on_failure = None
     rec.failing = -1
     rec.flags &= ~PARKED

@@ -172,8 +172,9 @@ def _failed(ctx: Context, error: Exception) -> None:
     headers = overload.RETRY_HEADER if code == 503 else ""
     if ctx.tx is not None:
         try:
-            server_transaction.reply(ctx, code, reason, headers)
-            return
+            if server_transaction.reply(ctx, code, reason, headers) >= 0 or not ctx.tx.new:
+                return
+            ctx.tx = None  # its first reply was the one that could not be stored
         except StoreFull:
             pass  # not even its end can be stored: it is answered without
     if stateless.SENT not in ctx.slots:

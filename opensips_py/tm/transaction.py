@@ -9,10 +9,11 @@ yet), or it is *held* (this process has its lock), or it was only looked at. Eve
         ... change rec, append to tx.out ...
         commit(tx)                  # one batch: record, timer row, index; then send tx.out
 
-The lock is let go at the end of the outermost block, also by an exception. A transaction that stays held between two calls (a
-failure route that goes on until it waits again) is held with :func:`hold` and :func:`release`.
+So a killed process leaves either the old or the new state, and a message is never sent from a state that is not stored.
 
-so a killed process leaves either the old or the new state, and a message is never sent from a state that is not stored.
+The lock is let go at the end of the outermost block, also by an exception; what was to be sent and told is forgotten then, as it
+is when the commit fails. A transaction that stays held between two calls (a failure route that goes on until it waits again) is
+held with :func:`hold` and :func:`release`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from ipc.store import StoreError
 from opensips_py.engine.unsettled import unsettled
+from opensips_py.server.guard import report_error
 from opensips_py.server.process import this
 from opensips_py.sip.message import SipMessage, note_source, reread
 from opensips_py.tm import callbacks, identity, machine, rows
@@ -104,6 +107,8 @@ class Transaction:
         return rec
 
     def __exit__(self, *exc: object) -> None:
+        if exc and exc[0] is not None and self.depth <= 1:
+            forget_changes(self)
         if self.depth:
             self.depth -= 1
             if not self.depth:
@@ -146,6 +151,12 @@ def release(tx: Transaction) -> None:
     tx.__exit__()
 
 
+def forget_changes(tx: Transaction) -> None:
+    """A change that is not stored has not happened: nothing is sent or told of it."""
+    tx.out.clear()
+    tx.told.clear()
+
+
 def try_lock(tx: Transaction) -> bool:
     """Lock one that is not held here, for the ``with tx`` that must follow; False while another process holds it."""
     tx.locked = this.store.try_lock(tx.key)
@@ -159,7 +170,10 @@ tellers: dict[bytes, Callable[[bytes, bytes], None]] = {}
 def _tell(tx: Transaction) -> None:
     rows_, tx.stored = tx.stored, []
     for key, value in rows_:
-        tellers[key[:1]](key, value)
+        try:
+            tellers[key[:1]](key, value)
+        except Exception as error:  # of one row: the others wait behind it
+            report_error(error, "what follows a transaction")
 
 
 def let_go(tx: Transaction) -> int:
@@ -204,33 +218,36 @@ def commit(tx: Transaction, fired: bytes | None = None, also: tuple[bytes, bytes
     deadline, key = rec.deadline, tx.key
     if tx.new and deadline == NEVER:
         unsettled.set(key)
-    with this.store.batch() as batch:
-        if tx.new:
-            made = batch.put_new(key, encode(rec))
-        elif tx.done and batch.get(key) is None:
-            made = False  # its end came meanwhile: what is done is deleted without the lock
-        else:
-            batch.put(key, encode(rec))
-            made = True
-        if made:
-            if rec.done:
-                if not tx.done or deadline != tx.deadline:
-                    batch.put(rows.row(deadline, key), rows.DELETE + rec.index)
-            elif deadline < tx.deadline or (fired is not None and deadline != NEVER):
-                batch.put(rows.row(deadline, key), rows.LOAD)
-            if rec.index and not tx.indexed:
-                batch.put(rec.index, _answered_by(rec) + key)
-            for name, value in tx.told:
-                batch.put(name, value)
-            if also is not None:
-                batch.put(*also)
-        if fired is not None and not (made and fired == rows.row(deadline, key)):
-            batch.delete(fired)
+    try:
+        with this.store.batch() as batch:
+            if tx.new:
+                made = batch.put_new(key, encode(rec))
+            elif tx.done and batch.get(key) is None:
+                made = False  # its end came meanwhile: what is done is deleted without the lock
+            else:
+                batch.put(key, encode(rec))
+                made = True
+            if made:
+                if rec.done:
+                    if not tx.done or deadline != tx.deadline:
+                        batch.put(rows.row(deadline, key), rows.DELETE + rec.index)
+                elif deadline < tx.deadline or (fired is not None and deadline != NEVER):
+                    batch.put(rows.row(deadline, key), rows.LOAD)
+                if rec.index and not tx.indexed:
+                    batch.put(rec.index, _answered_by(rec) + key)
+                for name, value in tx.told:
+                    batch.put(name, value)
+                if also is not None:
+                    batch.put(*also)
+            if fired is not None and not (made and fired == rows.row(deadline, key)):
+                batch.delete(fired)
+    except StoreError:
+        forget_changes(tx)
+        raise
     if tx.new:
         tx.new = False
         if not made:
-            tx.out.clear()
-            tx.told.clear()
+            forget_changes(tx)
             tx.record = None
             unsettled.clear()
             answer_retransmission(tx.key, len(rec.raw))

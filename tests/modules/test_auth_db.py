@@ -12,7 +12,9 @@ import pytest
 from opensips_py import db
 from opensips_py.db import database as databases
 from opensips_py.db.sqlite.database import SqliteDatabase
+from opensips_py.engine.operation import BUSY, Done
 from opensips_py.modules.auth import credentials, nonce
+from opensips_py.modules.auth_db import uris
 from opensips_py.modules.auth_db.authorize import WwwAuthorize
 from opensips_py.script.context import Context, Source
 from opensips_py.script.declarations import ConfigError
@@ -291,3 +293,9 @@ def test_mistakes(run: Run_, settings: str, arguments: str, text: str) -> None:
     with pytest.raises(ScriptErrors) as caught:
         run(settings=settings, arguments=arguments)
     assert text in str(caught.value.diagnostics)
+
+
+def test_too_many_waiting_questions_are_no_missing_account() -> None:
+    """-4 of the pool is not the -4 of db_get_auth_id()."""
+    query = uris.GetAuthId.__new__(uris.GetAuthId)
+    assert query.failed(Done(BUSY)) == Done(-8)

@@ -13,7 +13,7 @@ import pytest
 from opensips_py import db
 from opensips_py.db import database as databases
 from opensips_py.db.script_queries import AvpDbQuery, SqlInsert
-from opensips_py.db.sqlite import call, file, ledger
+from opensips_py.db.sqlite import call, file, ledger, thread
 from opensips_py.db.sqlite.database import SqliteDatabase
 from opensips_py.db.statement import Raw
 from opensips_py.engine.background import Background
@@ -433,3 +433,9 @@ def test_asking_beside_other_work(database: SqliteDatabase, process: SimpleNames
     db.ask(database, db.select(["n"], "missing"), answers.append)
     spin(until=lambda: len(answers) == 2)
     assert answers == [db.Result([[7]], 1), None]
+
+
+@pytest.mark.parametrize("lead", ["", "  \n", "-- why\n", "/* why */ ", "/* a */ -- b\n /* c */"])
+def test_comments_before_a_statement_do_not_hide_what_it_is(lead: str) -> None:
+    assert thread.is_change(lead + "insert into t values (1)") and not thread.only_reads(lead + "insert into t values (1)")
+    assert thread.only_reads(lead + "select 1") and not thread.is_change(lead + "select 1")

@@ -498,3 +498,35 @@ def test_a_cancel_without_a_transaction_is_told_of_with_its_own_data(world: Worl
     assert [(line.method, line.code, line.tag) for line in written] == [("CANCEL", 200, "a CANCEL")]
     world.receive(reply_to(sent, 487), UAS1)
     assert [(line.method, line.tag) for line in written[1:]] == [("INVITE", "a INVITE")]
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_what_could_not_be_stored_is_neither_sent_nor_told_later(
+    world: World, monkeypatch: pytest.MonkeyPatch, stored: bool
+) -> None:
+    """The store is full once, just when a reply is made; the reply that is made in its place is the only one."""
+    full = iter([True])
+    batch = world.store.batch
+
+    def once() -> Any:
+        if next(full, False):
+            raise StoreFull("full")
+        return batch()
+
+    def main(ctx: Context) -> int:
+        assert server_transaction.new_transaction(ctx) == 1
+        assert not stored or server_transaction.reply(ctx, 180, "Ringing") == 1
+        monkeypatch.setattr(world.store, "batch", once)
+        return server_transaction.reply(ctx, 486, "Busy Here")
+
+    world.script(main)
+    assert [text for text in summary(world.receive(request("INVITE"), UAC)) if text[0] != "1"] == ["503>UAC"]
+
+
+def test_an_item_that_cannot_be_read_holds_up_no_end(world: World) -> None:
+    world.store.put(outbox.PREFIX + b"12345678", b"\xc1")
+    ended: list[bool] = []
+    outbox.finish(0.0, lambda: ended.append(True))
+    assert ended == [True]
+    outbox.sweep()
+    assert world.store.count(outbox.PREFIX) == 0

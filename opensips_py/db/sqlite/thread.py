@@ -14,8 +14,12 @@ from opensips_py.db.sqlite.file import PAUSES, connect, is_busy, pauses, rows_of
 from opensips_py.db.sqlite.ledger import Ledger
 from opensips_py.engine.thread_job import Threads
 
-_CHANGE = re.compile(r"\s*(?:insert|replace|update|delete|with|create|drop|alter)\b", re.IGNORECASE)
-_READ = re.compile(r"\s*(?:select|values|explain|with(?!.*\b(?:insert|replace|update|delete)\b))\b", re.IGNORECASE | re.DOTALL)
+_LEAD = r"\s*(?:(?:--[^\n]*(?:\n|\Z)|/\*.*?\*/)\s*)*"
+"""White space and comments."""
+_CHANGE = re.compile(_LEAD + r"(?:insert|replace|update|delete|with|create|drop|alter)\b", re.IGNORECASE | re.DOTALL)
+_READ = re.compile(
+    _LEAD + r"(?:select|values|explain|with(?!.*\b(?:insert|replace|update|delete)\b))\b", re.IGNORECASE | re.DOTALL
+)
 
 
 class Task(NamedTuple):

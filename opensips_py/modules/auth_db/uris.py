@@ -34,7 +34,7 @@ class _UriQuery(db.Query):
         return Done(1) if result.rows else Done(self.nothing)
 
     def failed(self, done: Done) -> Done:
-        return Done(_DATABASE) if done.rc == -1 else done
+        return Done(_DATABASE)  # also when too many wait for a connection: -4 would say that there is no account
 
     def expire(self) -> Done:
         super().expire()
