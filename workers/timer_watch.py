@@ -79,7 +79,7 @@ class TimerWatch:
 
 def _silence(worker: Worker) -> float:
     """Seconds since it last looked for timers, or since it was started."""
-    return this.clock.now() - max(worker.status.timers_ns / 1e9, worker.started)
+    return min((this.clock.ticks() - worker.status.timers_ns) / 1e9, this.clock.now() - worker.started)
 
 
 def _is_late(worker: Worker) -> bool:
