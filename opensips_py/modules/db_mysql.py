@@ -16,9 +16,12 @@ from opensips_py import db
 from opensips_py.db.mysql import pool
 from opensips_py.db.mysql.database import MysqlDatabase
 from opensips_py.db.mysql.url import read_public_key
+from opensips_py.db.server import ServerParameters
 from opensips_py.script.declarations import ConfigError, Module
 
 module = Module("db_mysql", doc="MySQL and MariaDB (OpenSIPS module db_mysql)")
+
+common = ServerParameters(module)
 
 timeout_interval = module.param(
     "timeout_interval",
@@ -26,31 +29,12 @@ timeout_interval = module.param(
     2,
     doc="a third of the seconds (OpenSIPS: tried three times) after which connecting, or a query without async(), is given up",
 )
-exec_query_threshold = module.param(
-    "exec_query_threshold", int, 0, doc="microseconds from which a query is logged as slow; 0: never"
-)
-max_db_queries = module.param("max_db_queries", int, 2, doc="how often a query is tried that did not reach the database")
 max_db_retries = module.param(
     "max_db_retries",
     int,
     3,
     doc="attempts to reconnect",
     no_effect="attempts to reconnect go on until the database is back, with growing pauses",
-)
-max_waiting_queries = module.param(
-    "max_waiting_queries",
-    int,
-    65536,
-    doc="queries of one process that may wait for a connection; more are refused, $rc -4 (ours)",
-)
-idle_timeout = module.param(
-    "idle_timeout", int, 300, doc="seconds for which an unused connection is kept; 0: as long as the server keeps it (ours)"
-)
-max_result_size = module.param(
-    "max_result_size",
-    int,
-    4096,
-    doc="KB that the answer to a query may have, each value counting as its length and 128 bytes; more: $rc -1; 0: any (ours)",
 )
 server_public_key = module.param(
     "server_public_key",
@@ -81,19 +65,12 @@ def configure() -> None:
         raise ConfigError("db_mysql: use_tls: TLS to the database is not supported; use a Unix socket or a private network")
     if timeout_interval.value < 1:
         raise ConfigError(f"db_mysql: timeout_interval is {timeout_interval.value}; it must be at least 1 second")
-    for parameter in (max_waiting_queries, idle_timeout, max_result_size):
-        if parameter.value < 0:
-            raise ConfigError(f"db_mysql: {parameter.name} is {parameter.value}; it cannot be negative")
-    pool.Pool.queue = max_waiting_queries.value
-    pool.Pool.idle_seconds = float(idle_timeout.value)
+    common.apply(pool.settings, pool.Pool)
     pool.settings.patience = 3.0 * timeout_interval.value
-    pool.settings.answer = max_result_size.value * 1024
     try:
         pool.settings.public_key = read_public_key(server_public_key.value) if server_public_key.value else None
     except ValueError as error:
         raise ConfigError(f"db_mysql: server_public_key: {error}", "server_public_key") from None
-    pool.settings.attempts = max(1, max_db_queries.value)
-    pool.settings.slow_query = max(0, exec_query_threshold.value) / 1e6
 
 
 @module.on_exit

@@ -90,7 +90,7 @@ class MysqlCall(PooledOperation[Connection], Call):
             if self._attempts > 1 and self._may_ask_again(connection):
                 return self._try_again(connection)
             self._connection = None
-            self._pool.lost_during(connection, self._query)
+            self._pool.lost_during(connection, self._query[:200].decode("latin-1"))
             return Done(-1)
         if self._take(data):
             return self._finish(connection)
