@@ -117,6 +117,8 @@ class Moment:
     """At REQUEST_OUT and SENT: where it leaves from."""
     data: bytes = b""
     destination: tuple[str, int] = ("", 0)
+    _at_once: int = 0
+    """How many items were posted at once: when the moment comes again, they come in the same order."""
 
     @property
     def request(self) -> SipMessage:
@@ -133,9 +135,11 @@ class Moment:
         """Have ``item`` delivered before the script goes on: at FAILURE a route follows before the change is stored.
 
         If the process dies in that route, the same moment comes again; a mark in the store sees to it that each outbox gets its
-        item once. The handler runs while the transaction is held, so it must leave other transactions alone.
+        items once. The handler runs while the transaction is held, so it must leave other transactions alone.
         """
-        mark = PREFIX + self.tx.key[1:] + bytes((self.branch & 0xFF,)) + f"{self.when.value} {box.name}".encode()
+        self._at_once += 1
+        what = f"{self.when.value} {self._at_once} {box.name}"
+        mark = PREFIX + self.tx.key[1:] + bytes((self.branch & 0xFF,)) + what.encode()
         row = box.row(item)
         with this.store.batch() as batch:
             if not batch.put_new(mark, b""):
@@ -241,7 +245,7 @@ def reply_out(
     ``received``: what it was made of, if that is at hand, so that it need not be read again.
     """
     if wanted(rec, When.REPLY_OUT):
-        message = received = reread(data)
+        message = reread(data)
         run(Moment(When.REPLY_OUT, tx, rec, code, message, branch, local))
         if message.edits:
             data = message.serialise()

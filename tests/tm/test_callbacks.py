@@ -530,3 +530,38 @@ def test_an_item_that_cannot_be_read_holds_up_no_end(world: World) -> None:
     assert ended == [True]
     outbox.sweep()
     assert world.store.count(outbox.PREFIX) == 0
+
+
+def test_several_items_posted_at_once_are_delivered_once_each_also_when_the_moment_comes_again(world: World) -> None:
+    tx = SimpleNamespace(key=b"t" + bytes(8), told=[])
+    for _ in range(2):  # the process died in the route after the first time
+        moment = Moment(When.FAILURE, tx, None, 486, branch=0)  # type: ignore[arg-type]
+        moment.post_at_once(watching.lines, Line("INVITE", 486, "first", []))
+        moment.post_at_once(watching.lines, Line("INVITE", 486, "second", []))
+    assert [line.tag for line in written] == ["first", "second"]
+
+
+def test_completed_is_told_of_the_reply_as_it_was_received(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether or not somebody changes it on its way out."""
+    seen: list[bool] = []
+
+    def edit(moment: Moment, data: Watch) -> None:
+        assert moment.message is not None
+        moment.message.append_header("X-Added: 1\r\n")
+
+    def completed(moment: Moment, data: Watch) -> None:
+        assert moment.message is not None
+        seen.append(moment.message.has("x-added"))
+
+    subscriber = callbacks.declared[watches.name]
+    monkeypatch.setattr(subscriber, "callbacks", {When.REPLY_OUT: [edit], When.COMPLETED: [completed]})
+
+    def main(ctx: Context) -> int:
+        watches.set(ctx, Watch())
+        return relay.relay(ctx)
+
+    world.script(main)
+    sent = find(world.receive(request("MESSAGE"), UAC), "MESSAGE.*")
+    up = find(world.receive(reply_to(sent, 200), UAS1), "200.*")
+    assert up.has("x-added")
+    assert seen == [False]
