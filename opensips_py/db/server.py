@@ -92,3 +92,17 @@ class DatabasePool(ConnectionPool[C]):
         """The connection broke while a query was under way."""
         self._warn(f"connection to {self._name} lost during the query [{query[:200]}]")
         self.discard(connection)
+
+
+def host_and_port(address: str) -> tuple[str, str]:
+    """``host[:port]`` or ``[IPv6 address][:port]`` of a URL; the port is empty or a number. Raises ValueError."""
+    if address.startswith("["):
+        host, bracket, port = address[1:].partition("]")
+        if not bracket:
+            raise ValueError(f"[{address}] is not a host")
+        port = port.removeprefix(":")
+    else:
+        host, _, port = address.partition(":")
+    if port and not (port.isdecimal() and 0 < int(port) < 65536):
+        raise ValueError(f"[{port}] is not a port")
+    return host, port

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +107,19 @@ class Driver:
         else:
             if wait_ready(fd, wants, this.clock.now() + wait):
                 self.result = self.op.advance()
+
+
+def takers(*modules: str) -> Iterator[Callable[[], Taker]]:
+    """For a fixture: makes processes that have these modules, and ends them."""
+    made: list[Taker] = []
+
+    def make() -> Taker:
+        made.append(Taker(list(modules)))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
 
 
 def drive(*drivers: Driver, limit: float = 10.0) -> list[Done]:

@@ -18,7 +18,7 @@ from opensips_py.modules.exec import children, given_environment, program_run
 from opensips_py.modules.exec.child_places import Places
 from opensips_py.modules.exec.program_run import ExecOperation, Limits
 from opensips_py.server.process import this
-from tests.operations.driving import Driver, Taker, drive, run, spin
+from tests.operations.driving import Driver, Taker, drive, run, spin, takers
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
@@ -52,15 +52,7 @@ def gone(pid: int) -> bool:
 
 @pytest.fixture
 def taker() -> Iterator[Callable[[], Taker]]:
-    made: list[Taker] = []
-
-    def make() -> Taker:
-        made.append(Taker(["opensips_py.modules.exec.program_run"]))
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.close()
+    yield from takers("opensips_py.modules.exec.program_run")
 
 
 @pytest.mark.parametrize(

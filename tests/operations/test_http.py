@@ -27,7 +27,7 @@ from opensips_py.modules.rest_client.url import Origin, parse_http_url
 from opensips_py.script.declarations import ConfigError
 from opensips_py.server.process import this
 from scripts.testbed.ports import free_port
-from tests.operations.driving import Driver, Taker, drive, run
+from tests.operations.driving import Driver, Taker, drive, run, takers
 from tests.operations.http_server import HttpServer
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
@@ -120,15 +120,7 @@ def limits(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 @pytest.fixture
 def taker() -> Iterator[Callable[[], Taker]]:
-    made: list[Taker] = []
-
-    def make() -> Taker:
-        made.append(Taker(["opensips_py.modules.rest_client.transfer"]))
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.close()
+    yield from takers("opensips_py.modules.rest_client.transfer")
 
 
 def context() -> Any:

@@ -23,7 +23,7 @@ from opensips_py.db.statement import Raw
 from opensips_py.engine.operation import LOST, Done
 from opensips_py.server.process import this
 from scripts.testbed.mariadb import MariaDB
-from tests.operations.driving import Driver, Taker, drive, run
+from tests.operations.driving import Driver, Taker, drive, run, takers
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
@@ -81,15 +81,7 @@ def logged(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @pytest.fixture
 def taker() -> Iterator[Callable[[], Taker]]:
-    made: list[Taker] = []
-
-    def make() -> Taker:
-        made.append(Taker(["opensips_py.db.script_queries", "opensips_py.modules.db_mysql"]))
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.close()
+    yield from takers("opensips_py.db.script_queries", "opensips_py.modules.db_mysql")
 
 
 def query(pool: Pool, text: str, *targets: str) -> AvpDbQuery:

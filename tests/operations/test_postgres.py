@@ -24,7 +24,7 @@ from opensips_py.modules import db_postgres
 from opensips_py.script.declarations import ConfigError
 from opensips_py.server.process import this
 from scripts.testbed.postgres import Postgres
-from tests.operations.driving import Driver, Taker, drive, run
+from tests.operations.driving import Driver, Taker, drive, run, takers
 
 TABLES = """
 create table kv(k varchar(32), v varchar(64), n int);
@@ -66,15 +66,7 @@ def logged(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @pytest.fixture
 def taker() -> Iterator[Callable[[], Taker]]:
-    made: list[Taker] = []
-
-    def make() -> Taker:
-        made.append(Taker(["opensips_py.db.script_queries", "opensips_py.modules.db_postgres"]))
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.close()
+    yield from takers("opensips_py.db.script_queries", "opensips_py.modules.db_postgres")
 
 
 def query(database: PostgresDatabase, text: str, *targets: str) -> AvpDbQuery:

@@ -20,7 +20,7 @@ from opensips_py.engine.background import Background
 from opensips_py.engine.operation import BUSY, LOST, Done, Operation
 from opensips_py.script.declarations import ConfigError
 from opensips_py.server.process import this
-from tests.operations.driving import Driver, Taker, drive, run, spin
+from tests.operations.driving import Driver, Taker, drive, run, spin, takers
 
 TABLES = """
 create table kv(k char(32), v varchar(64), n int);
@@ -65,15 +65,7 @@ def logged(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @pytest.fixture
 def taker() -> Iterator[Callable[[], Taker]]:
-    made: list[Taker] = []
-
-    def make() -> Taker:
-        made.append(Taker(["opensips_py.db.script_queries", "opensips_py.modules.db_sqlite"]))
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.close()
+    yield from takers("opensips_py.db.script_queries", "opensips_py.modules.db_sqlite")
 
 
 @pytest.fixture

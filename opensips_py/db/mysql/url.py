@@ -10,6 +10,8 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from pymysql.charset import charset_by_name
 
+from opensips_py.db.server import host_and_port
+
 DEFAULT_PORT = 3306
 DEFAULT_SOCKETS = ("/run/mysqld/mysqld.sock", "/var/run/mysqld/mysqld.sock", "/var/lib/mysql/mysql.sock")
 """Where the server's Unix socket is looked for when the host is ``localhost`` without a port. Not in /tmp: anybody can put
@@ -59,16 +61,7 @@ def parse_database_url(text: str) -> DatabaseUrl:
     address, _, database = location.partition("/")
     if not database:
         raise ValueError("the database URL names no database (mysql://user:password@host/database)")
-    host, port = address, ""
-    if address.startswith("["):
-        host, bracket, port = address[1:].partition("]")
-        if not bracket:
-            raise ValueError(f"[{address}] is not a host")
-        port = port.removeprefix(":")
-    elif ":" in address:
-        host, _, port = address.partition(":")
-    if port and not (port.isdecimal() and 0 < int(port) < 65536):
-        raise ValueError(f"[{port}] is not a port")
+    host, port = host_and_port(address)
     unix_socket, charset, key = None, "utf8mb4", None
     for pair in query.split("&") if query else []:
         name, _, value = pair.partition("=")

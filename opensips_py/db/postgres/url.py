@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import psycopg.pq
 from psycopg.conninfo import make_conninfo
 
+from opensips_py.db.server import host_and_port
+
 _PASSED = ("sslmode", "sslrootcert", "sslcert", "sslkey", "application_name")
 """Parameters of libpq that a URL may have."""
 _REQUIRE_AUTH = 160000
@@ -78,16 +80,7 @@ def parse_postgres_url(text: str) -> PostgresUrl:
         raise ValueError(f"the database URL names no user ({_FORM})")
     if not database:
         raise ValueError(f"the database URL names no database ({_FORM})")
-    host, port = address, ""
-    if address.startswith("["):
-        host, bracket, port = address[1:].partition("]")
-        if not bracket:
-            raise ValueError(f"[{address}] is not a host")
-        port = port.removeprefix(":")
-    elif ":" in address:
-        host, _, port = address.partition(":")
-    if port and not (port.isdecimal() and 0 < int(port) < 65536):
-        raise ValueError(f"[{port}] is not a port")
+    host, port = host_and_port(address)
     unix_socket, parameters = None, []
     for name, _, value in (pair.partition("=") for pair in (query.split("&") if query else [])):
         if name == "unix_socket":
