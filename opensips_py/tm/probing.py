@@ -100,7 +100,7 @@ class Prober:
 
         def begin() -> None:
             again_at = this.clock.now() + seconds
-            probes = iter(())
+            probes: Iterator[tuple[bytes, Probe]] = iter(())
             try:
                 probes = iter(list(destinations()))
             except Exception as error:  # the next round may succeed
