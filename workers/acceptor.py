@@ -104,7 +104,7 @@ class Acceptor:
 
         slot = min(self._receivers, key=rank)
         if slot != this.slot and takes_work(slot):
-            packet = ACCEPTED + listen.index.to_bytes(2, "big")
+            packet = ACCEPTED + listen.name.encode("latin-1")
             if self._boxes.post(slot, packet, [sock.fileno()]):
                 sock.close()
                 return

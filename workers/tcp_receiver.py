@@ -108,7 +108,7 @@ class TcpReceiver:
 
     def _accepted(self, sock: socket.socket, address: tuple[str, int], listen: ListenSocket) -> None:
         connection = Connection(self, next(self._numbers), sock, listen, address, accepted=True)
-        if self._register(connection, key_of(listen.index, *address)):
+        if self._register(connection, key_of(listen.name, *address)):
             connection.open()
 
     def _register(self, connection: Connection, key: bytes) -> bool:
@@ -146,7 +146,7 @@ class TcpReceiver:
             except OSError:  # gone again
                 sock.close()
                 return
-            self._accepted(sock, address, this.sockets[int.from_bytes(rest, "big")])
+            self._accepted(sock, address, this.sockets_by_name[rest.decode("latin-1")])
         elif kind == ADOPT:
             self._adopt(names.decode_adopt(rest), fds)
         elif kind == ALIAS:
@@ -206,7 +206,7 @@ class TcpReceiver:
         if self.acceptor.is_full():
             self.failed(message.data)
             return
-        listen = this.sockets[message.socket]
+        listen = this.sockets_by_name[message.socket]
         try:
             sock = _connect(listen, message.host, message.port)
         except OSError as error:
@@ -245,7 +245,7 @@ class TcpReceiver:
         host, port = connection.address
         for data in unsent:
             if retry and not connection.last_try and not this.draining and (not connection.accepted or is_reply(data)):
-                message = Outgoing(connection.listen.index, host, port, data, again=True)
+                message = Outgoing(connection.listen.name, host, port, data, again=True)
                 self._reactor.call_soon(partial(self.deliver, message))
             else:
                 self.failed(data)
@@ -275,12 +275,12 @@ class TcpReceiver:
             sock.close()
             return
         sock.setblocking(False)
-        listen = this.sockets[names.address_of(given.keys[0])[0]]
+        listen = this.sockets_by_name[names.address_of(given.keys[0])[0]]
         try:
             address = sock.getpeername()[:2]
         except OSError:  # the peer has hung up meanwhile: the connection ends as soon as it is read
             address = names.address_of(given.keys[0])[1:]
-        own = key_of(listen.index, *address)
+        own = key_of(listen.name, *address)
         connection = Connection(self, given.number, sock, listen, address, accepted=given.accepted)
         connection.adopted()
         connection.keep_until = given.keep_until

@@ -20,7 +20,7 @@ SERIAL = "serial_branch"
 
 def current_branch(ctx: Context) -> Branch:
     """The R-URI with everything that belongs to it, as a branch."""
-    socket = None if ctx.send_socket is None else ctx.send_socket.index
+    socket = None if ctx.send_socket is None else ctx.send_socket.name
     return Branch(ctx.ruri, ctx.dst_uri, ctx.path, ctx.q, ctx.branch_flags, socket)
 
 
@@ -111,6 +111,6 @@ def next_branches(ctx: Context) -> int:
         del ctx.avps[SERIAL]
     first, *others = step.branches
     ctx.new_uri, ctx.dst_uri, ctx.path, ctx.q, ctx.branch_flags = first.uri, first.dst_uri, first.path, first.q, first.flags
-    ctx.send_socket = None if first.socket is None else this.sockets[first.socket]
+    ctx.send_socket = None if first.socket is None else this.sockets_by_name[first.socket]
     ctx.branches[:] = others
     return 1 if more else 2

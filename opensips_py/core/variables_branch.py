@@ -8,9 +8,7 @@ from opensips_py.core.functions_network import socket_named
 from opensips_py.script.context import Q_UNSPECIFIED, Branch, Context, Value, ValueRefused
 from opensips_py.script.flag_names import branch_flags
 from opensips_py.script.one_line import shown
-from opensips_py.script.pseudo_variables_network import socket_text
 from opensips_py.script.pseudo_variables_uri import MAX_Q, q_text, text_for_uri
-from opensips_py.server.process import this
 
 
 def _part(branch: Branch, part: str) -> Value:
@@ -25,7 +23,7 @@ def _part(branch: Branch, part: str) -> Value:
     if part == "flags":
         return branch_flags.text(branch.flags)
     if part == "socket":
-        return None if branch.socket is None else socket_text(this.sockets[branch.socket])
+        return branch.socket
     return None
 
 
@@ -82,7 +80,7 @@ def _write_socket(branch: Branch, value: Value) -> None:
     found = socket_named(value) if isinstance(value, str) else None
     if found is None and value is not None:
         raise ValueRefused(f"the server does not listen on {shown(str(value))}")
-    branch.socket = None if found is None else found.index
+    branch.socket = None if found is None else found.name
 
 
 _WRITERS = {

@@ -201,6 +201,6 @@ class Pause:
 
 def thaw(data: bytes, continuation: Continuation) -> Context:
     """The context of a suspended route, in another process."""
-    ctx = Context.thaw(data, this.sockets)
+    ctx = Context.thaw(data, this.sockets_by_name)
     ctx.continuation = continuation
     return ctx

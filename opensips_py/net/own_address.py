@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from opensips_py.script.context import ListenSocket
 from opensips_py.server.process import this
@@ -16,12 +16,12 @@ Alias = tuple[str | None, str, int | None]
 class _Answers:
     """What has been found out about hosts and ports, for certain sockets and aliases."""
 
-    def __init__(self, sockets: list[ListenSocket], aliases: list[Alias]) -> None:
+    def __init__(self, sockets: Mapping[str, ListenSocket], aliases: list[Alias]) -> None:
         self.sockets, self.aliases = sockets, aliases
         self.known: dict[tuple[str, int], bool] = {}
 
 
-_answers = _Answers([], [])
+_answers = _Answers({}, [])
 
 
 def is_own_address(host: str, port: int = 0) -> bool:
@@ -29,8 +29,8 @@ def is_own_address(host: str, port: int = 0) -> bool:
     global _answers
     answers = _answers
     aliases = this.program.aliases
-    if answers.aliases is not aliases or answers.sockets is not this.sockets or len(answers.known) >= REMEMBERED:
-        answers = _answers = _Answers(this.sockets, aliases)
+    if answers.aliases is not aliases or answers.sockets is not this.sockets_by_name or len(answers.known) >= REMEMBERED:
+        answers = _answers = _Answers(this.sockets_by_name, aliases)
     answer = answers.known.get((host, port))
     if answer is None:
         answer = _is_own(host.strip("[]").lower(), port, aliases)

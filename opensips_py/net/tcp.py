@@ -69,7 +69,6 @@ tuning = Tuning()
 
 # --- addresses in the store -----------------------------------------------------------------------------------------
 
-_tail = struct.Struct(">HH")
 _row = struct.Struct(">HIQ?d")
 
 
@@ -94,23 +93,37 @@ def read_row(value: bytes) -> Row:
     return Row._make(_row.unpack(value))
 
 
-def key_of(socket: int, ip: str, port: int) -> bytes:
-    """Store key of a peer's address as seen from the listening socket with index ``socket``. OSError: no address."""
-    return PREFIX + sockets.inet_pton(sockets.AF_INET6 if ":" in ip else sockets.AF_INET, ip) + _tail.pack(port, socket)
+# A key: PREFIX, 4 or 6, the address, the port (2 bytes), the name of the listening socket.
+_IPV4, _IPV6 = PREFIX + b"4", PREFIX + b"6"
 
 
-def address_of(key: bytes) -> tuple[int, str, int]:
-    """(socket index, ip, port) of a key."""
-    packed = key[1:-4]
-    port, socket = _tail.unpack(key[-4:])
-    return socket, sockets.inet_ntop(sockets.AF_INET6 if len(packed) == 16 else sockets.AF_INET, packed), port
+def key_of(socket: str, ip: str, port: int) -> bytes:
+    """Store key of a peer's address as seen from the listening socket of this name. OSError: no address."""
+    return _host(ip) + port.to_bytes(2, "big") + socket.encode("latin-1")
+
+
+def _host(ip: str) -> bytes:
+    """What the keys of all ports of an address begin with."""
+    if ":" in ip:
+        return _IPV6 + sockets.inet_pton(sockets.AF_INET6, ip)
+    return _IPV4 + sockets.inet_pton(sockets.AF_INET, ip)
+
+
+def address_of(key: bytes) -> tuple[str, str, int]:
+    """(name of the listening socket, ip, port) of a key."""
+    end = _end_of_host(key)
+    packed = key[2:end]
+    ip = sockets.inet_ntop(sockets.AF_INET6 if len(packed) == 16 else sockets.AF_INET, packed)
+    return key[end + 2 :].decode("latin-1"), ip, int.from_bytes(key[end : end + 2], "big")
+
+
+def _end_of_host(key: bytes) -> int:
+    return 18 if key.startswith(_IPV6) else 6
 
 
 def connections_of(ip: str) -> int:
     """How many connections an address has, whoever has opened them."""
-    key = key_of(0, ip, 0)
-    rows = this.store.scan(key[:-4])
-    return len({read_row(value).number for name, value in rows if len(name) == len(key)})
+    return len({read_row(value).number for _, value in this.store.scan(_host(ip))})
 
 
 def rest_key(number: int) -> bytes:
@@ -145,9 +158,11 @@ def find(key: bytes) -> tuple[bytes, Row] | None:
     if value is not None:
         row = read_row(value)
         return (key, row) if _lives(row) else None
-    for other, value in store.scan(key[:-2]):
+    end = _end_of_host(key) + 2
+    proto = key[end : key.index(b":", end) + 1]
+    for other, value in store.scan(key[:end]):
         row = read_row(value)
-        if len(other) == len(key) and row.accepted and _same_proto(other, key) and _lives(row):
+        if row.accepted and other.startswith(proto, end) and _lives(row):
             return other, row
     return None
 
@@ -155,11 +170,6 @@ def find(key: bytes) -> tuple[bytes, Row] | None:
 def _lives(row: Row) -> bool:
     current: int = this.counters.status(row.slot).incarnation
     return current == row.incarnation
-
-
-def _same_proto(one: bytes, other: bytes) -> bool:
-    first, second = (this.sockets[address_of(key)[0]] for key in (one, other))
-    return first.proto == second.proto
 
 
 def receivers() -> list[int]:
@@ -190,7 +200,7 @@ def takes_work(slot: int) -> bool:
 class Outgoing(msgspec.Struct, array_like=True):
     """A message on its way to a connection."""
 
-    socket: int
+    socket: str
     host: str
     port: int
     data: bytes
@@ -212,7 +222,7 @@ class Alias(msgspec.Struct, array_like=True):
 class Prolong(msgspec.Struct, array_like=True):
     """A connection is to stay open so long although nothing moves on it."""
 
-    socket: int
+    socket: str
     host: str
     port: int
     seconds: float
@@ -220,7 +230,7 @@ class Prolong(msgspec.Struct, array_like=True):
 
 SEND, ALIAS, PROLONG, ACCEPTED, ADOPT = b"S", b"A", b"P", b"C", b"T"
 """First byte of a packet: :class:`Outgoing`, :class:`Alias`, :class:`Prolong`; a new connection (its descriptor comes with it,
-2 bytes of socket index follow); :class:`Adopt`."""
+the name of the listening socket follows); :class:`Adopt`."""
 
 
 class Adopt(msgspec.Struct, array_like=True):
@@ -303,7 +313,7 @@ class StreamHandle:
 
     def _send(self, data: bytes, address: tuple[str, int], only_open: bool) -> None:
         host, port = address
-        socket = self._listen.index
+        socket = self._listen.name
         key = key_of(socket, host, port)
         local = streams.local
         if local is not None and (connection := local.here.get(key)) is not None:
@@ -343,11 +353,11 @@ def add_alias(ctx: Context, port: int) -> bool:
     """Let requests to ``port`` of the sender go over the connection that its request came in on. False: it is gone, or
     another connection has that address already."""
     source = ctx.source
-    found = find(key_of(ctx.socket.index, source.ip, source.port))
+    found = find(key_of(ctx.socket.name, source.ip, source.port))
     if found is None:
         return False
     row = found[1]
-    key = key_of(ctx.socket.index, source.ip, port)
+    key = key_of(ctx.socket.name, source.ip, port)
     if key == found[0]:
         return True
     known = find(key)
@@ -374,11 +384,11 @@ def add_alias(ctx: Context, port: int) -> bool:
 def prolong(ctx: Context, seconds: float) -> None:
     """Keep the connection that a request came in on open for ``seconds`` although nothing moves on it."""
     source = ctx.source
-    key = key_of(ctx.socket.index, source.ip, source.port)
+    key = key_of(ctx.socket.name, source.ip, source.port)
     local = streams.local
     if local is not None and (connection := local.here.get(key)) is not None:
         connection.prolong(seconds)
         return
     found = find(key)
     if found is not None:
-        post(found[1].slot, PROLONG, Prolong(ctx.socket.index, source.ip, source.port, seconds))
+        post(found[1].slot, PROLONG, Prolong(ctx.socket.name, source.ip, source.port, seconds))

@@ -14,6 +14,7 @@ Statements": all ``$avp`` variables and all changes of the message; ``$var`` is 
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -58,7 +59,7 @@ class ListenSocket:
     """A socket that the server receives on and sends from.
 
     ``index`` is its position in the server's socket list: the same in every process, because sockets are opened
-    before the fork.
+    before the fork. What is stored has its name.
     """
 
     index: int
@@ -71,6 +72,8 @@ class ListenSocket:
     tag: str | None = None
     workers: int = 0
 
+    name: str = field(init=False, compare=False)
+    """``proto:address:port``, as OpenSIPS writes it: what it is called in stored records, whose reader may have other sockets."""
     sent_by: str = field(init=False, compare=False)
     """``host:port`` by which it names itself, with advertised values and brackets where they apply."""
     via: str = field(init=False, compare=False)
@@ -85,6 +88,8 @@ class ListenSocket:
         sent_by = f"{host}:{self.advertised_port or self.port}"
         route = sent_by.removesuffix(":5060")
         set_ = object.__setattr__  # frozen
+        address = f"[{self.host}]" if ":" in self.host else self.host
+        set_(self, "name", f"{self.proto}:{address}:{self.port}")
         set_(self, "sent_by", sent_by)
         set_(self, "via", f"SIP/2.0/{self.proto.upper()} {sent_by}")
         set_(self, "route", route if self.proto == "udp" else f"{route};transport={self.proto}")
@@ -109,8 +114,8 @@ class Branch(msgspec.Struct, array_like=True):
     path: str | None = None
     q: int = Q_UNSPECIFIED
     flags: int = 0
-    socket: int | None = None
-    """Index of the forced send socket."""
+    socket: str | None = None
+    """Name of the forced send socket."""
 
 
 class FrozenContext(msgspec.Struct, array_like=True):
@@ -119,13 +124,13 @@ class FrozenContext(msgspec.Struct, array_like=True):
     raw: bytes
     edits: list[tuple[int, int, str]]
     source: Source
-    socket: int
+    socket: str
     route_kind: int
     new_uri: str | None
     dst_uri: str | None
     q: int
     path: str | None
-    send_socket: int | None
+    send_socket: str | None
     flags: int
     branch_flags: int
     branches: list[Branch]
@@ -211,13 +216,13 @@ class Context(msgspec.Struct, eq=False):
                 raw=self.msg.raw,
                 edits=self.msg.edits,
                 source=self.source,
-                socket=self.socket.index,
+                socket=self.socket.name,
                 route_kind=int(self.route_kind),
                 new_uri=self.new_uri,
                 dst_uri=self.dst_uri,
                 q=self.q,
                 path=self.path,
-                send_socket=None if self.send_socket is None else self.send_socket.index,
+                send_socket=None if self.send_socket is None else self.send_socket.name,
                 flags=self.flags,
                 branch_flags=self.branch_flags,
                 branches=self.branches,
@@ -244,8 +249,8 @@ class Context(msgspec.Struct, eq=False):
         return _encode(frozen)
 
     @classmethod
-    def thaw(cls, data: bytes, sockets: list[ListenSocket]) -> Context:
-        """The context that :meth:`freeze` wrote. ``sockets`` is the server's socket list."""
+    def thaw(cls, data: bytes, sockets: Mapping[str, ListenSocket]) -> Context:
+        """The context that :meth:`freeze` wrote. ``sockets`` are the server's, by name."""
         f = _decode(data)
         msg = reread(f.raw)
         msg.edits = f.edits

@@ -60,18 +60,12 @@ def _af(ctx: Context) -> Value:
 FIELDS = ("proto", "ip", "port", "tag", "advertised_ip", "advertised_port", "forced_proto", "af", "anycast")
 
 
-def socket_text(socket: ListenSocket) -> str:
-    """``proto:address:port`` as OpenSIPS writes a socket."""
-    host = f"[{socket.host}]" if ":" in socket.host else socket.host
-    return f"{socket.proto}:{host}:{socket.port}"
-
-
 def socket_field(socket: ListenSocket | None, field: str | None) -> Value:
     """One of :data:`FIELDS` of a socket, or the whole as text for None."""
     if socket is None:
         return None
     if field is None:
-        return socket_text(socket)
+        return socket.name
     if field in ("proto", "forced_proto"):
         return socket.proto
     if field == "ip":

@@ -15,6 +15,7 @@ from opensips_py.script.environment import Environment
 from opensips_py.script.parameters import Settings
 from opensips_py.script.program import Program
 from opensips_py.script.variables import Registry
+from opensips_py.server.socket_names import SocketNames
 
 if TYPE_CHECKING:
     from ipc.control import ControlLine
@@ -223,11 +224,24 @@ class Process:
     reactor: Reactor = NO_REACTOR
     engine: AsyncEngine = NoEngine()
     fd_keeper: FdKeeper = NoFdKeeper()
-    sockets: list[ListenSocket]
+    sockets_by_name: SocketNames = SocketNames(())
+    """How stored records name them."""
     handles: list[Handle]
     """In the order of ``sockets``."""
     draining: bool = False
     """The server is stopping: new requests are refused, what is under way goes on."""
+
+    _sockets: list[ListenSocket] = []
+
+    @property
+    def sockets(self) -> list[ListenSocket]:
+        """What the server listens on."""
+        return self._sockets
+
+    @sockets.setter
+    def sockets(self, sockets: list[ListenSocket]) -> None:
+        self._sockets = sockets
+        self.sockets_by_name = SocketNames(sockets)
 
     def send(self, via: ListenSocket, data: bytes, host: str, port: int) -> bool:
         """Send one message from socket ``via``; False when that fails at once (unreachable, no buffer).
@@ -236,16 +250,16 @@ class Process:
         """
         try:
             self.handles[via.index].sendto(data, (host, port))
-        except OSError:
+        except (OSError, IndexError):  # IndexError: a socket that this server does not have (socket_names)
             return False
         return True
 
     def send_open(self, via: ListenSocket, data: bytes, host: str, port: int) -> bool:
         """As :meth:`send`, but not over a new connection: False when a request has none that is open."""
-        handle = self.handles[via.index]
         try:
+            handle = self.handles[via.index]
             getattr(handle, "send_open", handle.sendto)(data, (host, port))
-        except OSError:
+        except (OSError, IndexError):
             return False
         return True
 

@@ -52,11 +52,11 @@ def acknowledge(tx: Transaction, rec: Record, n: int, reply: SipMessage) -> None
             user_agent=Identification.user_agent,
         )
         if tx.depth:
-            tx.out.append((to.socket.index, data, to.ip, to.port))
+            tx.out.append((to.socket.name, data, to.ip, to.port))
         else:
             this.send(to.socket, data, to.ip, to.port)
 
     if hop is None:
         prepare(())
     else:
-        when_located(hop, None, this.sockets[branch.socket], prepare)
+        when_located(hop, None, this.sockets_by_name[branch.socket], prepare)

@@ -19,7 +19,7 @@ class _Kept(msgspec.Struct, array_like=True):
     path: str | None
     q: int
     branch_flags: int
-    send_socket: int | None
+    send_socket: str | None
     kind: int
     name: str
     index: int
@@ -51,7 +51,7 @@ class BranchRun:
             ctx.path,
             ctx.q,
             ctx.branch_flags,
-            None if socket is None else socket.index,
+            None if socket is None else socket.name,
             int(ctx.route_kind),
             ctx.route_name,
             ctx.branch_index,
@@ -70,7 +70,7 @@ class BranchRun:
         msg.edits = list(msg.edits)
         ctx.new_uri = None if target.uri == msg.ruri else target.uri
         ctx.dst_uri, ctx.path, ctx.q, ctx.branch_flags = target.dst_uri, target.path, target.q, target.flags
-        ctx.send_socket = None if target.socket is None else this.sockets[target.socket]
+        ctx.send_socket = None if target.socket is None else this.sockets_by_name[target.socket]
         ctx.route_kind = RouteKind.BRANCH
         ctx.route_name = name
         ctx.branch_index = index
@@ -92,7 +92,7 @@ class BranchRun:
             kept.q,
             kept.branch_flags,
         )
-        ctx.send_socket = None if kept.send_socket is None else this.sockets[kept.send_socket]
+        ctx.send_socket = None if kept.send_socket is None else this.sockets_by_name[kept.send_socket]
         ctx.route_kind, ctx.route_name, ctx.branch_index = RouteKind(kept.kind), kept.name, kept.index
         ctx.dropped, ctx.rc = kept.dropped, kept.rc
         ctx.params, ctx.depth = self._params

@@ -275,7 +275,7 @@ def cancel_answered(ctx: Context, invite: Told, data: bytes) -> None:
         raw=ctx.msg.raw,
         ip=source.ip,
         port=source.port,
-        socket=ctx.socket.index,
+        socket=ctx.socket.name,
         reply_host="",
         reply_port=0,
         to_tag="",

@@ -195,7 +195,7 @@ def give_up(tx: Transaction, rec: Record, now: float) -> None:
     if rec.flags & NOT_RELAYED:
         local_reply(tx, rec, 500, b"", now)
     else:
-        ctx = Context(reread(rec.raw), source_of(rec), this.sockets[rec.socket])
+        ctx = Context(reread(rec.raw), source_of(rec), this.sockets_by_name[rec.socket])
         server_transaction.mark_source(ctx)
         server_transaction.send_reply(ctx, tx, rec, 500, "Server Internal Error")
 
@@ -203,10 +203,10 @@ def give_up(tx: Transaction, rec: Record, now: float) -> None:
 def request_context(rec: Record, kind: RouteKind = RouteKind.REQUEST) -> Context:
     """A context over the request of a transaction, as it was when it was relayed (OpenSIPS: fake request)."""
     if rec.context:
-        ctx = Context.thaw(rec.context, this.sockets)
+        ctx = Context.thaw(rec.context, this.sockets_by_name)
         ctx.route_kind = kind
     else:
-        ctx = Context(reread(rec.raw), source_of(rec), this.sockets[rec.socket], kind)
+        ctx = Context(reread(rec.raw), source_of(rec), this.sockets_by_name[rec.socket], kind)
     server_transaction.mark_source(ctx)
     return ctx
 
@@ -218,7 +218,7 @@ def keep(ctx: Context, rec: Record) -> None:
 
 def source_of(rec: Record) -> Source:
     """Where the request of a transaction came from."""
-    return Source(rec.ip, rec.port, this.sockets[rec.socket].proto)
+    return Source(rec.ip, rec.port, this.sockets_by_name[rec.socket].proto)
 
 
 def interrupted(key: bytes) -> None:
@@ -271,10 +271,10 @@ def _branch_view(ctx: Context) -> Context | None:
     if rec is None or not 0 <= ctx.branch_index < len(rec.branches):
         return None
     branch = rec.branches[ctx.branch_index]
-    view = Context(reread(branch.sent), source_of(rec), this.sockets[rec.socket])
+    view = Context(reread(branch.sent), source_of(rec), this.sockets_by_name[rec.socket])
     view.dst_uri = f"sip:{branch.host}:{branch.port}"
     view.branch_flags = branch.script_flags
-    view.send_socket = this.sockets[branch.socket]
+    view.send_socket = this.sockets_by_name[branch.socket]
     view.tx, view.tx_key, view.branch_index = tx, tx.key, ctx.branch_index
     view.avps, view.flags = ctx.avps, ctx.flags
     return view

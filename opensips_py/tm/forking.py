@@ -243,7 +243,7 @@ def _add(work: Forwarding, branch: UacBranch | int) -> None:
 def _own_branch(ctx: Context) -> Branch:
     """The destination that stands in the context itself."""
     socket = ctx.send_socket
-    return Branch(ctx.ruri, ctx.dst_uri, ctx.path, ctx.q, ctx.branch_flags, None if socket is None else socket.index)
+    return Branch(ctx.ruri, ctx.dst_uri, ctx.path, ctx.q, ctx.branch_flags, None if socket is None else socket.name)
 
 
 def _branch(ctx: Context, tx: Transaction, rec: Record, target: Branch, work: Forwarding) -> UacBranch | int:
@@ -251,7 +251,7 @@ def _branch(ctx: Context, tx: Transaction, rec: Record, target: Branch, work: Fo
     hop = work.proxy or destinations.hop_of_uri(next_hop)
     if hop is None:
         return E_BAD_URI
-    forced = None if target.socket is None else destinations.forced_for(work.proxy, this.sockets[target.socket])
+    forced = None if target.socket is None else destinations.forced_for(work.proxy, this.sockets_by_name[target.socket])
     found = destinations.known_destinations(hop, forced, ctx.socket, getrandbits(32))
     if found is None:
         # those of the destinations to come are looked up at the same time
@@ -274,7 +274,7 @@ def _branch(ctx: Context, tx: Transaction, rec: Record, target: Branch, work: Fo
         uri=target.uri,
         host=ip,
         port=port,
-        socket=sock.index,
+        socket=sock.name,
         via=via,
         sent=sent,
         state=0,
@@ -292,7 +292,7 @@ def _further(ctx: Context, found: Destinations, flags: int) -> list[Alternative]
     before = found[0].socket
     for ip, port, sock in found[1:]:
         via = "" if sock is before else msg_translator.via_of(ctx, sock)
-        out.append(Alternative(ip, port, sock.index, via, sock.proto != "udp"))
+        out.append(Alternative(ip, port, sock.name, via, sock.proto != "udp"))
         before = sock
     return out
 
@@ -353,7 +353,7 @@ def _unsent(tx: Transaction, rec: Record, numbers: Sequence[int]) -> list[int]:
     for n in numbers:
         branch = rec.branches[n]
         send = this.send_open if branch.script_flags & tuning.open_branch_flag else this.send
-        socket = this.sockets[branch.socket]
+        socket = this.sockets_by_name[branch.socket]
         if not send(socket, branch.sent, branch.host, branch.port):
             out.append(n)
         elif rec.kept is not None:

@@ -69,7 +69,7 @@ def _earlier(ctx: Context) -> list[Record]:
 
 def _times(ctx: Context, earlier: list[Record]) -> int:
     """How often the request has been here as it is now."""
-    now = (*_what_decides(ctx.msg), ctx.source.ip, ctx.socket.index)
+    now = (*_what_decides(ctx.msg), ctx.source.ip, ctx.socket.name)
     return sum((*_what_decides(reread(rec.raw)), rec.ip, rec.socket) == now for rec in earlier)
 
 

@@ -31,8 +31,8 @@ from opensips_py.tm.record import (
 from opensips_py.tm.settings import settings
 from opensips_py.tm.states import EVENT_OF_CLASS, UAC_INVITE, UAC_NON_INVITE, UAS_INVITE, UAS_NON_INVITE, Event, Ignored, Uac, Uas
 
-Send = tuple[int, bytes, str, int]
-"""(socket index, datagram, host, port)"""
+Send = tuple[str, bytes, str, int]
+"""(name of the socket, datagram, host, port)"""
 
 RELAY = -1
 """Pass this reply upstream."""
@@ -149,7 +149,7 @@ def branch_started(rec: Record, branch: UacBranch, now: float) -> None:
     branch.fr_at = now + rec.fr
 
 
-def waiting(now: float, seconds: float, socket: int) -> UacBranch:
+def waiting(now: float, seconds: float, socket: str) -> UacBranch:
     """A branch without a request, which ends after ``seconds``."""
     return UacBranch(
         uri="", host="", port=0, socket=socket, via="", sent=b"", state=Uac.CALLING, flags=PHONY, fr_at=now + seconds

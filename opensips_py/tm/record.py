@@ -70,7 +70,8 @@ class Alternative(msgspec.Struct, array_like=True):
 
     host: str
     port: int
-    socket: int
+    socket: str
+    """Name of the socket that it is reached from."""
     via: str
     """Our Via up to its parameters, when it differs from the one before; else empty."""
     stream: bool
@@ -83,7 +84,8 @@ class UacBranch(msgspec.Struct, array_like=True):
     uri: str
     host: str
     port: int
-    socket: int
+    socket: str
+    """Name of the socket that it was sent from."""
     via: str
     """``branch`` parameter of our Via."""
     sent: bytes
@@ -144,7 +146,8 @@ class Record(msgspec.Struct, array_like=True):
     ip: str
     port: int
     """Source of the request."""
-    socket: int
+    socket: str
+    """Name of the socket that it came to, or went out from."""
     reply_host: str
     reply_port: int
     """Where replies go (RFC 3261 18.2.2, RFC 3581)."""

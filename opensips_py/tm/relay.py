@@ -87,12 +87,12 @@ def cancel(ctx: Context, invite: Transaction) -> int:
             rec.flags &= ~PARKED  # answered: it lives on like any other
             request = invite.request
             assert request is not None
-            answered = Context(request, ctx.source, this.sockets[rec.socket])
+            answered = Context(request, ctx.source, this.sockets_by_name[rec.socket])
             server_transaction.send_reply(answered, invite, rec, 487, "Request Terminated")
         if ctx.tx is None:
             host, port = destinations.reply_address(ctx)
             data = msg_translator.reply(ctx, 200, "canceling", to_tag=rec.to_tag)
-            invite.out.append((ctx.socket.index, data, host, port))
+            invite.out.append((ctx.socket.name, data, host, port))
             if callbacks.KEPT in ctx.slots:
                 callbacks.cancel_answered(ctx, invite, data)
             hooks.answered(200, True)

@@ -95,7 +95,7 @@ def new_transaction(ctx: Context) -> int:
         raw=msg.raw,
         ip=source.ip,
         port=source.port,
-        socket=ctx.socket.index,
+        socket=ctx.socket.name,
         reply_host=host,
         reply_port=port,
         to_tag=identity.to_tag(key),

@@ -313,12 +313,12 @@ def send_out(tx: Transaction) -> None:
         rec = tx.record
         only_open = rec is not None and rec.flags & OPEN_ONLY
         refused = []
-        for index, data, host, port in out:
+        for name, data, host, port in out:
             send = this.send_open if only_open and data.startswith(b"SIP/2.0") else this.send
-            if not send(this.sockets[index], data, host, port):
+            if not send(this.sockets_by_name[name], data, host, port):
                 refused.append(data)
             elif rec is not None and rec.kept is not None:
-                callbacks.sent(tx, rec, this.sockets[index], data, host, port)
+                callbacks.sent(tx, rec, this.sockets_by_name[name], data, host, port)
         if refused and rec is not None:
             for tell in unsent:
                 tell(tx, refused)
@@ -341,7 +341,7 @@ def answer_retransmission(key: bytes, size: int) -> bool:
             return True
         if not _note_repetition(key, now):
             return True
-    this.send(this.sockets[rec.socket], rec.reply, rec.reply_host, rec.reply_port)
+    this.send(this.sockets_by_name[rec.socket], rec.reply, rec.reply_host, rec.reply_port)
     return True
 
 

@@ -229,7 +229,7 @@ def _begin(
         raw=raw,
         ip=socket.host,
         port=socket.port,
-        socket=socket.index,
+        socket=socket.name,
         reply_host="",
         reply_port=0,
         to_tag="",

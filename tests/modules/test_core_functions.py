@@ -153,7 +153,7 @@ def test_what_was_put_aside_survives_a_suspension() -> None:
     ctx = request()
     call(ctx, "append_branch", "sip:a@h", "0.5")
     call(ctx, "serialize_branches", 1)
-    later = Context.thaw(ctx.freeze(), [SOCKET])
+    later = Context.thaw(ctx.freeze(), {SOCKET.name: SOCKET})
     assert [uri for _, uri, _ in serial(later)] == ["sip:a@h", ctx.msg.ruri]
 
 

@@ -211,14 +211,14 @@ def pings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Pings]:
     store.close()
 
 
-def add(aor: str, uri: str, flags: int = 0, expires: float = PERMANENT, socket: int = 0, **more: str) -> None:
-    contact = Contact(uri, expires, "c", 1, branch_flags=flags, socket=socket, **more)  # type: ignore[arg-type]
+def add(aor: str, uri: str, flags: int = 0, expires: float = PERMANENT, socket: ListenSocket = SOCKET, **more: str) -> None:
+    contact = Contact(uri, expires, "c", 1, branch_flags=flags, socket=socket.name, **more)  # type: ignore[arg-type]
     location.change("location", aor, lambda found: [*found, contact])
 
 
 def test_every_contact_is_pinged_where_it_came_from(pings: Pings) -> None:
     add("alice", "sip:alice@10.0.0.1:5062")
-    add("bob", "sip:bob@10.0.0.2", socket=1, received="sip:192.0.2.2:1024")
+    add("bob", "sip:bob@10.0.0.2", socket=SECOND, received="sip:192.0.2.2:1024")
     add("carol", "sip:carol@10.0.0.3", expires=1.0)
     assert ping.ping_all() == 2
     assert pings == [

@@ -117,7 +117,7 @@ def test_a_suspended_request_stays_recorded() -> None:
     ctx = request()
     rr.add_rr_param(ctx, ";a=1")
     rr.record_route(ctx)
-    resumed = Context.thaw(ctx.freeze(), SOCKETS)
+    resumed = Context.thaw(ctx.freeze(), this.sockets_by_name)
     assert rr.record_route(resumed) == -1
     assert rr.add_rr_param(resumed, ";b=2") == 1
     assert recorded(resumed) == ["<sip:127.0.0.1:20700;lr;ftag=ft1;a=1;b=2>"]

@@ -36,7 +36,7 @@ class World:
 
     def connection(self, number: int, ports: list[int], *, held: bool) -> list[bytes]:
         """A connection of the dead process, known by these ports."""
-        keys = [key_of(0, "192.0.2.1", port) for port in ports]
+        keys = [key_of("tcp:127.0.0.1:5060", "192.0.2.1", port) for port in ports]
         for key in keys:
             self.store.put(key, Row(DEAD, 1, number, True, 0.0).pack())
         self.store.put(REST + number.to_bytes(8, "big"), b"half a message")
@@ -99,7 +99,7 @@ def test_a_descriptor_that_nobody_knows_is_let_go(world: World) -> None:
 
 
 def test_connections_of_the_living_stay_where_they_are(world: World) -> None:
-    key = key_of(0, "192.0.2.9", 1)
+    key = key_of("tcp:127.0.0.1:5060", "192.0.2.9", 1)
     value = Row(TAKER.slot, TAKER.incarnation, 5, False, 0.0).pack()
     world.store.put(key, value)
     world.give()

@@ -40,7 +40,7 @@ def after_t_newtran(ctx: Context) -> None:
 def after_a_suspension(ctx: Context) -> None:
     """As the resume route of async() sees the request."""
     server_transaction.new_transaction(ctx)
-    thawed = Context.thaw(ctx.freeze(), this.sockets)
+    thawed = Context.thaw(ctx.freeze(), this.sockets_by_name)
     for name in ("new_uri", "dst_uri", "path", "q", "send_socket", "branch_flags", "branches", "avps", "flags"):
         assert getattr(thawed, name) == getattr(ctx, name)
         setattr(ctx, name, getattr(thawed, name))
@@ -118,7 +118,7 @@ def test_a_second_failure_route_starts_where_the_first_did(world: World) -> None
 
 def test_a_socket_forced_for_the_first_attempt_is_not_for_the_next(world: World) -> None:
     other = ListenSocket(1, "udp", "127.0.0.1", 15070)
-    this.sockets.append(other)
+    this.sockets = [*this.sockets, other]
     this.handles.append(this.handles[0])
 
     def main(ctx: Context) -> int:

@@ -46,7 +46,7 @@ def test_a_request_leaves_from_the_forced_socket(world: World, tcp: Kept, uri: s
         socket = this.sockets[TCP]
         if where == "branch":
             ctx.new_uri = "sip:other@127.0.1.3:15063"
-            ctx.branches = [Branch(uri, socket=TCP)]
+            ctx.branches = [Branch(uri, socket=socket.name)]
             return relay.relay(ctx)
         ctx.send_socket = socket
         if where == "du":

@@ -42,7 +42,7 @@ def test_the_best_reply_is_relayed_when_all_have_come(world: World, first: int, 
 
 
 def branch(code: int, state: int, flags: int = 0) -> UacBranch:
-    return UacBranch("sip:x", "h", 5060, 0, "v", b"", state, code, flags)
+    return UacBranch("sip:x", "h", 5060, "udp:127.0.0.1:5060", "v", b"", state, code, flags)
 
 
 def test_minor_branches_are_not_waited_for() -> None:

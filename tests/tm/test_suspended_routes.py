@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from opensips_py.script.context import Branch, Context
+from opensips_py.server.process import this
 from opensips_py.tm import relay, server_transaction
 from opensips_py.tm.failure_route import FailureRoute
 from opensips_py.tm.record import MINOR
@@ -45,7 +46,7 @@ class Call:
     def go_on(self, code: int = 0) -> list[str]:
         """The resume route runs, in whichever process: it answers with ``code``, or does nothing."""
         follow = FailureRoute.thaw(self.state)
-        ctx = Context.thaw(self.frozen, [self.world.socket])
+        ctx = Context.thaw(self.frozen, this.sockets_by_name)
         ctx.continuation = follow
         assert follow.resume(ctx)
         assert ctx.reply_code == 486

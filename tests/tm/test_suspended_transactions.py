@@ -6,6 +6,7 @@ import pytest
 
 from opensips_py.modules.tm import functions as tm
 from opensips_py.script.context import Context
+from opensips_py.server.process import this
 from opensips_py.tm import relay, server_transaction
 from opensips_py.tm.receive import receive_message
 from opensips_py.tm.record import PARKED
@@ -34,7 +35,7 @@ class Suspension:
         return 0
 
     def resumed(self) -> Context:
-        ctx = Context.thaw(self.frozen, [self.world.socket])
+        ctx = Context.thaw(self.frozen, this.sockets_by_name)
         server_transaction.resume(ctx)
         return ctx
 

@@ -57,7 +57,8 @@ def _ping(contact: Contact, with_sip: bool, forced: ListenSocket | None) -> bool
     if contact.path is not None and not with_sip:
         return False  # what keeps its mapping open is the proxy that it is behind
     hop = hop_of_uri(contact.received or contact.uri)
-    if hop is None or contact.socket >= len(this.sockets):
+    received_on = this.sockets_by_name.get(contact.socket)
+    if hop is None or received_on is None:
         return False
 
     def send(found: Destinations) -> bool:
@@ -68,7 +69,6 @@ def _ping(contact: Contact, with_sip: bool, forced: ListenSocket | None) -> bool
             return with_sip and bool(declared.natping_tcp.value) and this.send_open(socket, _request(contact, socket), ip, port)
         return this.send(socket, _request(contact, socket) if with_sip else _BYTES, ip, port)
 
-    received_on = this.sockets[contact.socket]
     if forced is None or forced.proto != received_on.proto:
         forced = received_on  # it decides the transport
     known = known_destinations(hop, forced, received_on)

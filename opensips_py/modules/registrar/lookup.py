@@ -151,12 +151,11 @@ def _aim(ctx: Context, contact: Contact) -> None:
     ctx.path = contact.path
     ctx.q = contact.q
     ctx.branch_flags = contact.branch_flags
-    if contact.socket < len(this.sockets):
-        ctx.send_socket = this.sockets[contact.socket]
+    ctx.send_socket = this.sockets_by_name.get(contact.socket, ctx.send_socket)
 
 
 def _branch(contact: Contact) -> Branch:
-    socket = contact.socket if contact.socket < len(this.sockets) else None
+    socket = contact.socket if contact.socket in this.sockets_by_name else None
     return Branch(contact.uri, _next_hop(contact), contact.path, contact.q, contact.branch_flags, socket)
 
 

@@ -323,16 +323,16 @@ def _avp(ctx: Context, name: str) -> str | None:
     return str(values[-1]) if values else None
 
 
-def _socket(ctx: Context, flags: Flags) -> int:
-    """The socket through which the user agent can be reached."""
+def _socket(ctx: Context, flags: Flags) -> str:
+    """The name of the socket through which the user agent can be reached."""
     if flags.socket_header and declared.sock_hdr_name.value:
         text = ctx.msg.value(kind_of(declared.sock_hdr_name.value))
         if text is not None:
             named = socket_named(text.strip())
             if named is not None:
-                return named.index
+                return named.name
             log(WARNING, "registrar", "save", f"this server has no socket {text.strip()}")
-    return ctx.socket.index
+    return ctx.socket.name
 
 
 def _check_order(old: Contact, call_id: str, cseq: int, now: float) -> bool:

@@ -100,7 +100,7 @@ def t_inject_branches(
     with tx as rec:
         if rec is None:
             return -1
-        request = Context.thaw(ctx.freeze(), this.sockets) if tx.new else request_context(rec)
+        request = Context.thaw(ctx.freeze(), this.sockets_by_name) if tx.new else request_context(rec)
         request.tx, request.tx_key = tx, tx.key
         request.route_kind = RouteKind.REQUEST
         request.armed_failure = request.armed_reply = request.armed_branch = None
@@ -135,7 +135,7 @@ def _contact(ctx: Context) -> list[Branch]:
         return []
     found = socket_named(str(socket)) if socket else None
     if found is not None:
-        branch.socket = found.index
+        branch.socket = found.name
     return [branch]
 
 
@@ -144,4 +144,4 @@ def _aim(request: Context, targets: list[Branch]) -> None:
     own, *request.branches = targets
     request.new_uri, request.dst_uri, request.path = own.uri, own.dst_uri, own.path
     request.q, request.branch_flags = own.q, own.flags
-    request.send_socket = None if own.socket is None else this.sockets[own.socket]
+    request.send_socket = None if own.socket is None else this.sockets_by_name[own.socket]

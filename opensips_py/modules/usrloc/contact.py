@@ -22,7 +22,7 @@ ALL_METHODS = 0xFFFFFFFF
 _BITS = {name: 1 << i for i, name in enumerate(METHODS)}
 
 
-NO_SOCKET = 1 << 16
+NO_SOCKET = ""
 """``socket`` of a contact that did not come with a REGISTER."""
 
 
@@ -40,8 +40,8 @@ class Contact(msgspec.Struct, array_like=True):
     received: str | None = None
     """URI of the address that the REGISTER came from, when that is where requests must go."""
     path: str | None = None
-    socket: int = 0
-    """Index of the socket that the REGISTER came to."""
+    socket: str = NO_SOCKET
+    """Name of the socket that the REGISTER came to. This server need not have it."""
     methods: int = ALL_METHODS
     flags: int = 0
     """Message flags at registration."""

@@ -52,7 +52,7 @@ def _raise_aor(event: Event, table: str, aor: str) -> None:
 def _raise(event: Event, table: str, aor: str, contact: Contact) -> None:
     if not events.wanted(event.name):
         return
-    socket = this.sockets[contact.socket] if contact.socket < len(this.sockets) else None
+    socket = this.sockets_by_name.get(contact.socket)
     host = "" if socket is None else f"[{socket.host}]" if ":" in socket.host else socket.host
     until = 0 if contact.expires == PERMANENT else int(contact.expires + 0.5)
     values: tuple[str | int, ...] = (

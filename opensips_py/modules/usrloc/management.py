@@ -195,10 +195,8 @@ def _shown(aor: str, contact: Contact, now: float, state: str) -> dict[str, Any]
     if contact.path is not None:
         shown["Path"] = contact.path
     shown |= {"State": state, "Flags": contact.flags, "Cflags": branch_flags.text(contact.branch_flags)}
-    if contact.socket < len(this.sockets):
-        socket = this.sockets[contact.socket]
-        host = f"[{socket.host}]" if ":" in socket.host else socket.host
-        shown["Socket"] = f"{socket.proto}:{host}:{socket.port}"
+    if contact.socket in this.sockets_by_name:
+        shown["Socket"] = contact.socket
     shown["Methods"] = contact.methods
     if contact.attributes is not None:
         shown["Attr"] = contact.attributes

@@ -70,11 +70,10 @@ def fill_store() -> None:
 
 
 def _fill(table: str, found: list[db.Row]) -> None:
-    sockets = {text: i for i in range(len(this.sockets)) if (text := rows.socket_text(i)) is not None}
     users: dict[tuple[str, str], list[Contact]] = {}
     passed_over = 0
     for row in found:
-        made = rows.contact_of(row, unwritten.Writing.with_domain, sockets)
+        made = rows.contact_of(row, unwritten.Writing.with_domain)
         if made is None or made[1].contact_id(made[0]) != row[0] or not location.fits(table, made[0]):
             passed_over += 1
             continue

@@ -7,7 +7,6 @@ from opensips_py.modules.usrloc.contact import ALL_METHODS, NO_SOCKET, PERMANENT
 from opensips_py.script.context import Q_UNSPECIFIED
 from opensips_py.script.declarations import Module, ModuleParameter
 from opensips_py.script.flag_names import branch_flags
-from opensips_py.server.process import this
 
 VERSION = 1013
 _MAX_CSEQ = 2**31 - 1
@@ -69,7 +68,7 @@ def row_of(aor: str, contact: Contact, with_domain: bool) -> dict[str, db.SqlVal
         contact.flags,
         branch_flags.text(contact.branch_flags),
         contact.user_agent,
-        socket_text(contact.socket),
+        contact.socket or None,
         None if contact.methods == ALL_METHODS else contact.methods,
         None if contact.instance is None else contact.instance.strip('"'),
         contact.attributes,
@@ -77,8 +76,8 @@ def row_of(aor: str, contact: Contact, with_domain: bool) -> dict[str, db.SqlVal
     return dict(zip(columns(), values, strict=True))
 
 
-def contact_of(row: db.Row, with_domain: bool, sockets: dict[str, int]) -> tuple[str, Contact] | None:
-    """AOR and contact of a row; None when it has not what a contact needs. ``sockets``: our own, by their text."""
+def contact_of(row: db.Row, with_domain: bool) -> tuple[str, Contact] | None:
+    """AOR and contact of a row; None when it has not what a contact needs."""
     (
         _,
         user,
@@ -113,7 +112,7 @@ def contact_of(row: db.Row, with_domain: bool, sockets: dict[str, int]) -> tuple
         user_agent=_text(agent) or "n/a",
         received=_text(received),
         path=_text(path),
-        socket=sockets.get(str(socket), NO_SOCKET),
+        socket=_text(socket) or NO_SOCKET,
         methods=methods if isinstance(methods, int) else ALL_METHODS,
         flags=flags if isinstance(flags, int) else 0,
         branch_flags=known or 0,
@@ -121,15 +120,6 @@ def contact_of(row: db.Row, with_domain: bool, sockets: dict[str, int]) -> tuple
         attributes=_text(attr),
         modified=float(modified) if isinstance(modified, (int, float)) else 0.0,
     )
-
-
-def socket_text(index: int) -> str | None:
-    """A socket as it stands in a row; None when it is not there."""
-    if index >= len(this.sockets):
-        return None
-    socket = this.sockets[index]
-    host = f"[{socket.host}]" if ":" in socket.host else socket.host
-    return f"{socket.proto}:{host}:{socket.port}"
 
 
 def _parts(aor: str, with_domain: bool) -> tuple[str, str | None]:
