@@ -41,7 +41,7 @@ from opensips_py.server.process import this
 from opensips_py.server.statistics import registry
 from workers import sip_receiver, timer_watch
 from workers.child import Child, Place, Shared, drain_seconds
-from workers.connection_heirs import NOT_TAKING, Taker, give_away
+from workers.connection_heirs import NOT_TAKING, give_away
 from workers.linux import adopt_orphans
 from workers.options import Options
 from workers.process_table import TIMER, Worker, process_table
@@ -347,7 +347,7 @@ class Attendant:
             token = parking.token_of_fd_key(key)
             if token is not None:
                 # somebody died between handing descriptors over and storing what they are for, or between the two at the end
-                if parking.maker_of(token)[1:] not in alive and self.store.get(parking.PREFIX + token) is None:
+                if parking.maker_of(token) not in alive and self.store.get(parking.PREFIX + token) is None:
                     self.fd_store.drop(key)
             elif of_dead in key and not key.startswith(FD_KEY):
                 self.fd_store.drop(key)
@@ -374,7 +374,7 @@ class Attendant:
         """Connections whose owner has died go on in other TCP receivers; until there is one, they wait here."""
         if self.mailboxes is None:
             return
-        takers = [Taker(*w.name) for w in self.take_over.receivers() if w.place.kind == RECEIVER]
+        takers = [w.name for w in self.take_over.receivers() if w.place.kind == RECEIVER]
         if takers:
             alive = self.take_over.alive()
             self.fd_store.drain()

@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from ipc.descriptors import FdStore
 from ipc.mailbox import Mailboxes
 from ipc.store import Store
+from opensips_py.engine.take_over import Name
 from opensips_py.net.tcp import ADOPT, FD_KEY, PREFIX, Adopt, Row, encode, forget_rest, read_row
 from opensips_py.server.log import NOTICE, log
+from opensips_py.server.process import this
 
 NOT_TAKING = -1
 """``SlotStatus.connections`` of a process that is not there."""
 
 
-class Taker(NamedTuple):
-    """A process that connections can be given to."""
-
-    slot: int
-    incarnation: int
-
-
-def give_away(store: Store, held: FdStore, boxes: Mailboxes, alive: set[tuple[int, int]], takers: list[Taker]) -> None:
+def give_away(store: Store, held: FdStore, boxes: Mailboxes, alive: set[Name], takers: list[Name]) -> None:
     """Give every connection whose owner is not ``alive`` to one of ``takers``; those without a descriptor are forgotten.
 
     The packet goes first, then the rows change: whoever reads a changed row finds the connection at its new owner.
@@ -29,7 +22,7 @@ def give_away(store: Store, held: FdStore, boxes: Mailboxes, alive: set[tuple[in
     orphans: dict[Row, list[bytes]] = {}
     for key, value in store.scan(PREFIX):
         row = read_row(value)
-        if (row.slot, row.incarnation) not in alive:
+        if Name(this.node, row.slot, row.incarnation) not in alive:
             orphans.setdefault(row, []).append(key)
     given = 0
     for number, (row, keys) in enumerate(orphans.items()):
@@ -60,11 +53,11 @@ def _forget(store: Store, row: Row, keys: list[bytes]) -> None:
         forget_rest(batch, row.number)
 
 
-def _drop_left_over(held: FdStore, alive: set[tuple[int, int]]) -> None:
+def _drop_left_over(held: FdStore, alive: set[Name]) -> None:
     """Descriptors of the dead that no row speaks of any more."""
     for name in held.names():
         kind, _, rest = name.partition(":")
         if kind == FD_KEY:
             slot, incarnation, _ = rest.split(":")
-            if (int(slot), int(incarnation)) not in alive:
+            if Name(this.node, int(slot), int(incarnation)) not in alive:
                 held.drop(name)

@@ -61,7 +61,7 @@ class Worker:
     @property
     def name(self) -> Name:
         """How operations name their owner."""
-        return self.place.slot, self.incarnation
+        return Name(this.node, self.place.slot, self.incarnation)
 
     @property
     def receives(self) -> bool:

@@ -192,11 +192,11 @@ class TakeOver(Generic[W]):
             taker = receivers[0]
             taker.interrupted = [entry for entry in taker.interrupted if entry[0] > now - TOLD_SECONDS]
             taker.interrupted.append((now, key))
-            self._descriptors.hand_over(taker.name[0], b"T" + key, [])
+            self._descriptors.hand_over(taker.name.slot, b"T" + key, [])
         alive = self.alive()
 
         def lost(token: bytes, record: ParkedHead) -> bool:
-            return self.ledger.holder(token, record, alive, self._epoch(record.owner)) not in alive
+            return record.node == this.node and self.ledger.holder(token, record, alive, self._epoch(record.owner)) not in alive
 
         self._give(lost)
         self._tell_what_is_under_way()
@@ -247,7 +247,7 @@ class TakeOver(Generic[W]):
     def _move_epoch(self, worker: W, busy: int) -> int | None:
         """The new epoch; None when the process is not stuck after all, or what it is doing cannot be told."""
         status = worker.status
-        key = stuck_key(worker.name[0])
+        key = stuck_key(worker.name.slot)
         if not self._store.try_lock(key):  # stopped while it takes something over: waiting for it could be for ever
             return None
         try:
@@ -285,9 +285,9 @@ class TakeOver(Generic[W]):
                     self._descriptors.rename(record.fd_key, parking.fd_key(token))
                 fds = self._descriptors.get(parking.fd_key(token))
                 if fds:
-                    self._descriptors.hand_over(taker[0], b"P" + gift, fds)
+                    self._descriptors.hand_over(taker.slot, b"P" + gift, fds)
                 else:
-                    without_fds.setdefault(taker[0], []).append(gift)
+                    without_fds.setdefault(taker.slot, []).append(gift)
             elif self.ledger.taker(token, record) is None:
                 continue
             gone.discard(token)
@@ -321,7 +321,7 @@ class TakeOver(Generic[W]):
     def unanswered(self) -> int:
         """How many operations and transactions nobody is left to answer."""
         self._own.parked = 0
-        return sum(1 for _ in parking.every(self._store)) + len(self.interrupted)
+        return sum(record.node == this.node for _, record in parking.every(self._store)) + len(self.interrupted)
 
     def _tell_what_is_under_way(self) -> None:
         self._own.parked = len(self.ledger) + len(self.interrupted) + self.homeless if self.stopping else 0

@@ -1,9 +1,9 @@
 """Who may take a parked operation from whom: the law, and what each process has to do with it.
 
-1. An operation belongs to the process that its entry in the store names: slot, incarnation (which holder of that slot)
-   and epoch. Only its owner drives it.
-2. Only the attendant takes operations away: from a process that has died, from one that has been in one callback for too
-   long, and from one that is stopped. ``bound`` operations leave their process only when it dies.
+1. An operation belongs to the process that its entry in the store names: node (which server), slot, incarnation (which
+   holder of that slot) and epoch. Only its owner drives it.
+2. Only the attendant of its node takes operations away: from a process that has died, from one that has been in one callback
+   for too long, and from one that is stopped. ``bound`` operations leave their process only when it dies.
 3. Before it takes anything from a process that lives, the attendant moves that process' epoch. What was parked under an
    older epoch is taken; what the process parks afterwards is its own. A process compares epochs before it touches an
    operation, and lets go of the older ones when its epoch has moved.
@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from opensips_py.engine import parked as parking
 from opensips_py.engine.lost_operation import LostOperation, close_all
@@ -33,8 +33,13 @@ from opensips_py.engine.parked import Parked, ParkedHead
 from opensips_py.server.guard import report_error
 from opensips_py.server.process import this
 
-Name = tuple[int, int]
-"""Slot and incarnation of a process."""
+
+class Name(NamedTuple):
+    """A process, among those of all servers that may read an entry."""
+
+    node: int
+    slot: int
+    incarnation: int
 
 
 class Status(Protocol):
@@ -52,7 +57,7 @@ def stuck_key(slot: int) -> bytes:
 
 def owner_of(record: ParkedHead) -> Name:
     """The process that the entry names."""
-    return record.owner, record.incarnation
+    return Name(record.node, record.owner, record.incarnation)
 
 
 def leaves(record: ParkedHead, name: Name, epoch: int) -> bool:

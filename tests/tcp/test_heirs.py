@@ -12,11 +12,12 @@ import pytest
 from ipc.descriptors import FdLine, FdStore
 from ipc.lmdb_store import LmdbStore
 from ipc.mailbox import Mailboxes
+from opensips_py.engine.take_over import Name
 from opensips_py.net.tcp import ADOPT, REST, Row, decode_adopt, key_of, read_row
-from workers.connection_heirs import Taker, give_away
+from workers.connection_heirs import give_away
 from workers.reactor import EpollReactor
 
-DEAD, TAKER = 3, Taker(4, 1)
+DEAD, TAKER = 3, Name(0, 4, 1)
 NUMBER = 77
 
 
@@ -49,7 +50,7 @@ class World:
         return keys
 
     def give(self) -> None:
-        give_away(self.store, self.held, self.boxes, {(TAKER.slot, TAKER.incarnation)}, [TAKER])
+        give_away(self.store, self.held, self.boxes, {TAKER}, [TAKER])
 
     def close(self) -> None:
         self.line.close()

@@ -17,12 +17,14 @@ from opensips_py.server.process import this
 from workers import take_over
 from workers.take_over import RUNNING_SECONDS, STOPPED_LOOKS, STUCK_SECONDS, TakeOver, is_stuck
 
+NODE = 7
+
 
 class Worker:
     """A process that is not there."""
 
     def __init__(self, slot: int, incarnation: int = 1) -> None:
-        self.name: Name = slot, incarnation
+        self.name = Name(this.node, slot, incarnation)
         self.pid = slot * 1000
         self.receives = True
         self.interrupted: list[tuple[float, bytes]] = []
@@ -51,7 +53,7 @@ class World:
         self.taking = TakeOver(store, self, self.own, lambda slot: self.worker(slot).status.epoch, lambda: self.workers)
 
     def worker(self, slot: int) -> Worker:
-        return next(worker for worker in self.workers if worker.name[0] == slot)
+        return next(worker for worker in self.workers if worker.name.slot == slot)
 
     # what the attendant's store of descriptors does
 
@@ -72,10 +74,10 @@ class World:
     def parks(self, slot: int, **told: Any) -> bytes:
         """The worker in ``slot`` parks an operation; its token."""
         worker = self.worker(slot)
-        token = self.tokens.setdefault(slot, parking.Tokens(0, *worker.name)).next()
+        token = self.tokens.setdefault(slot, parking.Tokens(*worker.name)).next()
         values: dict[str, Any] = {
             "function": "f", "route": None, "mode": "launch", "started": 0.0, "deadline": None, "fd_key": None, "has_fds": False,
-            "owner": slot, "incarnation": worker.name[1], "epoch": worker.status.epoch,
+            "owner": slot, "incarnation": worker.name.incarnation, "node": this.node, "epoch": worker.status.epoch,
         }  # fmt: skip
         self.store.put(parking.PREFIX + token, parking.encode(Parked(**(values | told))))
         worker.status.parked += 1
@@ -83,7 +85,7 @@ class World:
 
     def dies(self, slot: int) -> None:
         dead = self.worker(slot)
-        self.workers[self.workers.index(dead)] = Worker(slot, dead.name[1] + 1)
+        self.workers[self.workers.index(dead)] = Worker(slot, dead.name.incarnation + 1)
         self.worker(slot).receives = False  # the new one is not ready yet
         self.taking.has_died(dead, None)
 
@@ -100,7 +102,7 @@ class World:
 
     def takes(self, slot: int, token: bytes, owner: bytes) -> bool:
         """The worker reads that it was given an operation."""
-        this.slot, this.incarnation = self.worker(slot).name
+        _, this.slot, this.incarnation = self.worker(slot).name
         raw = self.store.get(parking.PREFIX + token)
         if raw is None or not may_take(raw, owner):
             return False
@@ -113,9 +115,10 @@ class World:
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     store = LmdbStore.create(str(tmp_path), 32 << 20)
-    made = World(store)
     for name in ("slot", "incarnation"):
         monkeypatch.setattr(this, name, 0, raising=False)
+    monkeypatch.setattr(this, "node", NODE)
+    made = World(store)
     monkeypatch.setattr(this, "store", store, raising=False)
     monkeypatch.setattr(take_over, "is_stopped", lambda pid: pid in made.stopped)
     monkeypatch.setattr(take_over, "is_runnable", lambda pid: pid in made.runnable)
@@ -132,6 +135,18 @@ def test_operations_of_the_dead_are_dealt_out_to_the_living(world: World) -> Non
     assert sorted(slot for slot, _, _ in gifts) == [2, 2, 3, 3]
     assert all(world.takes(*gift) for gift in gifts)
     assert world.owner(kept) == 2
+
+
+def test_what_a_process_of_another_server_has_is_not_given_away(world: World) -> None:
+    """It has the slot and the incarnation of a process that has died here, or that never was."""
+    world.parks(1, node=NODE + 1)
+    world.parks(1, node=NODE + 1, owner=9)
+    world.worker(1).is_in_a_callback_for(STUCK_SECONDS * 20)
+    world.taking.look()
+    assert world.gifts() == []
+    own = world.parks(1)
+    world.dies(1)
+    assert [token for _, token, _ in world.gifts()] == [own]
 
 
 def test_descriptors_come_along_and_a_pooled_connection_becomes_the_operations_own(world: World) -> None:
