@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from opensips_py.core.core_module import module
 from opensips_py.net import tcp
 from opensips_py.net.destinations import forced_for, hop_of_proxy
@@ -95,12 +97,12 @@ def force_tcp_alias(ctx: Context, port: int | None = None) -> int:
     return 1 if tcp.add_alias(ctx, port or ctx.msg.via.effective_port) else -1
 
 
-def socket_named(text: str) -> ListenSocket | None:
-    """The listening socket ``[proto:]host[:port]``."""
+def socket_named(text: str, among: Sequence[ListenSocket] | None = None) -> ListenSocket | None:
+    """The listening socket ``[proto:]host[:port]``; ``among`` those of the script before they are opened."""
     hop = hop_of_proxy(text.strip())
     if hop is None:
         return None
-    for sock in this.sockets:
+    for sock in this.sockets if among is None else among:
         if sock.host == hop.host and sock.port == hop.port and sock.proto == hop.proto:
             return sock
     return None

@@ -66,8 +66,15 @@ class Reloaded(Generic[Made]):
         """Raises ValueError when the rows cannot be used."""
         self._make(rows)
 
+    def rows_before(self, batch: Batch) -> list[Row]:
+        """The rows that hold until :meth:`put` gives others."""
+        if (batch.get(self._key + b"\0number") or b"") == self._number:
+            return self._rows
+        data = batch.get(self._key + b"\0rows")
+        return self._rows if data is None else _decode(data[_NUMBER:])
+
     def put(self, batch: Batch, rows: list[Row]) -> None:
-        """Give rows to all processes, with the change that ``batch`` is."""
+        """Give rows to all processes, with the change that ``batch`` is; a subclass may change with it what goes with them."""
         number_key = self._key + b"\0number"
         number = (int.from_bytes(batch.get(number_key) or b"", "big") + 1).to_bytes(_NUMBER, "big")
         batch.put(number_key, number)

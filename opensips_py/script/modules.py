@@ -264,7 +264,11 @@ def _assign(node: ast.ModParam, parameter: ModuleParameter[Any], findings: Findi
 
 
 def check_values(script: ast.Script, env: Environment, findings: Findings) -> None:
-    """Let each module look at the values of its parameters; what it refuses is an error at its ``modparam``."""
+    """Let each module look at the values of its parameters; what it refuses is an error at its ``modparam``.
+
+    The routes are known by name then, for parameters that name one; the checker looks at them later.
+    """
+    env.routes = {(route.kind, route.name): route for route in reversed(script.routes)}
     with checking(env):
         for module in env.modules.values():
             for hook in module.check_hooks:

@@ -26,6 +26,7 @@ def build_request(
     headers: str = "",
     body: str = "",
     user_agent: str = DEFAULT_USER_AGENT,
+    max_forwards: int = MAX_FORWARDS,
 ) -> bytes:
     """A request with its headers in the order of OpenSIPS.
 
@@ -35,7 +36,7 @@ def build_request(
     agent = f"{user_agent}\r\n" if user_agent else ""
     return (
         f"{method} {ruri} SIP/2.0\r\n{via}\r\nTo: {to}\r\nFrom: {from_}\r\nCSeq: {cseq} {method}\r\nCall-ID: {call_id}\r\n"
-        f"Max-Forwards: {MAX_FORWARDS}\r\nContent-Length: {len(body)}\r\n{agent}{headers}\r\n{body}"
+        f"Max-Forwards: {max_forwards}\r\nContent-Length: {len(body)}\r\n{agent}{headers}\r\n{body}"
     ).encode("latin-1")
 
 

@@ -16,6 +16,7 @@ from opensips_py.script.context import ListenSocket
 from opensips_py.server.guard import report_error
 from opensips_py.server.log import WARNING, log
 from opensips_py.server.process import this
+from opensips_py.sip.forward import MAX_FORWARDS
 from opensips_py.tm import uac, uac_reply
 from opensips_py.tm.record import Notice
 from opensips_py.tm.server_transaction import E_UNSPEC
@@ -40,6 +41,7 @@ class Probe:
     method: str = "OPTIONS"
     socket: ListenSocket | None = None
     """To send it from, if that suits the destination."""
+    max_forwards: int = MAX_FORWARDS
 
 
 def accepted_codes(text: str) -> frozenset[int]:
@@ -87,6 +89,7 @@ class Prober:
             uac.new_call_id(socket),
             cseq=_CSEQ,
             socket=probe.socket,
+            max_forwards=probe.max_forwards,
         )
         try:
             uac.send(request, Notice(self._handler, name))

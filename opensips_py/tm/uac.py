@@ -19,6 +19,7 @@ from opensips_py.server.guard import run_guarded
 from opensips_py.server.log import WARNING, log
 from opensips_py.server.process import this
 from opensips_py.sip.errors import ParseError
+from opensips_py.sip.forward import MAX_FORWARDS
 from opensips_py.sip.message import parse
 from opensips_py.sip.request import DEFAULT_CSEQ, build_request
 from opensips_py.tm import callbacks, forking, identity, messages, relay, server_transaction, uac_reply
@@ -62,6 +63,7 @@ class LocalRequest:
     """Socket to send it from, if that suits the next hop."""
     avps: Avps = field(default_factory=dict)
     """AVPs that the routes see."""
+    max_forwards: int = MAX_FORWARDS
 
 
 Waiter = Callable[[Outcome], None]
@@ -220,6 +222,7 @@ def _begin(
         headers=request.headers,
         body=request.body,
         user_agent=messages.Identification.user_agent,
+        max_forwards=request.max_forwards,
     )
     rec = Record(
         deadline=NEVER,

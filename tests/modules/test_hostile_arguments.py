@@ -50,7 +50,11 @@ def script(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Script]:
     url = f"sqlite://{tmp_path_factory.mktemp('database')}/case.db"
     assert db.main(["create", url]) == 0
     lines = "".join(f'loadmodule "{name}.so"\n' for name in loaded() if not name.startswith("proto_"))
-    settings = 'modparam("uac", "restore_mode", "none")\n' + f'db_default_url="{url}"\n'
+    settings = (
+        'modparam("uac", "restore_mode", "none")\n'
+        f'modparam("dispatcher", "db_url", "{url}")\n'  # which does not take the default one
+        f'db_default_url="{url}"\n'
+    )
     with Script(
         lines + settings + 'loadmodule "proto_tcp.so"\nroute { exit; }\nroute[r] { exit; }\nfailure_route[f] { exit; }'
     ) as running:

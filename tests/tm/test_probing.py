@@ -67,6 +67,14 @@ def test_the_method_and_the_socket_can_be_chosen(world: World, watched: Watched,
     assert (sent.via.host, sent.via.port) == ("127.0.0.9", 15069)
 
 
+@pytest.mark.parametrize(
+    ("probe", "sent"), [(FIRST, "70"), *((Probe(FIRST.uri, SENDER, max_forwards=number), str(number)) for number in (0, 5))]
+)
+def test_max_forwards_can_be_chosen(world: World, watched: Watched, probe: Probe, sent: str) -> None:
+    watched.prober.send(b"one", probe)
+    assert find(world.taken(), "OPTIONS>UAS1").value("max-forwards") == sent
+
+
 def test_a_destination_that_is_silent_is_told_of_as_408(world: World, watched: Watched) -> None:
     watched.prober.send(b"one", FIRST)
     world.pass_time(29)
