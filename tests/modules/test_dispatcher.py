@@ -14,7 +14,11 @@ from opensips_py.script.declarations import ConfigError
 from opensips_py.script.diagnostics import ScriptErrors
 from opensips_py.server.process import this
 from opensips_py.testing import Run, Script
+from opensips_py.tm import timers
+from opensips_py.tm.receive import receive_message
 from tests.modules.conftest import SqliteScripts
+from tests.support.driven_clock import DrivenClock
+from tests.tm.world import reply_to
 
 TABLES = """
 create table version(table_name char(32), table_version int);
@@ -566,3 +570,24 @@ def test_a_round_of_the_timer_process(sqlite: SqliteScripts) -> None:
             *("OPTIONS", SECOND),
             "<sip:dispatcher@localhost>",
         )
+
+
+def test_a_silent_destination_is_probed_until_it_answers(sqlite: SqliteScripts, clock: DrivenClock) -> None:
+    script = start(
+        sqlite,
+        "exit;",
+        'modparam("dispatcher", "ds_probing_mode", 1)\nmodparam("dispatcher", "ds_probing_list", "1")\n'
+        'modparam("dispatcher", "ds_probing_threshhold", 1)\n',
+    )
+    for name, probe in probes.due():
+        probes.prober.send(name, probe)
+    sent = [message for message in script._run.sent if message.ruri == FIRST]
+    assert len(sent) == 1
+    clock.now += 40
+    timers.fire_due(clock.now)
+    assert [state_of(script, uri) for uri in (FIRST, SECOND, THIRD)] == ["Probing"] * 3
+    for name, probe in probes.due():
+        probes.prober.send(name, probe)
+    again = [message for message in script._run.sent if message.ruri == FIRST][-1]
+    receive_message(reply_to(again, 200), ("10.0.0.1", 5071), this.sockets[0])
+    assert [state_of(script, uri) for uri in (FIRST, SECOND)] == ["Active", "Probing"]

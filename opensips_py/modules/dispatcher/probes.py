@@ -85,7 +85,7 @@ def answered(name: bytes, code: int) -> None:
     changes.change(partition, int(group), uri, changes.worked)
 
 
-_prober = Prober(module.name, answered)
+prober = Prober(module.name, answered)
 
 
 def due() -> Iterator[tuple[bytes, Probe]]:
@@ -117,4 +117,4 @@ def _probe(uri: str, socket: ListenSocket | None) -> Probe:
 def start() -> None:
     """Probe in the timer process."""
     if this.kind == "timer" and declared.ds_ping_interval.value:
-        _prober.start(declared.ds_ping_interval.value, due)
+        prober.start(declared.ds_ping_interval.value, due)
