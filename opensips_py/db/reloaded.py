@@ -1,14 +1,13 @@
 """Rows of a table that every process holds in memory, and how all of them get new ones at one moment.
 
-The rows are read before the processes are forked, so that each has them from the start. ``reload()`` puts others into
-the shared store under the next number; whoever uses the table compares the number first, and takes the new rows when it is
-another one. A process that replaces a dead one finds them there as well.
+The rows are read before the processes are forked, so that each has them from the start. ``reload()`` exchanges them
+(:mod:`opensips_py.server.exchanged`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import msgspec
 
@@ -18,67 +17,37 @@ from opensips_py.db.query import ask
 from opensips_py.db.statement import Statement
 from opensips_py.mi.dispatcher import Later
 from opensips_py.script.declarations import MIError
+from opensips_py.server.exchanged import Exchanged, Made
 from opensips_py.server.log import ERROR, log
 from opensips_py.server.process import this
 
-Made = TypeVar("Made")
-
-_NUMBER = 8
-"""Bytes of a load's number before its rows."""
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(list[Row]).decode
 
 
-class Reloaded(Generic[Made]):
+class Reloaded(Exchanged[Made]):
     """One table, and what is made of its rows."""
 
     def __init__(self, key: bytes, make: Callable[[list[Row]], Made]) -> None:
         """``key``: where its rows are in the shared store. ``make`` raises ValueError for rows that cannot be used at all."""
-        self._key = key
-        self._make = make
-        self._number = b""
-        self._rows: list[Row] = []
-        self._made: Made | None = None
+        super().__init__(key, lambda data: make(_decode(data) if data else []))
+        self._made_of = make
 
-    def begin(self, database: Database, statement: Statement, seconds: float = PATIENCE) -> None:
+    def begin(self, database: Database, statement: Statement, seconds: float = PATIENCE) -> Made:
         """Read the rows before the fork, which waits. Raises DatabaseError, StatementError, ValueError."""
-        self._number, self._rows = b"", database.read(statement, seconds).rows
-        self._made = self._make(self._rows)
-
-    @property
-    def now(self) -> Made:
-        """What holds at this moment."""
-        number = this.store.get(self._key + b"\0number") or b""
-        if number != self._number:
-            data = this.store.get(self._key + b"\0rows")
-            if data is not None:
-                self._number, self._rows, self._made = data[:_NUMBER], _decode(data[_NUMBER:]), None
-        made = self._made
-        if made is None:
-            made = self._made = self._make(self._rows)
-        return made
-
-    def make_again(self) -> None:
-        """What is made of the rows depends on something else that has changed."""
-        self._made = None
+        return self.hold(_encode(database.read(statement, seconds).rows))
 
     def check(self, rows: list[Row]) -> None:
         """Raises ValueError when the rows cannot be used."""
-        self._make(rows)
+        self._made_of(rows)
 
     def rows_before(self, batch: Batch) -> list[Row]:
         """The rows that hold until :meth:`put` gives others."""
-        if (batch.get(self._key + b"\0number") or b"") == self._number:
-            return self._rows
-        data = batch.get(self._key + b"\0rows")
-        return self._rows if data is None else _decode(data[_NUMBER:])
+        return _decode(self.before(batch))
 
     def put(self, batch: Batch, rows: list[Row]) -> None:
         """Give rows to all processes, with the change that ``batch`` is; a subclass may change with it what goes with them."""
-        number_key = self._key + b"\0number"
-        number = (int.from_bytes(batch.get(number_key) or b"", "big") + 1).to_bytes(_NUMBER, "big")
-        batch.put(number_key, number)
-        batch.put(self._key + b"\0rows", number + _encode(rows))
+        self.exchange(batch, _encode(rows))
 
 
 Source = tuple[Reloaded[Any], Database, Statement]

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
-from opensips_py.script.context import Value
+from opensips_py.script.context import Context, Value
 
 READ = 1
 WRITE = 2
@@ -46,6 +46,11 @@ class Done(NamedTuple):
     def slots(self) -> dict[str, Any]:
         """What the module keeps with the message from now on, by name (``Context.slots``)."""
         return {}
+
+    @property
+    def then(self) -> Callable[[Context], int] | None:
+        """What the module does with the message now that it knows; it gives the return code."""
+        return None
 
 
 class DoneUnless(Done):
@@ -79,6 +84,22 @@ class DoneKeeping(Done):
     @property
     def slots(self) -> dict[str, Any]:
         return self._kept
+
+
+class DoneThen(Done):
+    """An end after which there is something left to do with the message."""
+
+    _then: Callable[[Context], int]
+
+    @classmethod
+    def of(cls, then: Callable[[Context], int]) -> DoneThen:
+        done = cls(1, [])
+        done._then = then
+        return done
+
+    @property
+    def then(self) -> Callable[[Context], int] | None:
+        return self._then
 
 
 class Operation:

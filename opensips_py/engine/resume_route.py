@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from opensips_py.engine import continuation as continuations
 from opensips_py.engine import statistics as counted
 from opensips_py.engine.dummy_request import report_context
@@ -10,7 +12,7 @@ from opensips_py.engine.running import Running
 from opensips_py.engine.unsettled import unsettled
 from opensips_py.script import variables
 from opensips_py.script.context import Context, RouteKind, ValueRefused
-from opensips_py.server.guard import run_guarded
+from opensips_py.server.guard import report_error, run_guarded
 from opensips_py.server.log import ERROR, log
 from opensips_py.server.process import this
 
@@ -26,8 +28,18 @@ def apply(ctx: Context, done: Done) -> int:
         rc = done.refused
     if done.slots:
         ctx.slots.update(done.slots)
+    if done.then is not None:
+        rc = _follow(ctx, done.then)
     ctx.rc = rc
     return rc
+
+
+def _follow(ctx: Context, then: Callable[[Context], int]) -> int:
+    try:
+        return then(ctx)
+    except Exception as error:  # a fault of the module, or in a route that it has run: the script must go on
+        report_error(error, "async")
+        return -1
 
 
 def run_inline(ctx: Context, done: Done, route: str) -> int:
@@ -36,7 +48,8 @@ def run_inline(ctx: Context, done: Done, route: str) -> int:
     ctx.params = ()
     ctx.depth = 0
     apply(ctx, done)
-    _run_route(ctx, route)
+    if not ctx.suspended:
+        _run_route(ctx, route)
     return 0
 
 
@@ -64,7 +77,7 @@ def resume(running: Running, done: Done) -> None:
     ctx.depth = 0
     if continuation.resume(ctx):
         apply(ctx, done)
-        if record.route is not None:
+        if record.route is not None and not ctx.suspended:
             _run_route(ctx, record.route)
         if ctx.suspended:
             continuation.leave(ctx)

@@ -48,9 +48,10 @@ class Table(Reloaded[Sets]):
         super().__init__(PREFIX + f"{partition}\0".encode("latin-1"), _made)
         self._partition = partition
 
-    def begin(self, database: db.Database, statement: db.Statement, seconds: float = databases.PATIENCE) -> None:
-        super().begin(database, statement, seconds)
-        self.check(self._rows)
+    def begin(self, database: db.Database, statement: db.Statement, seconds: float = databases.PATIENCE) -> Sets:
+        found = super().begin(database, statement, seconds)
+        _complain(found, self._partition)
+        return found
 
     def check(self, rows: list[db.Row]) -> None:
         """Tells what is wrong with rows; those that are right are used."""
